@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: the kubeferry.pvc contributors
 
-# An existing cluster: make test KUBECONFIG=~/.kube/config
-export KUBECONFIG
+# Only a cluster that the command line names is used (make test KUBECONFIG=...), never the one that the shell happens to
+# be logged in to.
+ifneq ($(origin KUBECONFIG),command line)
+unexport KUBECONFIG
+endif
 
 PYTHON ?= python3
-export PYTHON
-
 venv := .cache/venv/bin
 
 .DEFAULT_GOAL := help
@@ -17,9 +18,9 @@ help: ## Print the commands
 
 .PHONY: venv
 venv: ## Make .cache/venv and the collections beside it; does nothing when they are up to date
-	@tools/venv dev
-	@tools/collections source
+	@$(PYTHON) tools/make_venv.py dev
+	@$(venv)/python tools/make_collections.py source
 
-.PHONY: archive
-archive: venv
-	@tools/collections archive
+.PHONY: lock
+lock: ## Write the newest versions of the tools to requirements/constraints.txt
+	@$(PYTHON) tools/make_venv.py lock
