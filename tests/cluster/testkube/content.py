@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""What the tests find in the cluster: namespaces, users, claims, sleeping pods."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .kubectl import Kubectl
+from .layout import Layout
+
+MANIFESTS = Path(__file__).resolve().parent.parent / "manifests"
+SOURCE, DESTINATION, RESTRICTED = "source-namespace", "destination-namespace", "restricted-namespace"
+CLAIM = "pvc-0"
+SLEEPER = "busybox-sleep"
+TOKEN_LIFE = "24h"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim to make, with a volume of its own unless it is to stay pending."""
+
+    namespace: str
+    name: str
+    size: str = "10Gi"
+    access_mode: str = "ReadWriteOnce"
+    volume_mode: str = "Filesystem"
+    storage_class: str = "kubeferry-test"
+    pending: bool = False
+
+    def objects(self, directory: Path | None) -> list[dict[str, Any]]:
+        """The claim, and its volume at ``directory`` as the node sees it."""
+        common = {
+            "accessModes": [self.access_mode],
+            "volumeMode": self.volume_mode,
+            "storageClassName": self.storage_class,
+        }
+        claim = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"namespace": self.namespace, "name": self.name},
+            "spec": {**common, "resources": {"requests": {"storage": self.size}}},
+        }
+        if directory is None:
+            return [claim]
+        reference = {"namespace": self.namespace, "name": self.name}
+        # "local" and not "hostPath": the kubelet applies fsGroup to it, as to a real disk. Any node will do.
+        nodes = [{"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}]
+        volume = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"{self.namespace}-{self.name}"},
+            "spec": {
+                **common,
+                "capacity": {"storage": self.size},
+                "persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", **reference},
+                "local": {"path": str(directory)},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": nodes}},
+            },
+        }
+        return [volume, claim]
+
+
+STANDARD_CLAIMS = (
+    Claim(SOURCE, CLAIM),
+    Claim(DESTINATION, CLAIM),
+    Claim(RESTRICTED, CLAIM),
+    Claim(SOURCE, "pending", storage_class="no-such-class", pending=True),
+    Claim(SOURCE, "block", volume_mode="Block"),
+)
+
+
+def make_claims(layout: Layout, kubectl: Kubectl, claims: tuple[Claim, ...]) -> None:
+    """Make the claims with their directories, and wait until those that should be are bound."""
+    objects = []
+    for claim in claims:
+        relative = Path(claim.namespace) / claim.name
+        if not claim.pending:
+            (layout.volumes / relative).mkdir(parents=True, exist_ok=True)
+        objects += claim.objects(None if claim.pending else Path("/run/kubeferry/volumes") / relative)
+    kubectl.apply(objects)
+    for claim in claims:
+        if not claim.pending and claim.storage_class != "kubeferry-wait":
+            kubectl(
+                "wait", "-n", claim.namespace, f"pvc/{claim.name}", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s"
+            )
+
+
+def delete_claim(layout: Layout, kubectl: Kubectl, namespace: str, name: str) -> None:
+    """Remove a claim and its volume's object; the files stay until the cluster goes down."""
+    kubectl("delete", "-n", namespace, f"pvc/{name}", "--ignore-not-found", "--timeout=30s")
+    kubectl("delete", f"pv/{namespace}-{name}", "--ignore-not-found", "--timeout=30s")
+
+
+def seed(layout: Layout, kubectl: Kubectl) -> None:
+    """Namespaces, storage classes, the copier's rights and the standard claims."""
+    kubectl("apply", *(f"-f={MANIFESTS / name}.yaml" for name in ("namespaces", "storage")))
+    for namespace in (SOURCE, DESTINATION):
+        kubectl("apply", "-n", namespace, *(f"-f={MANIFESTS / f'copier-{part}.yaml'}" for part in ("role", "binding")))
+    kubectl.apply([{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "copier", "namespace": SOURCE}}])
+    make_claims(layout, kubectl, STANDARD_CLAIMS)
+
+
+def sleepers(kubectl: Kubectl) -> None:
+    """The sleeping pods, made if they are missing and waited for."""
+    for namespace in (SOURCE, DESTINATION):
+        phase = kubectl.get("-n", namespace, f"pod/{SLEEPER}").get("status", {}).get("phase")
+        if phase in ("Failed", "Succeeded"):  # a pod that ended does not start again
+            kubectl("delete", "-n", namespace, f"pod/{SLEEPER}", "--timeout=60s")
+        # the namespace's default service account, without which no pod is admitted, appears a moment after it
+        kubectl.retry("apply", "-n", namespace, f"-f={MANIFESTS / 'busybox-sleep.yaml'}")
+    for namespace in (SOURCE, DESTINATION):
+        kubectl("wait", "-n", namespace, f"pod/{SLEEPER}", "--for=condition=Ready", "--timeout=90s", timeout=100)
+
+
+def write_token(layout: Layout, kubectl: Kubectl) -> None:
+    """A fresh bound token of the copier's service account, once the last one is half way through its life."""
+    file = layout.state / "token-copier"
+    if file.exists() and time.time() - file.stat().st_mtime < 12 * 3600:
+        return
+    token = kubectl("create", "token", "copier", "-n", SOURCE, f"--duration={TOKEN_LIFE}")
+    draft = file.with_suffix(".new")
+    draft.touch(mode=0o600)
+    draft.write_text(token)
+    draft.replace(file)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""etcd, the API server, the controller manager and the scheduler: processes of the host, on loopback only."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from .group import Group, Service
+from .kubeconfig import write as write_kubeconfig
+from .layout import Instance, Layout
+from .pki import Pki
+from .proc import wait_until
+
+COPIER_NAMESPACE = "source-namespace"
+
+
+def group(layout: Layout) -> Group:
+    """The control plane's supervisor."""
+    return Group(layout.state / "control")
+
+
+def make_pki(layout: Layout, instance: Instance) -> Pki:
+    """Every key and certificate that does not belong to a node."""
+    pki = Pki(layout.pki)
+    for authority in ("ca", "etcd-ca"):
+        pki.authority(authority)
+    # etcd has an authority of its own: whoever may talk to it may do anything, and "copier" has a certificate of "ca".
+    pki.issue("etcd", "etcd-ca", "etcd", names=["IP:127.0.0.1"])
+    service_address = instance.services[1]
+    names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+    addresses = ["127.0.0.1", instance.host_address, str(service_address)]
+    pki.issue(
+        "apiserver", "ca", "kube-apiserver", names=[f"DNS:{n}" for n in names] + [f"IP:{a}" for a in addresses]
+    )
+    pki.issue("apiserver-kubelet", "ca", "kube-apiserver-kubelet-client", "system:masters")
+    pki.issue("admin", "ca", "admin", "system:masters")
+    pki.issue("controller-manager", "ca", "system:kube-controller-manager")
+    pki.issue("scheduler", "ca", "system:kube-scheduler")
+    pki.issue("kube-proxy", "ca", "system:kube-proxy")
+    pki.issue("copier", "ca", "copier")
+    pki.issue("nobody", "ca", "nobody")
+    pki.signing_key("service-account")
+    return pki
+
+
+def make_kubeconfigs(layout: Layout, instance: Instance, pki: Pki) -> None:
+    """The kubeconfigs of the administrator, the two test users, and the control plane's own parts."""
+    server = f"https://127.0.0.1:{instance.api_port}"
+    write_kubeconfig(layout.kubeconfig, server, pki, "admin", "admin")
+    write_kubeconfig(layout.state / "kubeconfig-copier", server, pki, "copier", "copier", COPIER_NAMESPACE)
+    write_kubeconfig(layout.state / "kubeconfig-nobody", server, pki, "nobody", "nobody")
+    for part in ("controller-manager", "scheduler"):
+        write_kubeconfig(layout.state / "control" / f"{part}.kubeconfig", server, pki, part, part)
+
+
+def services(layout: Layout, instance: Instance, binaries: Path) -> list[Service]:
+    """The control plane's processes, in the order in which they start."""
+    pki = Pki(layout.pki)
+
+    def service(name: str, program: str | Path, *flags: str) -> Service:
+        return Service(name, [str(program), *flags], str(layout.logs / f"{name}.log"))
+
+    etcd = f"https://127.0.0.1:{instance.etcd_port}"
+    etcd_peer = f"https://127.0.0.1:{instance.etcd_peer_port}"
+    certificate, key, ca = pki.certificate, pki.key, pki.certificate("ca")
+    return [
+        service(
+            "etcd",
+            "etcd",
+            f"--data-dir={layout.state / 'etcd'}",
+            "--name=default",
+            f"--listen-client-urls={etcd}",
+            f"--advertise-client-urls={etcd}",
+            f"--listen-peer-urls={etcd_peer}",
+            f"--initial-advertise-peer-urls={etcd_peer}",
+            f"--initial-cluster=default={etcd_peer}",
+            "--logger=zap",
+            *(f"--{side}cert-file={certificate('etcd')}" for side in ("", "peer-")),
+            *(f"--{side}key-file={key('etcd')}" for side in ("", "peer-")),
+            *(f"--{side}trusted-ca-file={certificate('etcd-ca')}" for side in ("", "peer-")),
+            *(f"--{side}client-cert-auth" for side in ("", "peer-")),
+        ),
+        service(
+            "kube-apiserver",
+            binaries / "kube-apiserver",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={instance.api_port}",
+            f"--advertise-address={instance.host_address}",
+            f"--etcd-servers={etcd}",
+            f"--etcd-cafile={certificate('etcd-ca')}",
+            f"--etcd-certfile={certificate('etcd')}",
+            f"--etcd-keyfile={key('etcd')}",
+            f"--client-ca-file={ca}",
+            f"--tls-cert-file={certificate('apiserver')}",
+            f"--tls-private-key-file={key('apiserver')}",
+            f"--kubelet-certificate-authority={ca}",
+            f"--kubelet-client-certificate={certificate('apiserver-kubelet')}",
+            f"--kubelet-client-key={key('apiserver-kubelet')}",
+            # exec would otherwise look up the node's name, and nothing here resolves it
+            "--kubelet-preferred-address-types=InternalIP",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--allow-privileged=true",
+            f"--service-cluster-ip-range={instance.services}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={pki.directory / 'service-account.pub'}",
+            f"--service-account-signing-key-file={key('service-account')}",
+        ),
+        # The API server listens on loopback alone; nodes and pods reach it here, at the bridge's address.
+        service(
+            "api-forward",
+            "socat",
+            "-b65536",
+            f"TCP-LISTEN:{instance.api_port},bind={instance.host_address},reuseaddr,fork,nodelay",
+            f"TCP:127.0.0.1:{instance.api_port},nodelay",
+        ),
+        service(
+            "kube-controller-manager",
+            binaries / "kube-controller-manager",
+            f"--kubeconfig={layout.state / 'control' / 'controller-manager.kubeconfig'}",
+            "--secure-port=0",
+            "--leader-elect=false",
+            "--use-service-account-credentials",
+            f"--root-ca-file={ca}",
+            f"--service-account-private-key-file={key('service-account')}",
+            f"--cluster-signing-cert-file={ca}",
+            f"--cluster-signing-key-file={key('ca')}",
+        ),
+        service(
+            "kube-scheduler",
+            binaries / "kube-scheduler",
+            f"--kubeconfig={layout.state / 'control' / 'scheduler.kubeconfig'}",
+            "--secure-port=0",
+            "--leader-elect=false",
+        ),
+    ]
+
+
+def start(layout: Layout, instance: Instance, binaries: Path) -> None:
+    """Start what is not running; returns at once, see :func:`wait_ready`."""
+    control = group(layout)
+    for directory in (control.directory, layout.logs):
+        directory.mkdir(parents=True, exist_ok=True)
+    make_kubeconfigs(layout, instance, make_pki(layout, instance))
+    if control.pid is None:
+        control.launch()
+    control.apply(services(layout, instance, binaries))
+
+
+def is_ready(layout: Layout, instance: Instance) -> bool:
+    """Whether the API server answers that it is ready."""
+    context = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    try:
+        with opener.open(f"https://127.0.0.1:{instance.api_port}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def wait_ready(layout: Layout, instance: Instance, timeout: float = 60) -> None:
+    """Wait until the API server is ready."""
+    wait_until(
+        "the API server to be ready",
+        lambda: is_ready(layout, instance),
+        timeout,
+        log=layout.logs / "kube-apiserver.log",
+        interval=0.2,
+    )

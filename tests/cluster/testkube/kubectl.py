@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Talking to a cluster through kubectl."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .build import binaries
+from .errors import ClusterError
+from .proc import run
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl with one kubeconfig."""
+
+    program: Path
+    kubeconfig: Path
+
+    def __call__(self, *words: str, stdin: str | None = None, timeout: float = 60, check: bool = True) -> str:
+        """Run one kubectl command and return its output."""
+        environment = {k: v for k, v in os.environ.items() if k.lower() not in ("kubeconfig", "https_proxy")}
+        argv = [self.program, f"--kubeconfig={self.kubeconfig}", *words]
+        return run(argv, stdin=stdin, timeout=timeout, check=check, env=environment).stdout
+
+    def apply(self, objects: Sequence[dict[str, Any]], *words: str) -> None:
+        """Create or update ``objects``."""
+        if objects:
+            items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+            self("apply", *words, "-f", "-", stdin=json.dumps(items))
+
+    def get(self, *words: str) -> dict[str, Any]:
+        """One object or list as a dictionary; empty if there is none."""
+        said = self("get", *words, "-o", "json", "--ignore-not-found")
+        found: dict[str, Any] = json.loads(said) if said.strip() else {}
+        return found
+
+    def retry(self, *words: str, stdin: str | None = None, timeout: float = 30) -> str:
+        """Run a command again until it succeeds: a fresh cluster lacks some objects for a moment."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self(*words, stdin=stdin)
+            except ClusterError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.3)
+
+
+def find() -> Path:
+    """The kubectl of the cache, or the machine's."""
+    built = binaries() / "kubectl"
+    if built.exists():
+        return built
+    if found := shutil.which("kubectl"):
+        return Path(found)
+    raise ClusterError("There is no kubectl: install it, or let `tests/cluster/cluster build` make one.")

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Where one checkout's cluster keeps its files, and which names, addresses and ports are its own.
+
+Two checkouts on one machine must be able to run side by side, so each derives a short id from its path
+and takes a slot of addresses that nothing else on the machine uses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .errors import ClusterError
+from .proc import mutex, run
+
+# RFC 2544 reserves this range for tests between hosts of one's own, so no real network is shadowed by it.
+TEST_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
+SLOT_PREFIX = 20
+SLOTS = 2 ** (SLOT_PREFIX - TEST_NETWORK.prefixlen)
+FIRST_PORT = 21000  # below the kernel's range of ephemeral ports
+PORTS_PER_SLOT = 16
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths and names that follow from where the checkout is."""
+
+    checkout: Path
+
+    @property
+    def id(self) -> str:
+        """Six hex digits: short enough for an interface name."""
+        return hashlib.sha256(os.fsencode(self.checkout)).hexdigest()[:6]
+
+    @property
+    def state(self) -> Path:
+        """The one directory, git-ignored, that holds all of the cluster's files."""
+        return self.checkout / ".cache" / "cluster"
+
+    @property
+    def pki(self) -> Path:
+        """Keys and certificates."""
+        return self.state / "pki"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per service."""
+        return self.state / "logs"
+
+    @property
+    def volumes(self) -> Path:
+        """What the claims hold: ``volumes/NAMESPACE/CLAIM``."""
+        return self.state / "volumes"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.state / "kubeconfig"
+
+    @property
+    def bridge(self) -> str:
+        """The host's interface on the network that joins the nodes."""
+        return f"kf{self.id}"
+
+    @property
+    def cgroup(self) -> str:
+        """The parent of every cgroup that the cluster makes."""
+        return f"kubeferry-{self.id}"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What one cluster was given when it first started; recorded, so that it keeps it."""
+
+    slot: int
+    api_port: int
+    etcd_port: int
+    etcd_peer_port: int
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        """The slot: every address that the cluster uses."""
+        first = int(TEST_NETWORK.network_address) + self.slot * 2 ** (32 - SLOT_PREFIX)
+        return ipaddress.IPv4Network((first, SLOT_PREFIX))
+
+    def _part(self, number: int) -> ipaddress.IPv4Network:
+        return list(self.network.subnets(new_prefix=24))[number]
+
+    @property
+    def nodes(self) -> ipaddress.IPv4Network:
+        """The network of the host's bridge and the nodes."""
+        return self._part(0)
+
+    @property
+    def services(self) -> ipaddress.IPv4Network:
+        """The range of Service addresses."""
+        return self._part(1)
+
+    @property
+    def host_address(self) -> str:
+        """The host, as nodes and pods see it; the API server is reached there from inside."""
+        return str(self.nodes[1])
+
+    def node_address(self, number: int) -> str:
+        """The address of node ``number`` (from 1)."""
+        return str(self.nodes[10 + number])
+
+    def pods(self, number: int) -> ipaddress.IPv4Network:
+        """The pods' addresses on node ``number`` (from 1)."""
+        return self._part(1 + number)
+
+
+def _record(layout: Layout) -> Path:
+    return layout.state / "instance.json"
+
+
+def load(layout: Layout) -> Instance | None:
+    """The recorded instance, or None if this checkout has no cluster."""
+    try:
+        return Instance(**json.loads(_record(layout).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _in_use() -> list[ipaddress.IPv4Network]:
+    """Every IPv4 network that the machine has an address in or a route to."""
+    used = []
+    for link in json.loads(run(["ip", "-j", "-4", "addr"]).stdout):
+        used += [ipaddress.ip_network(f"{a['local']}/{a['prefixlen']}", strict=False) for a in link["addr_info"]]
+    for route in json.loads(run(["ip", "-j", "-4", "route"]).stdout):
+        if route["dst"] != "default":
+            used.append(ipaddress.ip_network(route["dst"], strict=False))
+    return [net for net in used if isinstance(net, ipaddress.IPv4Network)]
+
+
+def _free_ports(slot: int, count: int) -> list[int]:
+    free = []
+    for port in range(FIRST_PORT + slot * PORTS_PER_SLOT, FIRST_PORT + (slot + 1) * PORTS_PER_SLOT):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        free.append(port)
+    if len(free) < count:
+        raise ClusterError(f"Fewer than {count} ports are free from {FIRST_PORT + slot * PORTS_PER_SLOT} on.")
+    return free[:count]
+
+
+def allocate(layout: Layout) -> Instance:
+    """Pick a free slot and ports, take the slot by giving the bridge its address, and record it.
+
+    The bridge is the claim: once it has its address, no other checkout finds the slot free.
+    """
+    with mutex("kubeferry-cluster-addresses", 30):
+        used = _in_use()
+        start = int(layout.id, 16)
+        for slot in ((start + step) % SLOTS for step in range(SLOTS)):
+            network = Instance(slot, 0, 0, 0).network
+            if not any(network.overlaps(net) and net.prefixlen > 8 for net in used):
+                break
+        else:
+            raise ClusterError(f"No part of {TEST_NETWORK} is free on this machine for a cluster's addresses.")
+        instance = Instance(slot, *_free_ports(slot, 3))
+        layout.state.mkdir(parents=True, exist_ok=True)
+        layout.state.chmod(0o755)
+        make_bridge(layout, instance)
+        _record(layout).write_text(json.dumps(asdict(instance), indent=1) + "\n")
+    return instance
+
+
+def make_bridge(layout: Layout, instance: Instance) -> None:
+    """Make the host's bridge if it is not there (it is not after a reboot)."""
+    if run(["ip", "link", "show", layout.bridge], check=False).returncode:
+        run(["ip", "link", "add", layout.bridge, "type", "bridge"])
+    run(["ip", "address", "replace", f"{instance.host_address}/{instance.nodes.prefixlen}", "dev", layout.bridge])
+    run(["ip", "link", "set", layout.bridge, "up"])

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Keys and certificates of one cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .proc import run
+
+DAYS = "730"
+
+
+@dataclass(frozen=True)
+class Pki:
+    """Makes what is missing in ``directory``; what is there is kept."""
+
+    directory: Path
+
+    def key(self, name: str) -> Path:
+        """The file of a private key."""
+        return self.directory / f"{name}.key"
+
+    def certificate(self, name: str) -> Path:
+        """The file of a certificate."""
+        return self.directory / f"{name}.crt"
+
+    def authority(self, name: str) -> None:
+        """A self-signed certificate authority."""
+        if self.certificate(name).exists():
+            return
+        self._private()
+        run(
+            ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+            + ["-keyout", self.key(name), "-out", self.certificate(name), "-days", DAYS]
+            + ["-subj", f"/CN=kubeferry test {name}"]
+        )
+
+    def issue(self, name: str, authority: str, user: str, group: str = "", names: list[str] | None = None) -> None:
+        """A certificate for ``user`` (the CN) in ``group`` (the O), also as a server for ``names``.
+
+        ``names`` are subject alternative names as OpenSSL writes them, such as ``IP:127.0.0.1``.
+        """
+        if self.certificate(name).exists():
+            return
+        request = self.directory / f"{name}.csr"
+        subject = (f"/O={group}" if group else "") + f"/CN={user}"
+        extensions = ["subjectAltName=" + ",".join(names)] if names else []
+        extensions += ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=clientAuth,serverAuth"]
+        run(
+            ["openssl", "req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+            + ["-keyout", self.key(name), "-out", request, "-subj", subject]
+            + [word for extension in extensions for word in ("-addext", extension)]
+        )
+        draft = self.directory / f"{name}.crt.new"
+        run(
+            ["openssl", "x509", "-req", "-in", request, "-copy_extensions", "copyall", "-out", draft]
+            + ["-CA", self.certificate(authority), "-CAkey", self.key(authority), "-days", DAYS]
+        )
+        request.unlink()
+        draft.replace(self.certificate(name))
+
+    def signing_key(self, name: str) -> None:
+        """An RSA key pair ``name.key`` and ``name.pub``, to sign service-account tokens."""
+        public = self.directory / f"{name}.pub"
+        if public.exists():
+            return
+        self._private()
+        run(["openssl", "genrsa", "-out", self.key(name), "2048"])
+        run(["openssl", "rsa", "-in", self.key(name), "-pubout", "-out", public])
+
+    def _private(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
