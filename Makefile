@@ -9,12 +9,31 @@ endif
 
 PYTHON ?= python3
 venv := .cache/venv/bin
+suites := lint sanity unit molecule
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## Print the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: venv ## Run every check; KUBECONFIG=... uses a cluster of yours in place of a new one
+	@$(venv)/python tests/run.py
+
+.PHONY: $(suites)
+lint: ## Check style, types, headers, playbooks and changelog
+sanity: ## Run ansible-test sanity
+unit: ## Run the unit tests
+molecule: ## Run the scenarios on a real cluster; SCENARIO=... runs one
+$(suites): venv
+	@$(venv)/python tests/run.py $@
+
+.PHONY: cluster cluster-down
+cluster: ## Start a real single-node Kubernetes for the tests (root on Linux)
+	@tests/cluster/cluster up
+cluster-down: ## Stop it
+	@tests/cluster/cluster down
 
 .PHONY: venv
 venv: ## Make .cache/venv and the collections beside it; does nothing when they are up to date
@@ -24,3 +43,16 @@ venv: ## Make .cache/venv and the collections beside it; does nothing when they 
 .PHONY: lock
 lock: ## Write the newest versions of the tools to requirements/constraints.txt
 	@$(PYTHON) tools/make_venv.py lock
+
+.PHONY: changelog
+changelog: venv ## Write CHANGELOG.rst for the version in galaxy.yml from changelogs/fragments
+	@PATH="$(CURDIR)/$(venv):$$PATH" antsibull-changelog release --update-existing --reload-plugins
+
+.PHONY: build
+build: venv ## Build the collection's archive into build/
+	@$(venv)/ansible-galaxy collection build --force --output-path build .
+
+.PHONY: clean
+clean: ## Remove build/ and .cache/ (a running cluster is stopped first)
+	@if [ -d .cache/cluster ]; then tests/cluster/cluster down; fi
+	@rm -rf build .cache

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: the kubeferry.pvc contributors
 """Make the collection trees under .cache.
@@ -32,6 +31,20 @@ CACHE = ROOT / ".cache"
 COLLECTIONS = CACHE / "collections"
 SOURCE = CACHE / "src" / "ansible_collections"
 CORE = "ansible_collections/kubernetes/core/"
+# What a user gets, at the top of the archive.
+ARCHIVED = {
+    "CHANGELOG.rst",
+    "COPYING",
+    "FILES.json",
+    "MANIFEST.json",
+    "README.md",
+    "changelogs",
+    "extensions",
+    "meta",
+    "playbooks",
+    "plugins",
+    "roles",
+}
 
 
 def is_current(stamp: Path, key: str) -> bool:
@@ -107,6 +120,10 @@ def make_archive() -> None:
     run(galaxy, "collection", "build", "--output-path", output, ROOT)
     (archive,) = output.glob("*.tar.gz")
     run(galaxy, "collection", "install", "--offline", "--no-deps", "--force", "-p", COLLECTIONS, archive)
+    if strange := {path.name for path in installed.iterdir()} - ARCHIVED:
+        sys.exit(
+            f"in the archive and not meant for users: {', '.join(sorted(strange))}; see build_ignore in galaxy.yml"
+        )
     stamp.write_text(key)
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: the kubeferry.pvc contributors
 """Make a virtual environment from requirements/.
@@ -74,7 +73,9 @@ def main() -> None:
     if action is None:
         sys.exit(__doc__)
     if sys.version_info < (3, 11):
-        sys.exit(f"{sys.executable} is Python {sys.version.split()[0]}; 3.11 or later is needed: make PYTHON=...")
+        sys.exit(
+            f"{sys.executable} is Python {sys.version.split()[0]}; 3.11 or later is needed: make PYTHON=..."
+        )
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once would fill the same directory

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Run the suites of checks and say at the end what became of each.
+
+usage: tests/run.py [suite ...]          (all of them without an argument; `make test` and `make <suite>` call this)
+
+KUBECONFIG            an existing cluster for the suites that need one; without it they start their own
+KUBEFERRY_NO_SKIP=1   a suite that could not run, or a test that was skipped, is a failure
+SCENARIO              one molecule scenario in place of all
+
+Run by the Python of .cache/venv.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+BIN = Path(sys.executable).parent
+NO_SKIP = os.environ.get("KUBEFERRY_NO_SKIP", "") not in ("", "0")
+
+
+class NotRun(Exception):
+    """A suite can't run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a suite."""
+
+    argv: Sequence[str | Path]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    # A line that means failure whatever the exit status is.
+    forbidden: str | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    about: str
+    steps: Callable[[], list[Step]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    suite: str
+    state: str
+    seconds: float = 0.0
+    why: str = ""
+
+
+def python(*arguments: str) -> Step:
+    return Step([sys.executable, *arguments])
+
+
+def shell_scripts() -> list[str]:
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\0")
+    return [
+        name
+        for name in names
+        if (ROOT / name).is_file() and re.match(rb"#!.*\b(ba)?sh\b", (ROOT / name).open("rb").readline())
+    ]
+
+
+def lint() -> list[Step]:
+    return [
+        Step(["ruff", "check"]),
+        Step(["ruff", "format", "--check"]),
+        Step(["mypy"]),
+        Step(["shellcheck", *shell_scripts()]),
+        python("tools/check_headers.py"),
+        Step(["antsibull-changelog", "lint"]),
+        Step(["antsibull-changelog", "lint-changelog-yaml", "changelogs/changelog.yaml"]),
+        python("tools/make_collections.py", "archive"),  # ansible-lint looks up what playbooks call
+        Step(["ansible-lint", "--offline"]),
+    ]
+
+
+def sanity() -> list[Step]:
+    # ansible-test says no more than this of a test that it leaves out.
+    skipped = r"All targets skipped|Skipping|Required program .* not found"
+    return [
+        Step([sys.executable, "tools/sanity.py"], forbidden=skipped if NO_SKIP else r"All targets skipped")
+    ]
+
+
+def unit() -> list[Step]:
+    return [python("-m", "pytest", "tests/unit")]
+
+
+def molecule() -> list[Step]:
+    scenarios = ROOT / "extensions" / "molecule"
+    if not any(scenarios.glob("*/converge.yml")):
+        raise NotRun("there is no scenario yet")
+    chosen = ["--scenario-name", os.environ["SCENARIO"]] if os.environ.get("SCENARIO") else ["--all"]
+    command = Step(
+        ["molecule", "test", *chosen],
+        {"MOLECULE_COMMAND_BORDERS": "0", "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", **cluster()},
+        # A scenario lists the steps that it has. Without this a misnamed verify.yml would pass.
+        forbidden=r"Executed: Missing playbook",
+    )
+    return [python("tools/make_collections.py", "archive"), command]
+
+
+SUITES = (
+    Suite("lint", "ruff, mypy, shellcheck, licence headers, changelog, ansible-lint", lint),
+    Suite("sanity", "ansible-test sanity", sanity),
+    Suite("unit", "pytest tests/unit", unit),
+    Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
+)
+
+
+def cluster() -> dict[str, str]:
+    """Return the environment of a suite that needs a cluster, after starting one where the user named none."""
+    if named := os.environ.get("KUBECONFIG"):
+        paths = [str(Path(part).expanduser().absolute()) for part in named.split(os.pathsep)]
+        joined = os.pathsep.join(paths)
+        return {"KUBECONFIG": joined, "KUBEFERRY_ADMIN_KUBECONFIG": joined}
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise NotRun("needs root on Linux to start a cluster, or KUBECONFIG=... of an existing one")
+    if status := run(Step([ROOT / "tests" / "cluster" / "cluster", "up"])):
+        raise subprocess.CalledProcessError(status, "tests/cluster/cluster up")
+    made = CACHE / "cluster"
+    return {
+        "KUBECONFIG": str(made / "kubeconfig-copier"),
+        "KUBEFERRY_ADMIN_KUBECONFIG": str(made / "kubeconfig"),
+    }
+
+
+def base_environment() -> dict[str, str]:
+    """Return the environment of every step: the project's own tools, and no cluster but what a suite asks for."""
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if key != "KUBECONFIG" and not key.startswith(("ANSIBLE_", "K8S_AUTH_", "MOLECULE_"))
+    }
+    if not sys.stdout.isatty():
+        inherited["NO_COLOR"] = "1"
+    return inherited | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "ANSIBLE_COLLECTIONS_PATH": str(CACHE / "collections"),
+        "ANSIBLE_HOME": str(CACHE / "ansible"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run(step: Step) -> int:
+    """Run a step in the project's root with its output shown, and return its exit status."""
+    shown = [os.path.relpath(word, ROOT) if isinstance(word, Path) else word for word in step.argv]
+    print(f"$ {' '.join(shown).replace(sys.executable, 'python')}", flush=True)
+    environment = base_environment() | step.environment
+    if step.forbidden is None:
+        return subprocess.run(
+            step.argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False
+        ).returncode
+    found = []
+    with subprocess.Popen(
+        step.argv,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        for line in process.stdout:
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+            if re.search(step.forbidden.encode(), line):
+                found.append(line.decode(errors="replace").strip())
+    if found and not process.returncode:
+        print("not accepted:", *found, sep="\n  ", flush=True)
+        return 1
+    return process.returncode
+
+
+def run_suite(suite: Suite) -> Outcome:
+    print(f"\n=== {suite.name}: {suite.about}", flush=True)
+    started = time.monotonic()
+    failed = []
+    try:
+        steps = suite.steps()
+    except NotRun as reason:
+        return Outcome(suite.name, "not run", why=str(reason))
+    except (OSError, subprocess.CalledProcessError) as error:
+        return Outcome(suite.name, "failed", time.monotonic() - started, str(error))
+    for step in steps:
+        if status := run(step):
+            name = Path(step.argv[0]).name
+            failed.append(
+                f"{name if name != Path(sys.executable).name else step.argv[1]} ended with {status}"
+            )
+    state = "failed" if failed else "passed"
+    return Outcome(suite.name, state, time.monotonic() - started, "; ".join(failed))
+
+
+def report(outcomes: Sequence[Outcome]) -> None:
+    print("\n=== summary")
+    for outcome in outcomes:
+        took = f"{outcome.seconds:.0f} s" if outcome.state != "not run" else ""
+        print(f"{outcome.suite:<10} {outcome.state:<8} {took:>7}  {outcome.why}".rstrip())
+    states = [outcome.state for outcome in outcomes]
+    counts = f"{states.count('passed')} passed, {states.count('failed')} failed"
+    if "not run" in states:
+        counts += f", {states.count('not run')} skipped"
+    print(f"suites: {counts}", flush=True)
+
+
+def main() -> None:
+    names = sys.argv[1:] or [suite.name for suite in SUITES]
+    by_name = {suite.name: suite for suite in SUITES}
+    if unknown := set(names) - set(by_name):
+        sys.exit(f"no such suite: {', '.join(sorted(unknown))}; there are {', '.join(by_name)}")
+    outcomes = [run_suite(by_name[name]) for name in names]
+    report(outcomes)
+    # A suite that was asked for by name and could not run is no success either.
+    bad = {"failed", "not run"} if NO_SKIP or sys.argv[1:] else {"failed"}
+    sys.exit(any(outcome.state in bad for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    main()
