@@ -157,7 +157,7 @@ def run(step: Step) -> int:
     """Run a step in the project's root with its output shown, and return its exit status."""
     shown = [os.path.relpath(word, ROOT) if isinstance(word, Path) else word for word in step.argv]
     print(f"$ {' '.join(shown).replace(sys.executable, 'python')}", flush=True)
-    environment = base_environment() | step.environment
+    environment = base_environment() | dict(step.environment)
     if step.forbidden is None:
         return subprocess.run(
             step.argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False
@@ -171,7 +171,7 @@ def run(step: Step) -> int:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             sys.stdout.buffer.write(line)
             sys.stdout.flush()
             if re.search(step.forbidden.encode(), line):
