@@ -1,0 +1,23 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the endpoint options, made of the same description as their argument specification."""
+
+from __future__ import annotations
+
+import json
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_documentation
+
+
+def _fragment(name: str, text: str) -> str:
+    # JSON is YAML, and no option of ours can be misread on the way.
+    return json.dumps({"options": endpoint_documentation(name, text)})
+
+
+class ModuleDocFragment:
+    """`kubeferry.pvc.endpoint`, `kubeferry.pvc.endpoint.source` and `kubeferry.pvc.endpoint.target`."""
+
+    DOCUMENTATION = _fragment("endpoint", "Where the files are.")
+    SOURCE = _fragment("source", "Where the files come from.")
+    TARGET = _fragment("target", "Where the files go.")

@@ -1,0 +1,147 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What the API server's refusals and the network's failures mean, as errors of our tree.
+
+Both ways to the server need this: plain requests (`_cluster`) and exec handshakes (`_exec`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+from ._errors import (
+    ClusterError,
+    ConnectionLost,
+    Forbidden,
+    KubeferryError,
+    NotFound,
+    Throttled,
+    Unauthorized,
+    Unreachable,
+)
+
+# Worth another try: the server is busy, restarting, or has lost sight of etcd or a node.
+RETRIED = frozenset({429, 500, 502, 503, 504})
+
+_SHOWN = 300
+_NOISE = "Internal error occurred: "
+
+
+def server_says(status: dict[str, Any]) -> str:
+    """The message of a `v1.Status` on one line."""
+    text = " ".join(str(status.get("message") or status.get("reason") or "").split())
+    while text.startswith(_NOISE):
+        text = text.removeprefix(_NOISE)
+    return text
+
+
+def capital(text: str) -> str:
+    """`text` as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def quoted(status: dict[str, Any]) -> str:
+    """` (the server says: …)`, or nothing if it says nothing."""
+    text = server_says(status)
+    if len(text) > _SHOWN:  # the cause comes last: each layer puts its own words before it
+        text = f"{text[:60]} … {text[60 - _SHOWN :]}"
+    return f" (the server says: {text})" if text else ""
+
+
+def refused(code: int, status: dict[str, Any], doing: str, needs: str) -> KubeferryError:
+    """The error for a request that the API server answered with HTTP `code`.
+
+    `doing` is what was tried, as in "reading pod a/b"; `needs` the permission it takes, as in "verb
+    get on pods in namespace a".
+    """
+    if code == 401:
+        return Unauthorized(
+            f"{capital(doing)} failed: the API server doesn't accept the credentials; "
+            "renew the token or certificate, or name another context."
+        )
+    if code == 403:
+        return Forbidden(f"{capital(doing)} is forbidden: the user needs {needs}{quoted(status)}.")
+    if code == 404:
+        return NotFound(f"{capital(doing)} failed: it doesn't exist; check the names{quoted(status)}.")
+    if code in RETRIED:
+        return Throttled(
+            f"{capital(doing)} failed: the API server is overloaded or failing (HTTP {code}); "
+            f"try again later{quoted(status)}."
+        )
+    return ClusterError(
+        f"{capital(doing)} failed: the API server refused it with HTTP {code}{quoted(status)}."
+    )
+
+
+def broken(exc: BaseException, server: str) -> KubeferryError:
+    """The error for a connection to `server` that could not be made, or broke before its answer."""
+    chain = list(_causes(exc))
+    for cause in chain:
+        found = _tls(cause, server) if isinstance(cause, ssl.SSLError) else _network(cause, server)
+        if found:
+            return found
+    words = str(chain[-1]).splitlines()
+    return Unreachable(
+        f"The API server {server} can't be reached: {words[0] if words else type(exc).__name__}; "
+        "check host, proxy and network."
+    )
+
+
+def _tls(exc: ssl.SSLError, server: str) -> KubeferryError | None:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return Unreachable(
+            f"The certificate of the API server {server} can't be verified: {exc.verify_message}; "
+            "give its authority with ca_cert, or set validate_certs to false knowing the risk."
+        )
+    if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return ConnectionLost(f"The API server {server} closed the connection before it answered; try again.")
+    reason = (exc.reason or str(exc)).replace("_", " ").lower()
+    if "alert" in reason:
+        return Unauthorized(
+            f"The API server {server} refused the TLS handshake ({reason}): check client_cert and client_key."
+        )
+    return Unreachable(
+        f"No TLS connection to the API server {server}: {reason}; check that host begins with the right scheme."
+    )
+
+
+def _network(exc: BaseException, server: str) -> KubeferryError | None:
+    if isinstance(exc, socket.gaierror):
+        return Unreachable(f"The name of the API server {server} can't be resolved; check host and DNS.")
+    if isinstance(exc, ConnectionRefusedError):
+        return Unreachable(
+            f"The API server {server} refuses connections; check host and port, and that it runs."
+        )
+    if isinstance(exc, TimeoutError) or type(exc).__name__ in {
+        "WebSocketTimeoutException",
+        "ReadTimeoutError",
+    }:
+        return Unreachable(f"The API server {server} did not answer in time; check host, proxy and firewall.")
+    if isinstance(exc, ConnectionError | http.client.RemoteDisconnected | http.client.IncompleteRead):
+        return ConnectionLost(
+            f"The connection to the API server {server} broke before its answer; try again."
+        )
+    if type(exc).__name__ == "WebSocketConnectionClosedException":
+        return ConnectionLost(f"The API server {server} closed the connection before it answered; try again.")
+    if "Proxy" in type(exc).__name__:
+        return Unreachable(f"The proxy on the way to the API server {server} failed: {exc}; check proxy.")
+    return None
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """The deepest cause first: libraries wrap what the system said into errors of their own."""
+    chain: list[BaseException] = []
+    current: BaseException | None = exc
+    while current is not None and current not in chain:
+        chain.append(current)
+        inner = getattr(current, "reason", None) or next(
+            (argument for argument in current.args if isinstance(argument, BaseException)), None
+        )
+        current = inner if isinstance(inner, BaseException) else current.__cause__ or current.__context__
+    return reversed(chain)

@@ -1,0 +1,265 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The one place that imports `kubernetes` and `kubernetes.core`: credentials in, a :class:`Cluster` out.
+
+`kubernetes.core` reads the options (arguments, `K8S_AUTH_*`, kubeconfig, in-cluster) just as it does for
+its own modules; `kubernetes` contributes configuration, credential plugins and connection pools.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
+
+from ._cluster_api import ClusterApi
+from ._errors import ClusterError, KubeferryError, Unauthorized, UsageError
+from ._exec import Access, ExecRunner, Negotiated
+from ._exec_errors import Target
+from ._exec_stream import Limits
+from ._rest import Headers, Response, Rest
+
+try:
+    import kubernetes
+    import urllib3
+    import websocket  # noqa: F401 -- for `_exec`
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import (
+        _create_auth_spec,
+        _create_configuration,
+        _create_headers,
+    )
+    from kubernetes.client.rest import RESTClientObject, should_bypass_proxies
+    from urllib3.util.ssl_ import create_urllib3_context
+
+    IMPORT_ERROR = None
+except ImportError:
+    IMPORT_ERROR = traceback.format_exc()
+
+AUTH_KEYS = tuple(AUTH_ARG_SPEC)
+"""The options that say which cluster and who."""
+
+# Names a cluster, so an endpoint that gives one of them inherits no credentials meant for another.
+_WHERE = ("kubeconfig", "host")
+_SHARED = ("proxy", "no_proxy", "proxy_headers", "persist_config")
+_IN_CLUSTER_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+# `kubernetes.config` works on one global default configuration.
+_loading = threading.Lock()
+
+
+def auth_of(task: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The authentication options of an endpoint: its own over the task's.
+
+    An endpoint with `kubeconfig` or `host` names its cluster itself: it inherits no credential, neither
+    from the task nor from the environment, so no token goes to a cluster it isn't for. An endpoint with
+    just `context` takes that context of the task's kubeconfig. The key `""` says that the environment counts.
+    """
+    own = _given(endpoint or {})
+    shared = {key: value for key, value in _given(task).items() if key in _SHARED}
+    if any(key in own for key in _WHERE):
+        return {**shared, **own}
+    if "context" in own:
+        kubeconfig = task.get("kubeconfig") or os.environ.get("K8S_AUTH_KUBECONFIG")
+        return {**shared, **({"kubeconfig": kubeconfig} if kubeconfig else {}), **own}
+    return {**_given(task), **own, "": True}
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: params[key] for key in AUTH_KEYS if params.get(key) is not None}
+
+
+def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None) -> Cluster:
+    """The cluster that the authentication options in `params`, and those in `endpoint` over them, name.
+
+    Nothing is sent yet. Raises UsageError for options that don't add up.
+    """
+    if IMPORT_ERROR:
+        raise UsageError(
+            "The Python libraries kubernetes, urllib3 and websocket-client and the collection kubernetes.core "
+            "(5.0.0 or later) are needed on the host that runs the task: install them for its Python."
+        )
+    auth = auth_of(params, endpoint)
+    environment = auth.pop("", False)
+    try:
+        with _loading:
+            # Else settings of the cluster connected before, a client certificate say, would leak into this.
+            kubernetes.client.Configuration.set_default(None)
+            spec = _create_auth_spec(None, **auth) if environment else _explicit(auth)
+            configuration = _create_configuration(spec)
+            extra = _create_headers(None, **auth) if environment else _impersonation(auth)
+    except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
+        error = _unusable(exc, auth)
+    else:
+        return Cluster(configuration, extra, str(auth.get("context") or ""))
+    raise error
+
+
+def _explicit(auth: Mapping[str, Any]) -> dict[str, Any]:
+    spec = {true: auth[name] for true, name in AUTH_ARG_MAP.items() if name in auth}
+    if "kubeconfig" not in spec and "host" not in spec:
+        spec["kubeconfig"] = None
+    return spec
+
+
+def _impersonation(auth: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"impersonate_user": "Impersonate-User", "impersonate_groups": "Impersonate-Group"}
+    return {header: auth[key] for key, header in names.items() if auth.get(key)}
+
+
+def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
+    """A sentence for what the configuration loader said. Its own text may quote the file, tokens included."""
+    path = auth.get("kubeconfig")
+    name = f"kubeconfig {path}" if isinstance(path, str) else "the kubeconfig"
+    kind, text = type(exc).__name__, str(exc)
+    if isinstance(exc, FileNotFoundError) or "does not exist" in text or "No configuration found" in text:
+        return UsageError(f"There is no usable {name}: check its path, or give host and api_key.")
+    if "context" in text.lower() and ("Expected" in text or "not found" in text.lower()):
+        return UsageError(
+            f"{name[:1].upper()}{name[1:]} has no context {auth.get('context')!r}: check its name."
+        )
+    if isinstance(exc, PermissionError):
+        return UsageError(f"{name[:1].upper()}{name[1:]} can't be read: check its permissions.")
+    if "exec" in text and ("exit" in text or "process" in text):
+        return Unauthorized(f"The credential plugin that {name} names failed: run it by hand to see why.")
+    if kind in {
+        "ScannerError",
+        "ParserError",
+        "ReaderError",
+        "ConstructorError",
+        "AttributeError",
+        "TypeError",
+    }:
+        return UsageError(f"{name[:1].upper()}{name[1:]} isn't a valid kubeconfig ({kind}): check the file.")
+    if "Invalid kube-config" in text:
+        return UsageError(
+            f"{name[:1].upper()}{name[1:]} isn't a valid kubeconfig: {text.splitlines()[0][:200]}."
+        )
+    return ClusterError(
+        f"The options for the API server can't be used: {kind}; check {name}, host and api_key."
+    )
+
+
+class Cluster(ClusterApi):
+    """One API server, and who we are there. Safe to use from several threads."""
+
+    def __init__(self, configuration: Any, extra: Mapping[str, Any], context: str = "") -> None:  # noqa: ANN401
+        self._configuration = configuration
+        self._extra = extra
+        self._context = context
+        self._thread = threading.local()
+        self._refreshing = threading.Lock()
+        self._negotiated = Negotiated()
+        self._base = str(configuration.host).rstrip("/")
+        super().__init__(Rest(self._base, self._headers, self._send))
+        self.warnings: list[str] = []
+        if self._base.startswith("https") and not configuration.verify_ssl:
+            self.warnings.append(
+                f"The certificate of the API server {self.server} isn't verified (validate_certs is off): "
+                "anyone on the way could read the credentials and the files."
+            )
+
+    def runner(
+        self, namespace: str, pod: str, container: str = "", limits: Limits | None = None
+    ) -> ExecRunner:
+        """Runs commands in `container` of the pod; in its only or annotated default one if empty."""
+        target = Target(namespace, pod, container, functools.partial(self.state_of, namespace, pod))
+        return ExecRunner(target, self._access, self._negotiated, limits)
+
+    def _access(self) -> Access:
+        headers = tuple(f"{name}: {value}" for name, value in self._headers())
+        return Access(self._base, headers, self._tls, self._server_name(), self._proxy())
+
+    def _headers(self) -> Headers:
+        """Fresh headers: a token that has expired is fetched anew by the configuration's own hooks."""
+        headers: Headers = [("User-Agent", "kubeferry.pvc")]
+        try:
+            with self._refreshing:
+                settings = self._configuration.auth_settings()
+        except Exception as exc:  # noqa: BLE001 -- credential plugins and token files fail in their own ways
+            raise Unauthorized(
+                f"The credentials for {self.server} can't be renewed ({type(exc).__name__}): "
+                "check the token file or the credential plugin."
+            ) from None
+        found = [each["value"] for each in settings.values() if each.get("in") == "header" and each["value"]]
+        if not found and self._configuration.username:
+            found = [self._configuration.get_basic_auth_token()]
+        headers += [("Authorization", str(value).strip()) for value in found[:1]]
+        for name, value in self._extra.items():
+            headers += [(name, one) for one in (value if isinstance(value, list) else [value])]
+        return headers
+
+    def _send(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float) -> Response:
+        pool = getattr(self._thread, "pool", None)
+        if pool is None:
+            pool = self._thread.pool = RESTClientObject(self._configuration).pool_manager
+        response: Response = pool.request(
+            method,
+            url,
+            headers=urllib3.HTTPHeaderDict(headers),
+            body=body,
+            timeout=urllib3.Timeout(connect=min(timeout, 20.0), read=timeout),
+            retries=False,
+            redirect=False,
+        )
+        return response
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self._base.startswith("https"):
+            return None
+        config = self._configuration
+        try:
+            # urllib3's own context, so that both ways to the server verify it in the same way.
+            context: ssl.SSLContext = create_urllib3_context(
+                cert_reqs=ssl.CERT_REQUIRED if config.verify_ssl else ssl.CERT_NONE
+            )
+            authority, data = config.ssl_ca_cert, getattr(config, "ca_cert_data", None)
+            if not config.verify_ssl:
+                context.check_hostname = False
+            elif authority or data:
+                context.load_verify_locations(cafile=authority or None, cadata=data or None)
+            else:
+                context.load_default_certs()
+            if config.verify_ssl:
+                context.check_hostname = config.assert_hostname is not False
+            if config.cert_file:
+                context.load_cert_chain(config.cert_file, config.key_file)
+        except (OSError, ValueError) as exc:
+            raise UsageError(
+                f"ca_cert, client_cert or client_key for {self.server} can't be used: {type(exc).__name__}; "
+                "check that the files exist, are PEM and belong together."
+            ) from None
+        return context
+
+    def _server_name(self) -> str | None:
+        name = getattr(self._configuration, "tls_server_name", None) or self._configuration.assert_hostname
+        return name if isinstance(name, str) else None
+
+    def _proxy(self) -> dict[str, Any]:
+        config = self._configuration
+        if not config.proxy or should_bypass_proxies(self._base, no_proxy=config.no_proxy or ""):
+            return {}
+        url = urlsplit(config.proxy)
+        if url.scheme not in {"http", "socks4", "socks4a", "socks5", "socks5h"} or not url.hostname:
+            raise UsageError(
+                "proxy must be an URL that begins with http:// or socks5://, for WebSockets' sake."
+            )
+        options: dict[str, Any] = {
+            "http_proxy_host": url.hostname,
+            "http_proxy_port": url.port or (80 if url.scheme == "http" else 1080),
+            "proxy_type": url.scheme,
+            "http_no_proxy": ["-"],  # what needs no proxy was decided above
+        }
+        if url.username:
+            options["http_proxy_auth"] = (unquote(url.username), unquote(url.password or ""))
+        return options

@@ -1,0 +1,95 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What we ask of a cluster, besides running commands: small typed methods over `_rest`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._errors import ClusterError, Forbidden, KubeferryError, NotFound
+from ._pod_state import describe
+from ._rest import Request, Rest
+
+Object = dict[str, Any]
+
+
+class ClusterApi:
+    """Reads and changes objects of the core group, as plain dictionaries."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+        self.server = rest.server
+
+    def version(self) -> str:
+        """The server's version, as in `v1.35.4`."""
+        return self._rest.version()
+
+    def namespace_exists(self, name: str) -> bool | None:
+        """None if we may not know."""
+        try:
+            self._rest.call(Request("get", "namespaces", name, name))
+        except NotFound:
+            return False
+        except Forbidden:
+            return None
+        return True
+
+    def get_pod(self, namespace: str, name: str) -> Object:
+        return self._rest.call(Request("get", "pods", namespace, name))
+
+    def list_pods(self, namespace: str, labels: str = "", fields: str = "") -> list[Object]:
+        query = {"labelSelector": labels, "fieldSelector": fields}
+        return self._list("pods", namespace, query)
+
+    def create_pod(self, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False) -> Object:
+        query = {"dryRun": "All"} if dry_run else {}
+        name = str(body["metadata"]["name"])
+        return self._rest.call(Request("create", "pods", namespace, name, query, body))
+
+    def delete_pod(self, namespace: str, name: str, uid: str = "", grace: int | None = None) -> bool:
+        """Ask for the pod's end; with `uid` only if it is still that pod. False if it is gone already."""
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        try:
+            self._rest.call(Request("delete", "pods", namespace, name, body=body))
+        except NotFound:
+            return False
+        return True
+
+    def get_claim(self, namespace: str, name: str) -> Object:
+        return self._rest.call(Request("get", "persistentvolumeclaims", namespace, name))
+
+    def events_of(self, namespace: str, kind: str, name: str, uid: str = "") -> list[Object]:
+        """The events about an object, oldest first; none if we may not read them."""
+        fields = [f"involvedObject.kind={kind}", f"involvedObject.name={name}"]
+        if uid:
+            fields.append(f"involvedObject.uid={uid}")
+        try:
+            found = self._list("events", namespace, {"fieldSelector": ",".join(fields)})
+        except ClusterError:
+            return []
+        return sorted(found, key=_when)
+
+    def state_of(self, namespace: str, pod: str) -> str:
+        """How the pod is doing, in words, for a message; empty if that can't be found out."""
+        try:
+            return describe(self._rest.call(Request("get", "pods", namespace, pod, timeout=10.0, tries=1)))
+        except NotFound:
+            return "it doesn't exist any more"
+        except KubeferryError:
+            return ""
+
+    def _list(self, resource: str, namespace: str, query: Mapping[str, str]) -> list[Object]:
+        given = {key: value for key, value in query.items() if value}
+        answer = self._rest.call(Request("list", resource, namespace, query=given))
+        return [item for item in answer.get("items") or [] if isinstance(item, dict)]
+
+
+def _when(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp") or "")

@@ -1,0 +1,136 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""An endpoint's options, described once: the argument specification and its documentation are made of this.
+
+:func:`endpoint_spec` goes into a module's argument specification, :func:`endpoint_documentation` into the
+documentation fragment of the same name, so the two can't tell different things.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+
+DEFAULT_IMAGE = "busybox:1.36"
+
+_PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "path": (
+        {"type": "str"},
+        [
+            (
+                "The directory. In a pod it is absolute; on this machine it may be relative to the playbook's "
+                "directory, and V(~) is understood."
+            ),
+            "With O({0}.pvc) it is relative to the root of the claim, and V(.) when it is left out.",
+        ],
+    ),
+    "namespace": (
+        {"type": "str"},
+        ["The namespace of the pod or claim. Without it, the endpoint is a directory on this machine."],
+    ),
+    "pod": ({"type": "str"}, ["The pod that has the volume mounted. It must be running."]),
+    "pvc": (
+        {"type": "str"},
+        [
+            (
+                "The claim, in place of O({0}.pod): a running pod that mounts it is used, or else a helper pod is "
+                "made for the duration of the task."
+            ),
+        ],
+    ),
+    "container": (
+        {"type": "str"},
+        ["The container of the pod. Needed only where it has several and doesn't name its default one."],
+    ),
+    "manifest": (
+        {"type": "path"},
+        [
+            (
+                "A manifest file on this machine that tells what the directory holds, or is to hold; see "
+                "M(kubeferry.pvc.pvc_manifest)."
+            ),
+        ],
+    ),
+    "image": (
+        {"type": "str", "default": DEFAULT_IMAGE},
+        ["The image of a helper pod made for O({0}.pvc). It needs V(sh) and BusyBox's or GNU's tools."],
+    ),
+}
+
+_AUTH: dict[str, str] = {
+    "kubeconfig": "A kubeconfig, as a path or as a dictionary.",
+    "context": "The context to use of the kubeconfig.",
+    "host": "The URL of the API server.",
+    "api_key": "The bearer token.",
+    "username": "The user's name, for a cluster with HTTP basic authentication.",
+    "password": "The password of O({0}.username).",
+    "validate_certs": "Whether to verify the API server's certificate.",
+    "ca_cert": "The file of the authority that signed the API server's certificate.",
+    "client_cert": "The file of the client certificate.",
+    "client_key": "The file of the client certificate's key.",
+    "proxy": "The URL of a proxy on the way to the API server.",
+    "no_proxy": "Hosts that are reached without the proxy, separated by commas.",
+    "proxy_headers": "Headers for the proxy.",
+    "persist_config": "Whether to save refreshed tokens in the kubeconfig.",
+    "impersonate_user": "The user to act as.",
+    "impersonate_groups": "The groups to act as.",
+    "proxy_headers.proxy_basic_auth": "User and password for the proxy, separated by a colon.",
+    "proxy_headers.basic_auth": "User and password for the API server, separated by a colon.",
+    "proxy_headers.user_agent": "The name to give for this client.",
+}
+
+
+def endpoint_spec(*, required: bool = True) -> dict[str, Any]:
+    """The argument specification of one endpoint: a place, and how to reach its cluster."""
+    options = {name: dict(spec) for name, (spec, _text) in _PLACE.items()}
+    options.update(copy.deepcopy(AUTH_ARG_SPEC))
+    return {
+        "type": "dict",
+        "required": required,
+        "options": options,
+        "mutually_exclusive": [("pod", "pvc")],
+        "required_by": {"pod": "namespace", "pvc": "namespace", "container": "namespace"},
+    }
+
+
+def endpoint_documentation(name: str, text: str, *, required: bool = True) -> dict[str, Any]:
+    """The `options` of a documentation fragment for an endpoint called `name`, described by `text`."""
+    suboptions = {key: _documented(spec, said, name) for key, (spec, said) in _PLACE.items()}
+    for key, spec in AUTH_ARG_SPEC.items():
+        said = [_AUTH.get(key, f"As O({key})."), f"As the task's O({key}), for this endpoint only."]
+        suboptions[key] = _documented(spec, said, name, key)
+    return {
+        name: {
+            "description": [
+                text,
+                f"A directory in a pod if O({name}.namespace) is given, else on the machine that runs the task.",
+                (
+                    "The keys that say which cluster and who override the task's. An endpoint with "
+                    f"O({name}.kubeconfig) or O({name}.host) inherits no credential from the task or from C(K8S_AUTH_*) "
+                    f"variables, and one with O({name}.context) just the kubeconfig: no token reaches a cluster that "
+                    "it isn't for."
+                ),
+            ],
+            "type": "dict",
+            "required": required,
+            "suboptions": suboptions,
+        }
+    }
+
+
+def _documented(spec: dict[str, Any], said: list[str], name: str, parent: str = "") -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "description": [line.replace("{0}", name) for line in said],
+        "type": spec.get("type", "str"),
+    }
+    entry.update({key: spec[key] for key in ("elements", "default", "aliases", "choices") if key in spec})
+    if "options" in spec:
+        entry["suboptions"] = {
+            key: _documented(inner, [_AUTH.get(f"{parent}.{key}", f"As O({parent}.{key}).")], name)
+            for key, inner in spec["options"].items()
+        }
+    return entry

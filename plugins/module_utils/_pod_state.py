@@ -1,0 +1,38 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""How a pod is doing, read from its status: pure functions over the dictionary that the API server gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def describe(pod: dict[str, Any]) -> str:
+    """The pod's state in words, as in `it is Pending, container a waits (ImagePullBackOff)`."""
+    status = pod.get("status") or {}
+    if (pod.get("metadata") or {}).get("deletionTimestamp"):
+        return "it is being deleted"
+    words = [f"it is {status.get('phase') or 'in an unknown state'}"]
+    if status.get("reason"):
+        words.append(str(status["reason"]))
+    for container in status.get("containerStatuses") or []:
+        state = container.get("state") or {}
+        name = container.get("name")
+        if state.get("waiting"):
+            words.append(f"container {name} waits ({state['waiting'].get('reason') or 'no reason given'})")
+        elif state.get("terminated"):
+            ended = state["terminated"]
+            words.append(
+                f"container {name} has ended ({ended.get('reason') or 'exit status'} {ended.get('exitCode')})"
+            )
+    return ", ".join(words)
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether all containers are ready and the pod isn't on its way out."""
+    if (pod.get("metadata") or {}).get("deletionTimestamp"):
+        return False
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)

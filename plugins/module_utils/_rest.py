@@ -1,0 +1,165 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Requests to the API server's core group, as plain dictionaries.
+
+The generated client of `kubernetes` isn't used for them: its calls change from release to release, and it
+turns every answer into objects that nobody needs. Its connection pool is, for TLS and proxy settings.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+
+from ._api_errors import RETRIED, broken, capital, quoted, refused
+from ._errors import ConnectionLost, KubeferryError, NotFound
+from ._exec_protocol import parse_status
+
+_METHODS = {"get": "GET", "list": "GET", "create": "POST", "delete": "DELETE"}
+_DOING = {"get": "reading", "list": "listing", "create": "creating", "delete": "deleting"}
+_NOUNS = {
+    "pods": "pod",
+    "persistentvolumeclaims": "claim",
+    "persistentvolumes": "volume",
+    "events": "event",
+    "namespaces": "namespace",
+    "nodes": "node",
+}
+_TRIES = 4
+_LONGEST_PAUSE = 10.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """`verb` (get, list, create, delete) on `resource` of the core group, in RBAC's words."""
+
+    verb: str
+    resource: str
+    namespace: str = ""
+    name: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    timeout: float = 30.0  # seconds for the answer to begin
+    tries: int = _TRIES
+
+    @property
+    def path(self) -> str:
+        parts = ["/api/v1"]
+        if self.namespace and self.resource != "namespaces":
+            parts += ["namespaces", quote(self.namespace, safe="")]
+        parts.append(self.resource)
+        if self.name and self.verb != "create":
+            parts.append(quote(self.name, safe=""))
+        return "/".join(parts) + ("?" + urlencode(self.query) if self.query else "")
+
+    @property
+    def subject(self) -> str:
+        """What the request is about, in words: `pod ns/name`, `the pods of namespace ns`."""
+        if self.verb == "list":
+            return f"the {_NOUNS[self.resource]}s of namespace {self.namespace}"
+        prefix = f"{self.namespace}/" if self.namespace and self.resource != "namespaces" else ""
+        return f"{_NOUNS[self.resource]} {prefix}{self.name}"
+
+    @property
+    def needs(self) -> str:
+        """The permission it takes, in words."""
+        scope = f" in namespace {self.namespace}" if self.namespace else " in the whole cluster"
+        return f"the verb {self.verb} on {self.resource}{scope}"
+
+
+class Response(Protocol):
+    """The part of urllib3's response that we use."""
+
+    status: int
+    data: bytes
+    headers: Mapping[str, str]
+
+
+Headers = list[tuple[str, str]]  # a name may come twice (Impersonate-Group)
+# method, URL, headers, body, seconds to wait for the answer
+Send = Callable[[str, str, Headers, bytes | None, float], Response]
+
+
+class Rest:
+    """Sends requests to the server at `base`. `headers` gives fresh ones, as pairs; they are secret."""
+
+    def __init__(self, base: str, headers: Callable[[], Headers], send: Send) -> None:
+        self._base = base
+        self._headers = headers
+        self._send = send
+        self.server = urlsplit(base).netloc.rpartition("@")[2]
+
+    def call(self, request: Request) -> dict[str, Any]:
+        """The answer's body. Raises ClusterError's children, NotFound for HTTP 404 among them."""
+        pause = 0.5
+        for left in range(request.tries - 1, -1, -1):
+            try:
+                response = self._once(request)
+            except ConnectionLost:
+                # Whether a lost request was carried out isn't known: only reading is safe to repeat.
+                if not left or request.verb not in {"get", "list"}:
+                    raise
+            else:
+                if response.status < 300:
+                    return self._body(response)
+                if not left or response.status not in RETRIED:
+                    raise self._refusal(request, response)
+                pause = _asked_pause(response) or pause
+            time.sleep(min(pause, _LONGEST_PAUSE))
+            pause *= 2
+        raise AssertionError("unreachable")
+
+    def version(self) -> str:
+        """The server's version, as in `v1.35.4`; anybody may ask for it."""
+        response = self._exchange("GET", "/version", None, 15.0)
+        body = self._body(response) if response.status < 300 else {}
+        return str(body.get("gitVersion", ""))
+
+    def _once(self, request: Request) -> Response:
+        body = None if request.body is None else json.dumps(request.body).encode()
+        return self._exchange(_METHODS[request.verb], request.path, body, request.timeout)
+
+    def _exchange(self, method: str, path: str, body: bytes | None, timeout: float) -> Response:
+        headers = [("Accept", "application/json"), *self._headers()]
+        if body is not None:
+            headers.append(("Content-Type", "application/json"))
+        try:
+            return self._send(method, self._base + path, headers, body, timeout)
+        except Exception as exc:  # noqa: BLE001 -- urllib3, ssl and socket raise what they like
+            error = broken(exc, self.server)
+        raise error
+
+    def _body(self, response: Response) -> dict[str, Any]:
+        try:
+            body = json.loads(response.data)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise broken(ValueError("it didn't answer as a Kubernetes API server does"), self.server)
+        return body
+
+    def _refusal(self, request: Request, response: Response) -> KubeferryError:
+        status = parse_status(response.data)
+        if response.status == 404:
+            return self._missing(request, status)
+        doing = f"{_DOING[request.verb]} {request.subject}"
+        return refused(response.status, status, doing, request.needs)
+
+    def _missing(self, request: Request, status: dict[str, Any]) -> NotFound:
+        kind = (status.get("details") or {}).get("kind")
+        if request.namespace and (kind == "namespaces" or request.resource == "namespaces"):
+            return NotFound(f"Namespace {request.namespace} doesn't exist: check its name and the cluster.")
+        subject = capital(request.subject)
+        return NotFound(f"{subject} doesn't exist: check the namespace and the name{quoted(status)}.")
+
+
+def _asked_pause(response: Response) -> float:
+    """Seconds that the server asks to wait; 0 if it doesn't say."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else 0.0
