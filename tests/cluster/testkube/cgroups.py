@@ -32,24 +32,29 @@ def make(name: str) -> None:
                 _delegate(path)
             path = path / part
             path.mkdir(exist_ok=True)
-            # v1's cpuset starts out empty, and nothing can join an empty one
-            for setting in ("cpuset.cpus", "cpuset.mems"):
-                file = path / setting
-                if not _unified() and file.exists() and not file.read_text().strip():
-                    file.write_text((path.parent / setting).read_text())
-    if _unified():
-        _delegate(path)
+            if not _unified():
+                _fill_cpuset(path)
+        if _unified():
+            _delegate(path)
+
+
+def _fill_cpuset(path: Path) -> None:
+    """Let a new v1 cpuset have its parent's processors: it starts out empty, and nothing can join an empty one."""
+    for setting in ("cpuset.cpus", "cpuset.mems"):
+        file = path / setting
+        if file.exists() and not file.read_text().strip():
+            file.write_text((path.parent / setting).read_text())
 
 
 def _delegate(path: Path) -> None:
-    """v2: let the children of ``path`` use the controllers that it has."""
+    """Let the children of a v2 cgroup use the controllers that it has."""
     for controller in (path / "cgroup.controllers").read_text().split():
         with contextlib.suppress(OSError):
             (path / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def remove(name: str) -> None:
-    """Remove the cgroup ``name`` and all below it; its processes must be dead (the kernel may take a moment)."""
+    """Remove the cgroup ``name`` and all below it; its processes are dead, but the kernel may take a moment."""
 
     def gone() -> bool:
         left = False

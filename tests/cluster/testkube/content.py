@@ -11,6 +11,7 @@ from typing import Any
 
 from .kubectl import Kubectl
 from .layout import Layout
+from .proc import write_if_changed
 
 MANIFESTS = Path(__file__).resolve().parent.parent / "manifests"
 SOURCE, DESTINATION, RESTRICTED = "source-namespace", "destination-namespace", "restricted-namespace"
@@ -85,9 +86,8 @@ def make_claims(layout: Layout, kubectl: Kubectl, claims: tuple[Claim, ...]) -> 
     kubectl.apply(objects)
     for claim in claims:
         if not claim.pending and claim.storage_class != "kubeferry-wait":
-            kubectl(
-                "wait", "-n", claim.namespace, f"pvc/{claim.name}", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s"
-            )
+            bound = "--for=jsonpath={.status.phase}=Bound"
+            kubectl("wait", "-n", claim.namespace, f"pvc/{claim.name}", bound, "--timeout=60s", timeout=70)
 
 
 def delete_claim(layout: Layout, kubectl: Kubectl, namespace: str, name: str) -> None:
@@ -100,8 +100,14 @@ def seed(layout: Layout, kubectl: Kubectl) -> None:
     """Namespaces, storage classes, the copier's rights and the standard claims."""
     kubectl("apply", *(f"-f={MANIFESTS / name}.yaml" for name in ("namespaces", "storage")))
     for namespace in (SOURCE, DESTINATION):
-        kubectl("apply", "-n", namespace, *(f"-f={MANIFESTS / f'copier-{part}.yaml'}" for part in ("role", "binding")))
-    kubectl.apply([{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "copier", "namespace": SOURCE}}])
+        kubectl(
+            "apply",
+            "-n",
+            namespace,
+            *(f"-f={MANIFESTS / name}.yaml" for name in ("copier-role", "copier-binding")),
+        )
+    copier = {"name": "copier", "namespace": SOURCE}
+    kubectl.apply([{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": copier}])
     make_claims(layout, kubectl, STANDARD_CLAIMS)
 
 
@@ -114,7 +120,9 @@ def sleepers(kubectl: Kubectl) -> None:
         # the namespace's default service account, without which no pod is admitted, appears a moment after it
         kubectl.retry("apply", "-n", namespace, f"-f={MANIFESTS / 'busybox-sleep.yaml'}")
     for namespace in (SOURCE, DESTINATION):
-        kubectl("wait", "-n", namespace, f"pod/{SLEEPER}", "--for=condition=Ready", "--timeout=90s", timeout=100)
+        kubectl(
+            "wait", "-n", namespace, f"pod/{SLEEPER}", "--for=condition=Ready", "--timeout=90s", timeout=100
+        )
 
 
 def write_token(layout: Layout, kubectl: Kubectl) -> None:
@@ -123,7 +131,4 @@ def write_token(layout: Layout, kubectl: Kubectl) -> None:
     if file.exists() and time.time() - file.stat().st_mtime < 12 * 3600:
         return
     token = kubectl("create", "token", "copier", "-n", SOURCE, f"--duration={TOKEN_LIFE}")
-    draft = file.with_suffix(".new")
-    draft.touch(mode=0o600)
-    draft.write_text(token)
-    draft.replace(file)
+    write_if_changed(file, token)

@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-import ssl
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+from . import api
 from .group import Group, Service
 from .kubeconfig import write as write_kubeconfig
 from .layout import Instance, Layout
@@ -28,14 +26,12 @@ def make_pki(layout: Layout, instance: Instance) -> Pki:
     pki = Pki(layout.pki)
     for authority in ("ca", "etcd-ca"):
         pki.authority(authority)
-    # etcd has an authority of its own: whoever may talk to it may do anything, and "copier" has a certificate of "ca".
+    # etcd has an authority of its own: whoever may talk to it may do anything, and "ca" also vouches for "copier".
     pki.issue("etcd", "etcd-ca", "etcd", names=["IP:127.0.0.1"])
-    service_address = instance.services[1]
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-    addresses = ["127.0.0.1", instance.host_address, str(service_address)]
-    pki.issue(
-        "apiserver", "ca", "kube-apiserver", names=[f"DNS:{n}" for n in names] + [f"IP:{a}" for a in addresses]
-    )
+    addresses = ["127.0.0.1", instance.host_address, str(instance.services[1])]
+    names = [f"DNS:{name}" for name in names] + [f"IP:{address}" for address in addresses]
+    pki.issue("apiserver", "ca", "kube-apiserver", names=names)
     pki.issue("apiserver-kubelet", "ca", "kube-apiserver-kubelet-client", "system:masters")
     pki.issue("admin", "ca", "admin", "system:masters")
     pki.issue("controller-manager", "ca", "system:kube-controller-manager")
@@ -151,24 +147,11 @@ def start(layout: Layout, instance: Instance, binaries: Path) -> None:
     control.apply(services(layout, instance, binaries))
 
 
-def is_ready(layout: Layout, instance: Instance) -> bool:
-    """Whether the API server answers that it is ready."""
-    context = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
-    try:
-        with opener.open(f"https://127.0.0.1:{instance.api_port}/readyz", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
-
-
 def wait_ready(layout: Layout, instance: Instance, timeout: float = 60) -> None:
     """Wait until the API server is ready."""
     wait_until(
         "the API server to be ready",
-        lambda: is_ready(layout, instance),
+        lambda: api.is_ready(layout, instance),
         timeout,
         log=layout.logs / "kube-apiserver.log",
         interval=0.2,

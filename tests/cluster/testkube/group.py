@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,15 @@ class Service:
     argv: list[str]
     log: str
     env: dict[str, str] = field(default_factory=lambda: {"PATH": PATH, "HOME": "/"})
-    nonce: str = ""  # a digest of its configuration files, or anything else that should restart it
+    nonce: str = ""  # a digest of its configuration files
+    bounce: int = 0  # how often it was restarted on request
 
 
 @dataclass(frozen=True)
 class Group:
     """The supervisor kept in ``directory`` and what runs under it.
 
-    ``own_network`` gives it a network namespace and a host name of its own: a node, rather than the control plane.
+    ``own_network`` gives it a network namespace and a host name of its own: a node, not the control plane.
     """
 
     directory: Path
@@ -72,6 +73,15 @@ class Group:
         services: dict[str, Any] = self._read("actual.json").get("services", {}) if self.pid else {}
         return services
 
+    def host_pid(self, pid: int) -> int | None:
+        """The host's number for process ``pid`` of the group's pid namespace."""
+        for candidate in children(self.pid or 0):
+            status = Path(f"/proc/{candidate}/status").read_text()
+            numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
+            if int(numbers[-1]) == pid:
+                return candidate
+        return None
+
     def desired(self) -> list[Service]:
         """What was asked for last."""
         return [Service(**spec) for spec in self._read("desired.json").get("services", [])]
@@ -80,13 +90,14 @@ class Group:
         """Start the supervisor with no services yet; ``setup`` runs first, inside its namespaces."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "actual.json").unlink(missing_ok=True)
-        self._write("desired.json", {"generation": 0, "setup": [list(a) for a in setup], "services": []})
+        self._write("desired.json", {"setup": [list(a) for a in setup], "services": []})
         namespaces = ["--pid", "--mount-proc", "--fork", "--kill-child=KILL"]
         if self.own_network:
             namespaces += ["--net", "--uts", "--ipc"]
+        program = [sys.executable, "-IS", supervisor.__file__, str(self.directory)]
         with self.log.open("a") as log:
             outer = subprocess.Popen(
-                ["unshare", *namespaces, "--", sys.executable, "-IS", supervisor.__file__, str(self.directory)],
+                ["unshare", *namespaces, "--", *program],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -110,24 +121,38 @@ class Group:
 
     def apply(self, services: Sequence[Service]) -> None:
         """Make exactly ``services`` run; one that is already running as described is left alone."""
+        bounces = {s.name: s.bounce for s in self.desired()}
+        services = [replace(s, bounce=max(s.bounce, bounces.get(s.name, 0))) for s in services]
         pid = self.pid
         if pid is None:
             raise ClusterError(f"The supervisor in {self.directory} is not running.", self.log)
         desired = self._read("desired.json")
-        generation = desired["generation"] + 1
-        self._write("desired.json", {**desired, "generation": generation, "services": [asdict(s) for s in services]})
+        self._write("desired.json", {**desired, "services": [asdict(s) for s in services]})
         os.kill(pid, signal.SIGHUP)
 
         def settled() -> bool:
             actual = self._read("actual.json")
-            same = {name: s["spec"] for name, s in actual["services"].items()}
-            return (
-                actual["generation"] >= generation
-                and not actual["stopping"]
-                and same == {s.name: asdict(s) for s in services}
-            )
+            specs = {name: state["spec"] for name, state in actual.get("services", {}).items()}
+            return not actual.get("stopping") and specs == {s.name: asdict(s) for s in services}
 
         wait_until("services to be started and stopped", settled, 30, log=self.log)
+
+    def restart(self, name: str) -> None:
+        """Stop one service and start it again."""
+        self.apply([replace(s, bounce=s.bounce + 1) if s.name == name else s for s in self.desired()])
+
+    def fault(self, services: Sequence[Service]) -> str | None:
+        """In which way what runs is not exactly ``services``; None if it is."""
+        if self.pid is None:
+            return f"{self.directory.name} is not running"
+        actual = self.services()
+        for service in services:
+            state = actual.pop(service.name, None)
+            if state is None or state["pid"] is None:
+                return f"{service.name} is not running"
+            if {**state["spec"], "bounce": 0} != asdict(replace(service, bounce=0)):
+                return f"{service.name} runs with an old configuration"
+        return f"{min(actual)} should not run" if actual else None
 
     def enter(self, *argv: str | os.PathLike[str], timeout: float = 60, check: bool = True) -> str:
         """Run ``argv`` inside the group's namespaces (network and mounts) and return its output."""
@@ -138,13 +163,8 @@ class Group:
         return run([*inside, "--", *argv], timeout=timeout, check=check).stdout
 
     def stop(self) -> None:
-        """End the supervisor and, with it, everything that runs under it."""
+        """Kill the supervisor; the kernel kills everything under it, as it was process 1 of a pid namespace."""
         pid = self.pid
-        if pid is None:
-            return
-        os.kill(pid, signal.SIGTERM)
-        try:
-            wait_until("services to stop", lambda: self.pid is None, 2 * supervisor.STOP_GRACE)
-        except ClusterError:
+        if pid is not None:
             os.kill(pid, signal.SIGKILL)
-            wait_until("the supervisor to die", lambda: self.pid is None, 10, log=self.log)
+            wait_until("the supervisor to die", lambda: self.pid is None, 30, log=self.log)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import subprocess
+import os
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +49,8 @@ class Layer:
 
             def add(name: str, kind: bytes, mode: int, link: str = "", data: bytes = b"") -> None:
                 entry = tarfile.TarInfo(name)
-                entry.type, entry.mode, entry.linkname, entry.size, entry.mtime = kind, mode, link, len(data), EPOCH
+                entry.type, entry.mode, entry.linkname = kind, mode, link
+                entry.size, entry.mtime = len(data), EPOCH
                 tar.addfile(entry, io.BytesIO(data))
 
             for name, mode in sorted(self.directories.items()):
@@ -141,16 +142,18 @@ IMAGES: dict[str, tuple[Callable[[], Layer], list[str]]] = {
 
 def _archive(name: str, layer: bytes, command: list[str]) -> bytes:
     """An image archive as ``ctr images import`` reads it."""
+    machine = os.uname().machine
     config = {
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine(), machine()),
+        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine),
         "os": "linux",
         "config": {"Cmd": command, "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
     }
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
     parts = {
         "config.json": json.dumps(config, sort_keys=True).encode(),
         "layer.tar": layer,
-        "manifest.json": json.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]).encode(),
+        "manifest.json": json.dumps(manifest).encode(),
     }
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -161,18 +164,19 @@ def _archive(name: str, layer: bytes, command: list[str]) -> bytes:
     return buffer.getvalue()
 
 
-def machine() -> str:
-    """The processor's name as the kernel gives it."""
-    return subprocess.run(["uname", "-m"], capture_output=True, text=True, check=True).stdout.strip()
-
-
 def _inputs_digest() -> str:
     """Changes whenever an image would: with this file and with the programs that go in."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for program in (Path("/bin/busybox"), Path("/usr/bin/rsync"), Path("/usr/bin/openssl"), Path("/var/lib/dpkg/status")):
-        if program.exists():
-            state = program.stat()
-            digest.update(f"{program} {state.st_size} {state.st_mtime_ns}\n".encode())
+    for name in (
+        "/bin/busybox",
+        "/usr/bin/rsync",
+        "/usr/bin/openssl",
+        "/bin/tar",
+        "/lib64/ld-linux-x86-64.so.2",
+    ):
+        if Path(name).exists():
+            state = Path(name).stat()
+            digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -206,8 +210,3 @@ def load(node: Node, archives: dict[str, Path]) -> None:
     lost = set(wanted) - set(node.ctr("images", "ls", "-q").split())
     if lost:
         raise ClusterError(f"containerd did not keep the image {min(lost)}.")
-
-
-def names(images: Iterable[str]) -> list[str]:
-    """Image names as a pod writes them, without the default registry."""
-    return [name.removeprefix("docker.io/").removeprefix("library/") for name in images]

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from .pki import Pki
+from .proc import write_if_changed
 
 
 def write(path: Path, server: str, pki: Pki, user: str, certificate: str, namespace: str = "default") -> None:
@@ -43,9 +44,4 @@ def write(path: Path, server: str, pki: Pki, user: str, certificate: str, namesp
         ],
         "current-context": user,
     }
-    text = json.dumps(config, indent=1) + "\n"
-    if not path.exists() or path.read_text() != text:
-        draft = path.with_name(path.name + ".new")
-        draft.touch(mode=0o600)
-        draft.write_text(text)
-        draft.replace(path)
+    write_if_changed(path, json.dumps(config, indent=1) + "\n")

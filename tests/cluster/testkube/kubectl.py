@@ -23,13 +23,12 @@ class Kubectl:
     """kubectl with one kubeconfig."""
 
     program: Path
-    kubeconfig: Path
+    kubeconfig: Path | str
 
     def __call__(self, *words: str, stdin: str | None = None, timeout: float = 60, check: bool = True) -> str:
         """Run one kubectl command and return its output."""
-        environment = {k: v for k, v in os.environ.items() if k.lower() not in ("kubeconfig", "https_proxy")}
-        argv = [self.program, f"--kubeconfig={self.kubeconfig}", *words]
-        return run(argv, stdin=stdin, timeout=timeout, check=check, env=environment).stdout
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        return run([self.program, *words], stdin=stdin, timeout=timeout, check=check, env=environment).stdout
 
     def apply(self, objects: Sequence[dict[str, Any]], *words: str) -> None:
         """Create or update ``objects``."""

@@ -24,6 +24,7 @@ TEST_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
 SLOT_PREFIX = 20
 SLOTS = 2 ** (SLOT_PREFIX - TEST_NETWORK.prefixlen)
 FIRST_PORT = 21000  # below the kernel's range of ephemeral ports
+PORTS = 3  # the API server, etcd, etcd's peers
 PORTS_PER_SLOT = 16
 
 
@@ -132,14 +133,17 @@ def _in_use() -> list[ipaddress.IPv4Network]:
     """Every IPv4 network that the machine has an address in or a route to."""
     used = []
     for link in json.loads(run(["ip", "-j", "-4", "addr"]).stdout):
-        used += [ipaddress.ip_network(f"{a['local']}/{a['prefixlen']}", strict=False) for a in link["addr_info"]]
+        used += [
+            ipaddress.ip_network(f"{a['local']}/{a['prefixlen']}", strict=False) for a in link["addr_info"]
+        ]
     for route in json.loads(run(["ip", "-j", "-4", "route"]).stdout):
         if route["dst"] != "default":
             used.append(ipaddress.ip_network(route["dst"], strict=False))
-    return [net for net in used if isinstance(net, ipaddress.IPv4Network)]
+    # a route to all of 0.0.0.0/1 or so is a VPN's default route, not a use of these addresses
+    return [net for net in used if isinstance(net, ipaddress.IPv4Network) and net.prefixlen >= 8]
 
 
-def _free_ports(slot: int, count: int) -> list[int]:
+def _free_ports(slot: int) -> list[int]:
     free = []
     for port in range(FIRST_PORT + slot * PORTS_PER_SLOT, FIRST_PORT + (slot + 1) * PORTS_PER_SLOT):
         with socket.socket() as probe:
@@ -149,36 +153,60 @@ def _free_ports(slot: int, count: int) -> list[int]:
             except OSError:
                 continue
         free.append(port)
-    if len(free) < count:
-        raise ClusterError(f"Fewer than {count} ports are free from {FIRST_PORT + slot * PORTS_PER_SLOT} on.")
-    return free[:count]
+    if len(free) < PORTS:
+        raise ClusterError(f"Fewer than {PORTS} ports are free from {FIRST_PORT + slot * PORTS_PER_SLOT} on.")
+    return free[:PORTS]
 
 
-def allocate(layout: Layout) -> Instance:
-    """Pick a free slot and ports, take the slot by giving the bridge its address, and record it.
+def _is_free(slot: int, used: list[ipaddress.IPv4Network]) -> bool:
+    network = Instance(slot, 0, 0, 0).network
+    return not any(network.overlaps(net) for net in used)
 
-    The bridge is the claim: once it has its address, no other checkout finds the slot free.
+
+def claim(layout: Layout, running: bool) -> Instance:
+    """The cluster's slot and ports: the recorded ones if there are any and they are still free, else new ones.
+
+    The bridge is the claim to a slot: once it has its address, no other checkout finds the slot free.
+    ``running`` says that the recorded ports are in use by this very cluster.
+    Raises ClusterError if another cluster has taken the slot since (both were down): certificates and Services
+    are tied to its addresses.
     """
     with mutex("kubeferry-cluster-addresses", 30):
-        used = _in_use()
-        start = int(layout.id, 16)
-        for slot in ((start + step) % SLOTS for step in range(SLOTS)):
-            network = Instance(slot, 0, 0, 0).network
-            if not any(network.overlaps(net) and net.prefixlen > 8 for net in used):
-                break
-        else:
-            raise ClusterError(f"No part of {TEST_NETWORK} is free on this machine for a cluster's addresses.")
-        instance = Instance(slot, *_free_ports(slot, 3))
-        layout.state.mkdir(parents=True, exist_ok=True)
-        layout.state.chmod(0o755)
-        make_bridge(layout, instance)
-        _record(layout).write_text(json.dumps(asdict(instance), indent=1) + "\n")
+        recorded = load(layout)
+        has_bridge = run(["ip", "link", "show", layout.bridge], check=False).returncode == 0
+        if recorded and not has_bridge and not _is_free(recorded.slot, _in_use()):
+            raise ClusterError(
+                "Another cluster took this one's addresses; `cluster down`, then `cluster up`."
+            )
+        if recorded is None and has_bridge:  # of a cluster whose files were deleted under it
+            delete_bridge(layout)
+            has_bridge = False
+        instance = recorded or _new_instance(layout)
+        if not running:
+            instance = Instance(instance.slot, *_free_ports(instance.slot))
+        if not has_bridge:
+            run(["ip", "link", "add", layout.bridge, "type", "bridge"])
+        address = f"{instance.host_address}/{instance.nodes.prefixlen}"
+        run(["ip", "address", "replace", address, "dev", layout.bridge])
+        run(["ip", "link", "set", layout.bridge, "up"])
+        if instance != recorded:
+            layout.state.mkdir(parents=True, exist_ok=True)
+            _record(layout).write_text(json.dumps(asdict(instance), indent=1) + "\n")
     return instance
 
 
-def make_bridge(layout: Layout, instance: Instance) -> None:
-    """Make the host's bridge if it is not there (it is not after a reboot)."""
-    if run(["ip", "link", "show", layout.bridge], check=False).returncode:
-        run(["ip", "link", "add", layout.bridge, "type", "bridge"])
-    run(["ip", "address", "replace", f"{instance.host_address}/{instance.nodes.prefixlen}", "dev", layout.bridge])
-    run(["ip", "link", "set", layout.bridge, "up"])
+def _new_instance(layout: Layout) -> Instance:
+    used = _in_use()
+    start = int(layout.id, 16)
+    for slot in ((start + step) % SLOTS for step in range(SLOTS)):
+        if _is_free(slot, used):
+            return Instance(slot, *_free_ports(slot))
+    raise ClusterError(f"No part of {TEST_NETWORK} is free on this machine for a cluster's addresses.")
+
+
+def delete_bridge(layout: Layout) -> None:
+    """Remove the bridge and the ends of the nodes' links that are plugged into it."""
+    for link in json.loads(run(["ip", "-j", "link"]).stdout):
+        if link["ifname"] == layout.bridge or link["ifname"].startswith(f"{layout.bridge}-"):
+            # a link goes by itself a moment after its node, so it may be gone by now
+            run(["ip", "link", "delete", link["ifname"]], check=False)

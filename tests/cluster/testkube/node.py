@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from .group import Group, Service
 from .kubeconfig import write as write_kubeconfig
 from .layout import Instance, Layout
 from .pki import Pki
-from .proc import run, wait_until
+from .proc import run, wait_until, write_if_changed
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
@@ -60,29 +59,29 @@ class Node:
     def _log(self, service: str) -> Path:
         return self.layout.logs / f"{self.name}-{service}.log"
 
-    # --- starting ---------------------------------------------------------------------------------------------
-
     def start_runtime(self) -> None:
         """Start the namespaces, the network and containerd, if they are not there."""
-        self._write_files()
+        self.prepare()
         if self.group.pid is None:
             cgroups.make(self.cgroup)
             self.group.launch(self._setup())
         self._connect()
         if "containerd" not in self.group.services():
             self.group.apply([self._containerd()])
-        wait_until("containerd to answer", self._runtime_answers, 30, log=self._log("containerd"))
+        self.wait_runtime()
 
     def start_kubelet(self, binaries: Path) -> None:
         """Start all of the node's services; the API server must be up."""
-        self.group.apply([self._containerd(), *self._kubernetes(binaries)])
+        self.group.apply(self.services(binaries))
 
-    def stop(self) -> None:
-        """End every process of the node, pods included; its namespaces, mounts and interfaces go with them."""
-        self.group.stop()
-
-    def _runtime_answers(self) -> bool:
-        return "SERVER" in self.ctr("version", check=False).upper()
+    def wait_runtime(self) -> None:
+        """Wait until containerd answers."""
+        wait_until(
+            "containerd to answer",
+            lambda: "Server:" in self.ctr("version", check=False),
+            30,
+            log=self._log("containerd"),
+        )
 
     def ctr(self, *words: str | Path, timeout: float = 60, check: bool = True) -> str:
         """Run containerd's client on this node, in the namespace that the kubelet uses."""
@@ -99,9 +98,9 @@ class Node:
             mount -t tmpfs -o mode=755 kubeferry-run /run
             mkdir -p /run/kubeferry/state /run/kubeferry/lib /run/kubeferry/volumes /run/lock
             mount --bind {_quoted(node)} /run/kubeferry/state
-            mount --bind {_quoted(node / 'lib')} /run/kubeferry/lib
+            mount --bind {_quoted(node / "lib")} /run/kubeferry/lib
             mount --bind {_quoted(volumes)} /run/kubeferry/volumes
-            mount --bind {_quoted(node / 'log')} /var/log
+            mount --bind {_quoted(node / "log")} /var/log
             mount --bind /run/kubeferry/lib /var/lib
             # The kubelet insists on these values and would set them for the whole machine; let it find them here.
             mkdir /run/kubeferry/sysctl
@@ -138,9 +137,7 @@ class Node:
         for network in routes:
             run(["ip", "route", "replace", str(network), "via", self.address, "dev", bridge])
 
-    # --- configuration ----------------------------------------------------------------------------------------
-
-    def _write_files(self) -> None:
+    def prepare(self) -> None:
         """Configuration, certificates and kubeconfigs of the node."""
         for name in ("lib", "lib/containerd", "lib/kubelet", "log", "cni"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
@@ -152,9 +149,6 @@ class Node:
             "system:nodes",
             [f"DNS:{self.name}", f"IP:{self.address}"],
         )
-        for kind in ("crt", "key"):
-            shutil.copy(self.layout.pki / f"{self.name}.{kind}", self.directory / f"kubelet.{kind}")
-        shutil.copy(pki.certificate("ca"), self.directory / "ca.crt")
         server = f"https://{self.instance.host_address}:{self.instance.api_port}"
         write_kubeconfig(self.directory / "kubelet.kubeconfig", server, pki, self.name, self.name)
         write_kubeconfig(self.directory / "kube-proxy.kubeconfig", server, pki, "kube-proxy", "kube-proxy")
@@ -164,12 +158,16 @@ class Node:
             "kubelet.json": nodeconfig.kubelet(self.instance, self.cgroup),
             "kube-proxy.json": nodeconfig.kube_proxy(self.instance),
             "resolv.conf": "",
+            "ca.crt": pki.certificate("ca").read_text(),
+            "kubelet.crt": pki.certificate(self.name).read_text(),
+            "kubelet.key": pki.key(self.name).read_text(),
         }
         for name, text in files.items():
-            (self.directory / name).write_text(text)
+            write_if_changed(self.directory / name, text)
 
     def _digest(self, *names: str) -> str:
-        return hashlib.sha256(b"".join((self.directory / name).read_bytes() for name in names)).hexdigest()[:12]
+        content = b"".join((self.directory / name).read_bytes() for name in names)
+        return hashlib.sha256(content).hexdigest()[:12]
 
     def _containerd(self) -> Service:
         return Service(
@@ -179,7 +177,8 @@ class Node:
             nonce=self._digest("containerd.toml"),
         )
 
-    def _kubernetes(self, binaries: Path) -> list[Service]:
+    def services(self, binaries: Path) -> list[Service]:
+        """The node's processes, in the order in which they start; :meth:`prepare` has written their files."""
         kubelet = [
             str(binaries / "kubelet"),
             "--config=/run/kubeferry/state/kubelet.json",
@@ -193,6 +192,7 @@ class Node:
             f"--hostname-override={self.name}",
         ]
         return [
+            self._containerd(),
             Service(
                 "kubelet",
                 kubelet,

@@ -29,7 +29,7 @@ def cni_plugins() -> str:
 
 
 def containerd(directory: Path) -> str:
-    """containerd's configuration; its data ends up in ``directory``."""
+    """Configuration of containerd, whose data ends up in ``directory``."""
     # overlayfs cannot be stacked on an overlay, which is what the root of most containers is
     stacked = run(["stat", "-f", "-c", "%T", directory]).stdout.strip() == "overlayfs"
     return f"""\
@@ -52,7 +52,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   disable_apparmor = true
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "{'native' if stacked else 'overlayfs'}"
+    snapshotter = "{"native" if stacked else "overlayfs"}"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
@@ -70,7 +70,10 @@ def cni(pods: ipaddress.IPv4Network) -> str:
     for two pods of one node whether or not the kernel shows bridged frames to netfilter.
     """
     pool = {"type": "host-local", "ranges": [[{"subnet": str(pods)}]], "routes": [{"dst": "0.0.0.0/0"}]}
-    plugins = [{"type": "ptp", "ipMasq": False, "ipam": pool}, {"type": "portmap", "capabilities": {"portMappings": True}}]
+    plugins = [
+        {"type": "ptp", "ipMasq": False, "ipam": pool},
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ]
     return json.dumps({"cniVersion": "0.4.0", "name": "kubeferry", "plugins": plugins}, indent=1)
 
 

@@ -45,10 +45,8 @@ def _missing() -> list[str]:
 
 def ensure() -> None:
     """Install what is missing, or say in one sentence why that cannot be done here."""
-    if os.uname().sysname != "Linux":
-        raise ClusterError("A test cluster needs Linux; give KUBECONFIG=... to use a cluster you already have.")
-    if os.geteuid() != 0:
-        raise ClusterError("A test cluster needs root; give KUBECONFIG=... to use a cluster you already have.")
+    if os.uname().sysname != "Linux" or os.geteuid() != 0:
+        raise ClusterError("A test cluster needs root on Linux; or use one you have, by KUBECONFIG=...")
     missing = _missing()
     if not missing:
         return

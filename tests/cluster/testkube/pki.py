@@ -4,12 +4,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .proc import run
 
 DAYS = "730"
+
+
+def _request(*words: str | Path) -> None:
+    """Make a key and a certificate or a request for one; elliptic curves, because their keys are made at once."""
+    run(["openssl", "req", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", *words])
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,12 @@ class Pki:
         if self.certificate(name).exists():
             return
         self._private()
-        run(
-            ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-            + ["-keyout", self.key(name), "-out", self.certificate(name), "-days", DAYS]
-            + ["-subj", f"/CN=kubeferry test {name}"]
-        )
+        draft = self.directory / f"{name}.crt.new"
+        subject = f"/CN=kubeferry test {name}"
+        _request("-x509", "-days", DAYS, "-keyout", self.key(name), "-out", draft, "-subj", subject)
+        draft.replace(self.certificate(name))
 
-    def issue(self, name: str, authority: str, user: str, group: str = "", names: list[str] | None = None) -> None:
+    def issue(self, name: str, authority: str, user: str, group: str = "", names: Sequence[str] = ()) -> None:
         """A certificate for ``user`` (the CN) in ``group`` (the O), also as a server for ``names``.
 
         ``names`` are subject alternative names as OpenSSL writes them, such as ``IP:127.0.0.1``.
@@ -46,18 +51,15 @@ class Pki:
             return
         request = self.directory / f"{name}.csr"
         subject = (f"/O={group}" if group else "") + f"/CN={user}"
-        extensions = ["subjectAltName=" + ",".join(names)] if names else []
-        extensions += ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=clientAuth,serverAuth"]
-        run(
-            ["openssl", "req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-            + ["-keyout", self.key(name), "-out", request, "-subj", subject]
-            + [word for extension in extensions for word in ("-addext", extension)]
-        )
+        extensions = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=clientAuth,serverAuth"]
+        if names:
+            extensions.append("subjectAltName=" + ",".join(names))
+        added = [word for extension in extensions for word in ("-addext", extension)]
+        _request("-new", "-keyout", self.key(name), "-out", request, "-subj", subject, *added)
         draft = self.directory / f"{name}.crt.new"
-        run(
-            ["openssl", "x509", "-req", "-in", request, "-copy_extensions", "copyall", "-out", draft]
-            + ["-CA", self.certificate(authority), "-CAkey", self.key(authority), "-days", DAYS]
-        )
+        sign: list[str | Path] = ["openssl", "x509", "-req", "-in", request, "-out", draft, "-days", DAYS]
+        sign += ["-CA", self.certificate(authority), "-CAkey", self.key(authority)]
+        run([*sign, "-copy_extensions", "copyall"])
         request.unlink()
         draft.replace(self.certificate(name))
 

@@ -46,7 +46,8 @@ def run(
         raise ClusterError(f"{name} did not finish within {timeout:.0f} s.") from None
     if check and done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise ClusterError(f"`{' '.join(os.fspath(w) for w in argv[:6])}` ended with {done.returncode}: {said}")
+        command = " ".join(os.fspath(word) for word in argv[:6])
+        raise ClusterError(f"`{command}` ended with {done.returncode}: {said}")
     return done
 
 
@@ -86,6 +87,16 @@ def wait_until(
         if time.monotonic() > deadline:
             raise ClusterError(f"Gave up after {timeout:.0f} s waiting for {what}.", log)
         time.sleep(interval)
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Put ``text`` into the private file ``path``, whole or not at all: its reader may be running."""
+    if not path.exists() or path.read_text() != text:
+        draft = path.with_name(path.name + ".new")
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
+        draft.write_text(text)
+        draft.replace(path)
 
 
 @contextmanager

@@ -44,7 +44,6 @@ class Supervisor:
     """Holds the services named in ``directory/desired.json``."""
 
     directory: Path
-    generation: int = 0
     services: dict[str, Running] = field(default_factory=dict)
     leaving: bool = False
 
@@ -61,6 +60,7 @@ class Supervisor:
         while not (self.leaving and not any(s.pid for s in self.services.values())):
             self._step()
             self._say()
+            self.leaving |= not self.directory.exists()
             got = signal.sigtimedwait(WATCHED, 0.5)
             if got and got.si_signo == signal.SIGHUP:
                 self._reconcile(self._read())
@@ -81,7 +81,6 @@ class Supervisor:
         for name, spec in wanted.items():
             if name not in self.services:
                 self.services[name] = Running(spec)
-        self.generation = desired["generation"]
 
     def _step(self) -> None:
         """Reap, kill what does not stop, forget what was stopped, start what is due."""
@@ -150,7 +149,6 @@ class Supervisor:
     def _say(self, error: str | None = None) -> None:
         """Publish the state, whole or not at all."""
         actual = {
-            "generation": self.generation,
             "error": error,
             "services": {
                 name: {"pid": s.pid, "restarts": s.restarts, "last_exit": s.last_exit, "spec": s.spec}
@@ -167,8 +165,11 @@ class Supervisor:
         except OSError:
             pass
         draft = self.directory / "actual.json.new"
-        draft.write_text(text)
-        draft.replace(target)
+        try:
+            draft.write_text(text)
+            draft.replace(target)
+        except FileNotFoundError:  # somebody removed the whole directory: there is nothing left to run for
+            self.leaving = True
 
 
 if __name__ == "__main__":

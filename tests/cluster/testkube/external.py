@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""A cluster that the user already has: make what the tests need and is not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import content
+from .content import CLAIM, DESTINATION, MANIFESTS, SLEEPER, SOURCE
+from .errors import ClusterError
+from .kubectl import Kubectl, find
+
+
+def check() -> str:
+    """Verify the cluster of ``$KUBECONFIG``; what is absent is made, what is there is left as it is."""
+    paths = [Path(p).expanduser() for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
+    if not paths:
+        raise ClusterError("KUBECONFIG is not set; `cluster check` is for a cluster that you already have.")
+    if not any(path.exists() for path in paths):
+        raise ClusterError(f"KUBECONFIG names {paths[0]}, which does not exist.")
+    kubectl = Kubectl(find(), os.pathsep.join(str(p) for p in paths))
+    kubectl("version", timeout=30)
+    made = []
+    for namespace in (SOURCE, DESTINATION):
+        if not kubectl.get(f"namespace/{namespace}"):
+            kubectl("create", "namespace", namespace)
+            kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=baseline")
+            made.append(namespace)
+        if not kubectl.get("-n", namespace, f"pvc/{CLAIM}"):
+            claim = content.Claim(namespace, CLAIM, size="1Gi", storage_class="").objects(None)[0]
+            del claim["spec"]["storageClassName"]  # absent means: the cluster's default class
+            kubectl.apply([claim])
+            made.append(f"{namespace}/{CLAIM}")
+        if not kubectl.get("-n", namespace, f"pod/{SLEEPER}"):
+            kubectl.retry("apply", "-n", namespace, f"-f={MANIFESTS / f'{SLEEPER}.yaml'}")
+            made.append(f"{namespace}/{SLEEPER}")
+    for namespace in (SOURCE, DESTINATION):
+        # the pod is Ready only once its claim is bound, also where binding waits for the first pod
+        ready = ("--for=condition=Ready", "--timeout=180s")
+        kubectl("wait", "-n", namespace, f"pod/{SLEEPER}", *ready, timeout=200)
+    return f"The cluster has what the tests need (made: {', '.join(made) or 'nothing'})."
