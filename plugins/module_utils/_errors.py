@@ -1,0 +1,91 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The one exception tree of the collection.
+
+Every error carries a single sentence: what happened, to which path, pod or claim, and what to do
+next. C(main()) of each module catches :class:`KubeferryError` and nothing else.
+"""
+
+from __future__ import annotations
+
+
+class KubeferryError(Exception):
+    """Root of the tree: anything a user can read and act on."""
+
+
+class UsageError(KubeferryError):
+    """The request itself is wrong: an option's value, or two options that contradict each other."""
+
+
+class EndpointError(KubeferryError):
+    """An endpoint's directory can't be used: missing, no directory, unreadable, unwritable, full."""
+
+
+class ToolMissing(EndpointError):
+    """The endpoint lacks a command that the work needs."""
+
+
+class BusyError(EndpointError):
+    """Another run is working on the same target."""
+
+
+class ClusterError(KubeferryError):
+    """The API server refused or could not be asked."""
+
+
+class Unreachable(ClusterError):
+    """No connection to the API server."""
+
+
+class Unauthorized(ClusterError):
+    """The API server doesn't accept the credentials (HTTP 401)."""
+
+
+class Forbidden(ClusterError):
+    """The user may not do that (HTTP 403)."""
+
+
+class NotFound(ClusterError):
+    """A namespace, pod, container or claim doesn't exist (HTTP 404)."""
+
+
+class Throttled(ClusterError):
+    """The API server is overloaded or failing for now (HTTP 429, 500, 502, 503, 504): worth another try."""
+
+
+class ExecError(KubeferryError):
+    """A command could not be started, or its stream broke."""
+
+
+class PodNotRunning(ExecError):
+    """The pod exists but no container of it can run a command now."""
+
+
+class ContainerNotFound(ExecError):
+    """The pod runs, but has no such container."""
+
+
+class CommandNotFound(ExecError):
+    """The container has no such program."""
+
+
+class ConnectionLost(ExecError):
+    """The stream ended before the command's exit status arrived: worth another try."""
+
+
+class Stalled(ConnectionLost):
+    """Nothing arrived for longer than the limit, although the connection stands."""
+
+
+class HelperPodError(ClusterError):
+    """A helper pod did not become ready; the message holds the diagnosis."""
+
+
+class ManifestError(KubeferryError):
+    """A manifest file can't be read, or isn't one."""
+
+
+class ProtocolError(KubeferryError):
+    """The endpoint sent something that the protocol doesn't allow."""

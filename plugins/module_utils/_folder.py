@@ -1,0 +1,76 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Reach paths below a directory without ever leaving it.
+
+Between two system calls a hostile pod that shares the volume could swap a directory for a symbolic link (the class of
+CVE-2019-11251). Each component is therefore opened from its parent's descriptor with O_NOFOLLOW.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from types import TracebackType
+from typing import Self
+
+KEPT = 64
+"""Directories kept open: paths come in order, so a few are enough."""
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Folder:
+    """A directory and what lies below it, for one thread. Use as a context manager."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._open: OrderedDict[bytes, int] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for descriptor in (*self._open.values(), self._root):
+            os.close(descriptor)
+        self._open.clear()
+
+    def directory(self, path: bytes) -> int:
+        """A descriptor of the directory `path`, owned by this object. Raises OSError, also for a symbolic link."""
+        if path in (b"", b"."):
+            return self._root
+        if path in self._open:
+            self._open.move_to_end(path)
+            return self._open[path]
+        parent, name = self.at(path)
+        descriptor = os.open(name, DIRECTORY, dir_fd=parent)
+        self._open[path] = descriptor
+        if len(self._open) > KEPT:
+            _path, oldest = self._open.popitem(last=False)
+            os.close(oldest)
+        return descriptor
+
+    def at(self, path: bytes) -> tuple[int, bytes]:
+        """The descriptor of the parent directory, and the name in it: arguments for the `dir_fd` calls."""
+        parent, _slash, name = path.rpartition(b"/")
+        return self.directory(parent), name
+
+    def forget(self) -> None:
+        """Directories were moved or removed: look them up anew."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def make_parents(self, path: bytes) -> None:
+        """Make the directories above `path` that don't exist, for this user only."""
+        parent = path.rpartition(b"/")[0]
+        if not parent:
+            return
+        try:
+            self.directory(parent)
+        except FileNotFoundError:
+            self.make_parents(parent)
+            descriptor, name = self.at(parent)
+            os.mkdir(name, 0o700, dir_fd=descriptor)

@@ -1,0 +1,90 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Holding a target for one run: a command at the endpoint that keeps a kernel lock while its stream is open."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+from ._errors import BusyError, EndpointError, KubeferryError
+from ._runner import Process, Runner
+from ._scripts import BUSY
+
+TAKE_SECONDS = 60.0
+RELEASE_SECONDS = 120.0
+"""Removing what was received and not used can take a while on a slow volume."""
+
+
+class Hold:
+    """Runs the HOLD script in a thread of its own, since a stream has to be read to stay alive."""
+
+    def __init__(self, runner: Runner, argv: Sequence[str], where: str) -> None:
+        self._runner = runner
+        self._argv = argv
+        self._where = where
+        self._input, self._signal = os.pipe()
+        self._answered = threading.Event()
+        self._error: KubeferryError | None = None
+        self._status: int | None = None
+        self._output = b""
+        self._thread = threading.Thread(target=self._keep, name="kubeferry-hold", daemon=True)
+
+    @property
+    def held(self) -> bool:
+        """Whether the lock is still ours."""
+        return b"held\n" in self._output and self._thread.is_alive()
+
+    def take(self) -> None:
+        """Raises BusyError when another run has the target, EndpointError when it can't be written to."""
+        self._thread.start()
+        self._answered.wait(TAKE_SECONDS)
+        if self.held:
+            return
+        self.release()
+        if self._error is not None:
+            raise self._error
+        if self._status == BUSY:
+            raise BusyError(
+                f"Another run is copying to {self._where}: wait until it has ended, or stop it, then run this one again."
+            )
+        raise EndpointError(
+            f"{self._where} can't be written to: {self._said or 'no answer'}. "
+            "Check that the volume isn't read-only or full, and that the container's user may write there."
+        )
+
+    def release(self) -> None:
+        """Let go, and have the work directory removed."""
+        if self._signal >= 0:
+            try:
+                os.write(self._signal, b"done\n")
+            except BrokenPipeError:
+                pass
+            os.close(self._signal)
+            self._signal = -1
+            if self._thread.ident is not None:
+                self._thread.join(RELEASE_SECONDS)
+            if not self._thread.is_alive():
+                os.close(self._input)
+
+    _said = ""
+
+    def _keep(self) -> None:
+        process: Process | None = None
+        try:
+            process = self._runner.start(self._argv, self._input)
+            while piece := process.read():
+                self._output = (self._output + piece)[-4096:]
+                if b"held\n" in self._output:
+                    self._answered.set()
+            self._status = process.wait()
+            self._said = process.stderr().decode("utf-8", "replace").strip().rpartition("\n")[2]
+        except KubeferryError as exc:
+            self._error = exc
+        finally:
+            if process is not None:
+                process.close()
+            self._answered.set()

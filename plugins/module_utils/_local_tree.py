@@ -1,0 +1,377 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""A directory on the machine that runs the task."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from ._errors import BusyError, EndpointError, KubeferryError
+from ._folder import Folder
+from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Manifest, group_links, ordered
+from ._names import display, encode
+from ._progress import Progress
+from ._selection import WORK_DIR, Selection, work_path
+from ._shell_output import KINDS
+from ._tree import Changes, Facts, Incoming
+
+READ_SIZE = 1 << 20
+FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "can't hold so large a file"}
+
+
+class LocalTree:
+    """Implements `TargetTree` with system calls."""
+
+    def __init__(self, path: str, progress: Progress) -> None:
+        self._path = path
+        self._root = encode(os.path.abspath(path))
+        self._progress = progress
+        self._work = WORK_DIR + b"/run-" + secrets.token_hex(6).encode()
+        self._lock: int | None = None
+
+    @property
+    def where(self) -> str:
+        return f"{self._path} on this machine"
+
+    @property
+    def work_tree(self) -> bytes:
+        """Where received files lie, as an absolute path."""
+        return self._root + b"/" + self._work + b"/tree"
+
+    def facts(self) -> Facts:
+        try:
+            status = os.stat(self._root)
+        except FileNotFoundError:
+            return Facts(kind="missing", writable=self._can_make_root())
+        except OSError as exc:
+            raise EndpointError(f"{self.where} can't be looked at: {exc.strerror}.") from exc
+        if not stat.S_ISDIR(status.st_mode):
+            return Facts(kind="block" if stat.S_ISBLK(status.st_mode) else "other")
+        space = os.statvfs(self._root)
+        return Facts(
+            kind="dir",
+            readable=os.access(self._root, os.R_OK | os.X_OK),
+            writable=os.access(self._root, os.W_OK | os.X_OK),
+            uid=os.geteuid(),
+            free_bytes=space.f_bavail * space.f_frsize,
+            free_inodes=space.f_favail if space.f_files else None,
+            volume=f"{_boot()}:{status.st_dev}:{status.st_ino}",
+            tools=frozenset(name for name in ("rsync",) if shutil.which(name)),
+        )
+
+    def scan(self, selection: Selection) -> Manifest:
+        manifest = Manifest(root=self._path)
+        if not os.path.isdir(self._root):
+            return manifest
+        with Folder(self._root) as folder:
+            for start in selection.starts():
+                self._visit(folder, start, selection, manifest)
+            for parent in selection.parents():
+                entry = manifest.entries.get(parent) or _look(folder, parent, manifest)
+                if entry is not None and parent not in manifest.entries:
+                    entry.implied = True
+                    manifest.entries[parent] = entry
+        manifest.entries = ordered(manifest.entries.values())
+        group_links(manifest.entries)
+        return manifest
+
+    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+        return self._digests(paths, checksum, b"")
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
+        with Folder(self._root) as folder:
+            for entry in entries:
+                with contextlib.suppress(OSError), _opened(folder, entry.path) as descriptor:
+                    yield Incoming(entry.path, entry.size, _what_can_be_read(descriptor))
+
+    def begin(self) -> None:
+        try:
+            os.makedirs(self._root, exist_ok=True)
+            with Folder(self._root) as folder:
+                self._take(folder)
+                self._sweep()
+                folder.make_parents(self._work + b"/tree/x")
+        except OSError as exc:
+            raise EndpointError(
+                f"{self.where} can't be written to: {exc.strerror}. Choose another path or mend its permissions."
+            ) from exc
+
+    def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming]) -> None:
+        by_path = {entry.path: entry for entry in entries}
+        try:
+            with Folder(self._root) as folder:
+                for item in incoming:
+                    self._write(folder, by_path[item.path], item)
+        except OSError as exc:
+            raise self._trouble(exc) from exc
+
+    def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+        return self._digests(paths, checksum, self._received(b""))
+
+    def apply(self, changes: Changes) -> None:
+        with Folder(self._root) as folder:
+            for path in changes.discard:
+                _attempt(lambda at: os.unlink(at[1], dir_fd=at[0]), folder, self._received(path))
+            _remove(folder, changes.clear)
+            for entry in changes.create:
+                self._create(folder, entry)
+            folder.forget()
+            _remove(folder, changes.remove)
+            folder.forget()
+            for entry in changes.attributes:
+                self._set_attributes(folder, entry)
+
+    def end(self, root: Entry | None) -> None:
+        self.close()
+        if root is not None:
+            with Folder(self._root) as folder:
+                self._set_attributes(folder, root)
+
+    def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
+        """The file system holds the attributes itself."""
+
+    def close(self) -> None:
+        if self._lock is not None:
+            shutil.rmtree(os.path.join(self._root, WORK_DIR), ignore_errors=True)
+            os.close(self._lock)
+            self._lock = None
+
+    # -- scanning ---------------------------------------------------------------------------------
+
+    def _visit(self, folder: Folder, path: bytes, selection: Selection, manifest: Manifest) -> None:
+        """The entry of `path` and, for a directory, all below it; without recursion, as trees can be deep."""
+        waiting = [path]
+        while waiting:
+            path = waiting.pop()
+            entry = None if work_path(path) else _look(folder, path, manifest)
+            if entry is None:
+                continue
+            if selection.takes(path):
+                manifest.entries[path] = entry
+            if entry.kind == DIR:
+                waiting += _children(folder, path, manifest)
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def _digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[tuple[bytes, str]]:
+        with Folder(self._root) as folder:
+            for path in paths:
+                with contextlib.suppress(OSError), _opened(folder, prefix + path) as descriptor:
+                    # MD5 and SHA-1 serve here against accidents only, so they are allowed in FIPS mode too.
+                    digest = hashlib.new(checksum, usedforsecurity=False)
+                    for piece in _pieces(descriptor):
+                        digest.update(piece)
+                    yield path, digest.hexdigest()
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def _received(self, path: bytes) -> bytes:
+        return self._work + b"/tree/" + path
+
+    def _take(self, folder: Folder) -> None:
+        """Lock the target. The lock is the kernel's, so it ends with this process, whatever ends it."""
+        folder.make_parents(WORK_DIR + b"/lock")
+        parent, name = folder.at(WORK_DIR + b"/lock")
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before may have removed the file while this one opened it.
+            current = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if current.st_ino != os.fstat(descriptor).st_ino:
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError) as exc:
+            os.close(descriptor)
+            raise BusyError(
+                f"Another run is copying to {self.where}: wait until it has ended, or stop it, then run this one again."
+            ) from exc
+        self._lock = descriptor
+
+    def _sweep(self) -> None:
+        """Throw away what a run that died has left."""
+        base = os.path.join(self._root, WORK_DIR)
+        for name in os.listdir(base):
+            if name.startswith(b"run-"):
+                shutil.rmtree(os.path.join(base, name), ignore_errors=True)
+
+    def _write(self, folder: Folder, entry: Entry, item: Incoming) -> None:
+        path = self._received(entry.path)
+        folder.make_parents(path)
+        parent, name = folder.at(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=parent)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+        try:
+            for piece in item.payload:
+                left = piece
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                self._progress.advance(len(piece))
+            self._attributes_of(descriptor, entry)
+        finally:
+            os.close(descriptor)
+        self._progress.advance(0, files=1)
+
+    def _attributes_of(self, descriptor: int, entry: Entry) -> None:
+        """Give a file that was just written its attributes, as far as this user may."""
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, *self._own(entry))
+        with contextlib.suppress(PermissionError):
+            os.fchmod(descriptor, self._mode(entry))
+        os.utime(descriptor, ns=(entry.mtime, entry.mtime))
+
+    def _mode(self, entry: Entry) -> int:
+        return entry.mode
+
+    def _own(self, entry: Entry) -> tuple[int, int]:
+        return entry.uid, entry.gid
+
+    def _create(self, folder: Folder, entry: Entry) -> None:
+        def make(at: tuple[int, bytes]) -> None:
+            if entry.kind == DIR:
+                os.mkdir(at[1], self._mode(entry) & 0o777 | 0o700, dir_fd=at[0])
+                return
+            received = self._received(entry.path)
+            folder.make_parents(received)
+            self._prepare(folder, entry, received)
+            parent, name = folder.at(received)
+            os.rename(name, at[1], src_dir_fd=parent, dst_dir_fd=at[0])
+
+        _attempt(make, folder, entry.path)
+
+    def _prepare(self, folder: Folder, entry: Entry, received: bytes) -> None:
+        """Make what has no content of its own beside the received files, ready to be moved into place."""
+        parent, name = folder.at(received)
+        if entry.hardlink:
+            source, first = folder.at(entry.hardlink)
+            os.link(first, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+        elif entry.kind == SYMLINK:
+            os.symlink(entry.link, name, dir_fd=parent)
+        elif entry.kind in (FIFO, CHAR, BLOCK):
+            kind = {FIFO: stat.S_IFIFO, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK}[entry.kind]
+            os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=parent)
+        if entry.kind != FILE:
+            self._set_attributes(folder, entry, received)
+
+    def _set_attributes(self, folder: Folder, entry: Entry, path: bytes | None = None) -> None:
+        def own(at: tuple[int, bytes]) -> None:
+            os.chown(at[1], *self._own(entry), dir_fd=at[0], follow_symlinks=False)
+
+        def permit(at: tuple[int, bytes]) -> None:
+            if entry.kind != SYMLINK:
+                os.chmod(at[1], self._mode(entry), dir_fd=at[0])
+
+        def date(at: tuple[int, bytes]) -> None:
+            os.utime(at[1], ns=(entry.mtime, entry.mtime), dir_fd=at[0], follow_symlinks=False)
+
+        # Owner before mode, since a change of owner clears the set-id bits; times last.
+        for step in (own, permit, date):
+            _attempt(step, folder, entry.path if path is None else path)
+
+    def _trouble(self, exc: OSError) -> KubeferryError:
+        why = FULL.get(exc.errno or 0)
+        if why is not None:
+            return EndpointError(f"{self.where} {why}: make room there and run again; nothing half-written was kept.")
+        name = display(os.fsencode(exc.filename)) if exc.filename else "a file"
+        return EndpointError(f"{name} can't be written below {self.where}: {exc.strerror}.")
+
+    def _can_make_root(self) -> bool:
+        parent = os.path.dirname(self._root)
+        while not os.path.exists(parent):
+            parent = os.path.dirname(parent)
+        return os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)
+
+
+def _boot() -> str:
+    """The same text in every container on this machine until it restarts."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        return stream.read().strip()
+    return ""
+
+
+def _attempt(step: Callable[[tuple[int, bytes]], None], folder: Folder, path: bytes) -> None:
+    """Do one thing to one path. What fails is found, and named, by the scan that follows."""
+    with contextlib.suppress(OSError):
+        step(folder.at(path))
+
+
+def _remove(folder: Folder, entries: Iterable[Entry]) -> None:
+    deepest_first = sorted(entries, key=lambda entry: entry.path, reverse=True)
+    for entry in deepest_first:
+        remove = os.rmdir if entry.kind == DIR else os.unlink
+        _attempt(lambda at, remove=remove: remove(at[1], dir_fd=at[0]), folder, entry.path)
+
+
+def _look(folder: Folder, path: bytes, manifest: Manifest) -> Entry | None:
+    """The entry of one path, or None when it isn't there. What can't be looked at is noted as unreadable."""
+    try:
+        parent, name = (folder.directory(b"."), b".") if path == b"." else folder.at(path)
+        return _entry(path, os.stat(name, dir_fd=parent, follow_symlinks=False), parent, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        manifest.unreadable[path] = (exc.strerror or "unreadable").lower()
+        return None
+
+
+def _entry(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Entry:
+    kind = KINDS[stat.S_IFMT(status.st_mode)]
+    device = kind in (CHAR, BLOCK)
+    return Entry(
+        path=path,
+        kind=kind,
+        size=status.st_size if kind == FILE else 0,
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        mtime=status.st_mtime_ns,
+        link=os.readlink(name, dir_fd=parent) if kind == SYMLINK else b"",
+        device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if device else (0, 0),
+        identity=(status.st_dev, status.st_ino) if status.st_nlink > 1 else None,
+    )
+
+
+def _children(folder: Folder, path: bytes, manifest: Manifest) -> list[bytes]:
+    try:
+        names = os.listdir(folder.directory(path))
+    except OSError as exc:
+        manifest.unreadable[path] = (exc.strerror or "unreadable").lower()
+        return []
+    prefix = b"" if path == b"." else path + b"/"
+    # os.listdir of a descriptor gives text, with undecodable bytes as surrogates.
+    return [prefix + os.fsencode(name) for name in names]
+
+
+@contextlib.contextmanager
+def _opened(folder: Folder, path: bytes) -> Iterator[int]:
+    """A regular file, open for reading; O_NONBLOCK so that a FIFO put in its place can't block for ever."""
+    parent, name = folder.at(path)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=parent)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file any more")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _pieces(descriptor: int) -> Iterator[memoryview]:
+    while piece := os.read(descriptor, READ_SIZE):
+        yield memoryview(piece)
+
+
+def _what_can_be_read(descriptor: int) -> Iterator[memoryview]:
+    """The content up to an input error: the short file is then noticed by its digest."""
+    with contextlib.suppress(OSError):
+        yield from _pieces(descriptor)

@@ -1,0 +1,70 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""File names are bytes; people read and type text. The way from one to the other."""
+
+from __future__ import annotations
+
+import base64
+
+from ._errors import UsageError
+
+
+def display(name: bytes) -> str:
+    r"""`name` for people: printable UTF-8 as it is, all else as `\n`, `\\` or `\xNN`; never ambiguous."""
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    simple = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char)
+    if simple is not None:
+        return simple
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def encode(text: str) -> bytes:
+    """A name that a user typed, as bytes. Bytes that came in as surrogates go out as they were."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def to_json(name: bytes) -> str | dict[str, str]:
+    """`name` as JSON: a string where it is UTF-8, else `{"base64": "..."}`."""
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(name).decode("ascii")}
+
+
+def from_json(value: object) -> bytes:
+    """The reverse of `to_json`. Raises ValueError for anything that `to_json` doesn't make."""
+    if isinstance(value, str):
+        return value.encode("utf-8")
+    if isinstance(value, dict) and isinstance(value.get("base64"), str):
+        return base64.b64decode(value["base64"], validate=True)
+    raise ValueError("a name must be a string or {'base64': string}")
+
+
+def relative(text: str, root: str, option: str) -> bytes:
+    """A path below `root` that a user typed in `option`, as clean relative bytes.
+
+    An absolute path is taken when it lies below `root`. Raises UsageError for anything that would
+    leave the tree.
+    """
+    name = encode(text)
+    base = encode(root).rstrip(b"/") + b"/"
+    if name.startswith(base) and base != b"/":
+        name = name[len(base) :]
+    if not name or b"\0" in name:
+        raise UsageError(f"{option}: {text!r} isn't a file name: give paths relative to {root}.")
+    if name.startswith(b"/"):
+        raise UsageError(f"{option}: {text!r} isn't below {root}: give paths relative to it.")
+    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    if b".." in parts:
+        raise UsageError(f"{option}: {text!r} holds '..', which could leave {root}: give the path without it.")
+    return b"/".join(parts) or b"."

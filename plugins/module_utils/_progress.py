@@ -1,0 +1,96 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""How far a copy is, told while it runs.
+
+A module can't print before it ends (ansible/ansible#13620), so progress leaves as JSON datagrams on a unix socket
+whose path the environment gives. Without the socket there is no progress, and nothing fails for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+
+SOCKET_VARIABLE = "KUBEFERRY_PROGRESS_SOCKET"
+MIN_INTERVAL = 0.1
+HEARTBEAT = 1.0
+
+
+class Progress:
+    """Counts what is done and tells it at most ten times a second, and at least once a second while a phase lasts."""
+
+    def __init__(self, label: str = "", path: str | None = None) -> None:
+        self._path = os.environ.get(SOCKET_VARIABLE) if path is None else path
+        self._label = label
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._stop = threading.Event()
+        self._phase = ""
+        self._bytes = self._files = self._total_bytes = self._total_files = 0
+        self._started = self._told = 0.0
+        if self._path:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
+            threading.Thread(target=self._beat, name="kubeferry-progress", daemon=True).start()
+
+    def phase(self, name: str, total_bytes: int = 0, total_files: int = 0) -> None:
+        """A new phase begins, with so many bytes and files ahead (0: not known)."""
+        with self._lock:
+            self._phase, self._started = name, time.monotonic()
+            self._bytes = self._files = 0
+            self._total_bytes, self._total_files = total_bytes, total_files
+            self._tell()
+
+    def advance(self, size: int, files: int = 0) -> None:
+        """So many more bytes and files are done."""
+        self._bytes += size
+        self._files += files
+        if self._socket is not None and time.monotonic() - self._told >= MIN_INTERVAL:
+            with self._lock:
+                self._tell()
+
+    def close(self) -> None:
+        self._stop.set()
+        with self._lock:
+            if self._socket is not None:
+                self._phase = "end"
+                self._tell()
+                self._socket.close()
+                self._socket = None
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            with self._lock:
+                if time.monotonic() - self._told >= HEARTBEAT:
+                    self._tell()
+
+    def _tell(self) -> None:
+        if self._socket is None or not self._path or not self._phase:
+            return
+        self._told = time.monotonic()
+        seconds = self._told - self._started
+        rate = self._bytes / seconds if seconds > 0 else 0.0
+        left = self._total_bytes - self._bytes
+        message = {
+            "v": 1,
+            "pid": os.getpid(),
+            "label": self._label,
+            "phase": self._phase,
+            "bytes": self._bytes,
+            "bytes_total": self._total_bytes,
+            "files": self._files,
+            "files_total": self._total_files,
+            "seconds": round(seconds, 3),
+            "bytes_per_second": round(rate),
+            "seconds_left": round(left / rate, 1) if rate and left > 0 else None,
+        }
+        try:
+            self._socket.sendto(json.dumps(message).encode(), self._path)
+        except OSError:
+            # Nobody listens, or not fast enough: progress is a courtesy and never an error.
+            pass

@@ -1,0 +1,190 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The shell scripts that run at an endpoint. They are constants: every value comes as an argument or on
+standard input, so that no name can be taken for code.
+
+They keep to POSIX sh and to what a bare BusyBox has. `$1` is always the directory and `$2` a mark that
+is printed before any output of the script's own, so that a banner on standard output can be told from
+it. Lists of names are NUL-separated and every name starts with `./`, so that none is an option.
+"""
+
+from __future__ import annotations
+
+NO_DIRECTORY = 66
+"""Exit status when the directory can't be entered (EX_NOINPUT of sysexits.h)."""
+
+BUSY = 75
+"""Exit status when another run holds the target (EX_TEMPFAIL of sysexits.h)."""
+
+_START = """
+LC_ALL=C; export LC_ALL
+umask 077
+cd -- "$1" || exit 66
+printf '%s\\n' "$2"
+"""
+
+TOOLS = (
+    "sh cat chmod chown df find head id ln mkdir mv readlink rm rmdir stat tar touch xargs flock rsync openssl "
+    "md5sum sha1sum sha256sum sha512sum getfattr setfattr getfacl setfacl"
+).split()
+
+PROBE = """
+LC_ALL=C; export LC_ALL
+printf '%s\\n' "$2"
+path=$1; shift 2
+if [ -b "$path" ]; then echo kind=block
+elif [ -d "$path" ]; then echo kind=dir
+elif [ -e "$path" ] || [ -L "$path" ]; then echo kind=other
+else echo kind=missing; fi
+if [ -r "$path" ] && [ -x "$path" ]; then echo readable=1; fi
+if [ -w "$path" ]; then echo writable=1; fi
+for tool; do
+  if command -v "$tool" >/dev/null 2>&1; then echo "tool=$tool"; fi
+done
+echo "uid=$(id -u)"
+echo "boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+echo "inode=$(stat -c %d:%i -- "$path" 2>/dev/null)"
+echo "fine=$(stat -c %.9Y -- "$path" 2>/dev/null)"
+echo "bytes=$(df -Pk -- "$path" 2>/dev/null | tail -n 1)"
+echo "inodes=$(df -Pi -- "$path" 2>/dev/null | tail -n 1)"
+case $(tar --version 2>/dev/null) in *GNU*) echo tool=gnutar ;; esac
+echo end=1
+"""
+"""Prints `key=value` lines about the directory; further arguments are the tools to look for."""
+
+SCAN = (
+    _START
+    + """
+FORMAT=$3; export FORMAT
+{
+  xargs -0 sh -c 'find "$@" -path ./.kubeferry -prune -o -print0; echo "find-status=$?" >&2' sh
+} | xargs -0 -r sh -c '
+  printf "%s\\0" "$#" "$@"
+  stat -c "$FORMAT" "$@"
+  printf "\\0"
+  for name; do
+    [ -L "$name" ] && continue
+    if [ ! -r "$name" ] || { [ -d "$name" ] && [ ! -x "$name" ]; }; then printf "%s\\0" "$name"; fi
+  done
+  printf "\\0"
+' sh
+printf 'end\\0'
+"""
+)
+"""Walks down from the names on standard input. For each batch of names: their count, the names, the lines of
+stat for those that still exist, an empty name, the unreadable ones, and an empty name."""
+
+FORMAT = "%f %s %u %g %d %i %h %t %T "
+"""stat's format of a scan, without the modification time: mode in hex, size, owner, group, device, inode, links,
+device numbers in hex."""
+
+LOOK = SCAN.replace('find "$@" -path ./.kubeferry -prune -o -print0', 'find "$@" -prune -print0')
+"""The same for just the names given, without walking down."""
+
+LINKS = (
+    _START
+    + """
+xargs -0 -r sh -c 'for name; do printf "%s\\0" "$name"; readlink -n "$name"; printf "\\0"; done' sh
+printf 'end\\0'
+"""
+)
+"""The targets of the symbolic links on standard input: name and target in turn."""
+
+DIGEST = (
+    _START
+    + """
+SUM=$3; TOOL=$4; export SUM TOOL
+xargs -0 -r sh -c '
+  printf "%s\\0" "$#" "$@"
+  case $TOOL in
+    openssl) openssl dgst "-$SUM" -r "$@" ;;
+    *) "$TOOL" "$@" ;;
+  esac
+  printf "\\0"
+' sh
+printf 'end\\0'
+"""
+)
+"""Digests of the regular files on standard input, with the algorithm `$3` and the tool `$4`. For each batch: the
+count of names, the names, the tool's lines (none for a file that can't be read), and an empty name."""
+
+PULL = (
+    _START
+    + """
+xargs -0 -r tar -cf -
+status=$?
+printf '%s\\n' "$2" "$status"
+"""
+)
+"""Archives of the regular files on standard input, and the mark again after the last one."""
+
+HOLD = (
+    _START
+    + """
+if [ -L .kubeferry ]; then exit 73; fi
+mkdir -p .kubeferry || exit 73
+if command -v flock >/dev/null 2>&1; then
+  exec 9>>.kubeferry/lock || exit 73
+  flock -n 9 || exit 75
+  # The holder before removed the file while this one opened it: the lock is on nothing.
+  [ "$(stat -c %i .kubeferry/lock)" = "$(stat -L -c %i /proc/self/fd/9)" ] || exit 75
+fi
+for left in .kubeferry/run-*; do
+  if [ -d "$left" ]; then rm -rf -- "$left"; fi
+done
+mkdir -p -- "$3/tree" || exit 73
+printf 'held\\n'
+read -r word
+rm -rf -- .kubeferry
+printf 'ended\\n'
+"""
+)
+"""Take the directory for this run, with `$3` as its place to work in, until a line or the end of standard input
+comes; then remove that place. The lock is the kernel's, so it ends with this process, whatever ends it."""
+
+PUSH = (
+    _START
+    + """
+cd -- "$3/tree" && tar -xpf -
+"""
+)
+"""Unpack the archive on standard input in the work directory `$3`."""
+
+APPLY = (
+    _START
+    + """
+rm -rf -- "$3/ops" && mkdir -- "$3/ops" && tar -xpf - -C "$3/ops" || exit 73
+for list in "$3"/ops/*; do
+  step=${list##*/}; step=${step#*.}
+  case $step in
+    to) ;;
+    wipe) xargs -0 -r rm -rf -- ;;
+    rm) xargs -0 -r rm -f -- ;;
+    rmdir) xargs -0 -r rmdir -- ;;
+    mkdir) xargs -0 -r mkdir -p -- ;;
+    ln) xargs -0 -r -n 2 ln -- ;;
+    mv) xargs -0 -r -n 2 mv -f -- ;;
+    mvto) TO=${list%.mvto}.to/; export TO; xargs -0 -r sh -c 'mv -f -- "$@" "$TO"' sh ;;
+    make) tar -xpf - -C "$3/tree" ;;
+    dirs) tar -xpf - ;;
+    chown) xargs -0 -r -n 2 chown -h -- ;;
+    chmod) xargs -0 -r -n 2 chmod -- ;;
+    touch) xargs -0 -r -n 2 touch -h -d ;;
+  esac <"$list"
+done
+exit 0
+"""
+)
+"""Unpack the archive of lists on standard input and work them off in the order of their names. The step is the name's
+ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, `ln`, `mv`, `chown`, `chmod` and `touch` pairs, `make` and `dirs` archives; `mvto` moves
+names into the directory that the link of the same number leads to. What fails is found by the next scan."""
+
+FINISH = (
+    _START
+    + """
+tar -xpf -
+"""
+)
+"""Set the attributes of directories, from an archive with just their headers."""

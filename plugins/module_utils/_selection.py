@@ -1,0 +1,135 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Which paths below an endpoint's directory a copy is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ._errors import UsageError
+from ._names import encode, relative
+
+WORK_DIR = b".kubeferry"
+"""Directory below a target that holds what is on its way; never part of a tree."""
+
+
+def work_path(path: bytes) -> bool:
+    """Whether `path` is the work directory or lies in it."""
+    return path == WORK_DIR or path.startswith(WORK_DIR + b"/")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The paths that are copied or compared.
+
+    `files` are relative paths, each with all that lies below it; empty means the whole tree. `include`
+    and `exclude` hold compiled patterns; a path is taken when an include pattern matches it or one of
+    its parents (or there is none) and no exclude pattern does.
+    """
+
+    files: tuple[bytes, ...] = ()
+    include: tuple[re.Pattern[bytes], ...] = ()
+    exclude: tuple[re.Pattern[bytes], ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the tree's own root is part of the selection."""
+        return not self.files and not self.include
+
+    def starts(self) -> tuple[bytes, ...]:
+        """Where to start to walk down, relative to the root (`.` for all)."""
+        return self.files or (b".",)
+
+    def parents(self) -> tuple[bytes, ...]:
+        """Directories above `files`: needed at the target, but not selected themselves."""
+        found: dict[bytes, None] = {}
+        for name in self.files:
+            parts = name.split(b"/")
+            for depth in range(1, len(parts)):
+                found[b"/".join(parts[:depth])] = None
+        return tuple(found)
+
+    def takes(self, path: bytes) -> bool:
+        """Whether the path is selected by the patterns (`files` is applied by where the walk starts)."""
+        if work_path(path):
+            return False
+        if path == b".":
+            return self.whole
+        chain = _chain(path) if self.include or self.exclude else ()
+        if self.include and not any(p.fullmatch(part) for p in self.include for part in chain):
+            return False
+        return not any(p.fullmatch(part) for p in self.exclude for part in chain)
+
+
+def select(
+    root: str,
+    files: Sequence[str] | None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+) -> Selection:
+    """The selection that a user typed. Raises UsageError naming the option and the value."""
+    if files is not None and not files:
+        raise UsageError("files: the list is empty: leave it out to take the whole tree.")
+    names = tuple(dict.fromkeys(relative(name, root, "files") for name in files or ()))
+    for name in names:
+        if work_path(name):
+            raise UsageError(f"files: {WORK_DIR.decode()} is the collection's own work directory: leave it out.")
+    return Selection(
+        files=() if b"." in names else names,
+        include=tuple(_pattern(text, "include") for text in include or ()),
+        exclude=tuple(_pattern(text, "exclude") for text in exclude or ()),
+    )
+
+
+def _chain(path: bytes) -> tuple[bytes, ...]:
+    """The path and its parents: `a/b/c` gives `a`, `a/b`, `a/b/c`."""
+    parts = path.split(b"/")
+    return tuple(b"/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+
+
+def _pattern(text: str, option: str) -> re.Pattern[bytes]:
+    """A shell pattern over the relative path, as a regular expression.
+
+    `*` and `?` stay within one name, `**` crosses directories, `[...]` is a set. A pattern without a
+    slash matches a name at any depth; a leading slash ties it to the root.
+    """
+    glob = encode(text)
+    if not glob.strip(b"/"):
+        raise UsageError(f"{option}: {text!r} matches nothing: give a pattern such as '*.log' or 'cache/**'.")
+    anchored = b"/" in glob.rstrip(b"/")
+    glob = glob.strip(b"/")
+    out = b"" if anchored else b"(?:.*/)?"
+    position = 0
+    while position < len(glob):
+        piece, position = _translate(glob, position)
+        out += piece
+    try:
+        return re.compile(out, re.DOTALL)
+    except re.error as exc:
+        raise UsageError(f"{option}: {text!r} isn't a valid pattern ({exc}).") from exc
+
+
+def _translate(glob: bytes, position: int) -> tuple[bytes, int]:
+    """The regular expression for the part of `glob` at `position`, and where the next part starts."""
+    if glob.startswith(b"**/", position):
+        return b"(?:.*/)?", position + 3
+    if glob.startswith(b"**", position):
+        return b".*", position + 2
+    char = glob[position : position + 1]
+    if char == b"*":
+        return b"[^/]*", position + 1
+    if char == b"?":
+        return b"[^/]", position + 1
+    if char == b"\\" and position + 1 < len(glob):
+        return re.escape(glob[position + 1 : position + 2]), position + 2
+    if char == b"[":
+        end = glob.find(b"]", position + 2)
+        if end > 0:
+            body = glob[position + 1 : end].replace(b"\\", b"\\\\").replace(b"[", b"\\[")
+            negated = body[:1] in (b"!", b"^")
+            return b"[" + (b"^/" + body[1:] if negated else body) + b"]", end + 1
+    return re.escape(char), position + 1

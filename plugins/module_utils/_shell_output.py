@@ -1,0 +1,149 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Reading what the scripts of `_scripts` print."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ._errors import ConnectionLost, ProtocolError
+from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry, sums_line
+from ._tar import ByteStream
+
+KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: DIR,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFIFO: FIFO,
+    stat.S_IFSOCK: SOCKET,
+    stat.S_IFCHR: CHAR,
+    stat.S_IFBLK: BLOCK,
+}
+MAX_NAME = 1 << 16
+MAX_BATCH = 1 << 24
+"""Bytes of one batch of stat or digest lines: xargs hands over 128 KiB of names at a time, so this is ample."""
+
+
+@dataclass
+class Batch:
+    """One batch of names with what was printed about them: lines of stat or of a digest tool."""
+
+    names: list[bytes]
+    lines: bytes
+    unreadable: list[bytes]
+
+
+def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
+    """The batches of a scan (`with_unreadable`) or of a digest run, until the end mark.
+
+    Raises ConnectionLost when the stream ends before it.
+    """
+    while True:
+        count = stream.until(b"\0", MAX_NAME)
+        if count == b"end":
+            return
+        if not count.isdigit():
+            raise ProtocolError("the count of names isn't a number: something else wrote to its standard output")
+        names = [stream.until(b"\0", MAX_NAME) for _number in range(int(count))]
+        lines = stream.until(b"\0", MAX_BATCH)
+        unreadable = list(_until_empty(stream)) if with_unreadable else []
+        yield Batch(names, lines, unreadable)
+
+
+def links(stream: ByteStream) -> Iterator[tuple[bytes, bytes]]:
+    """Name and target of symbolic links, until the end mark."""
+    while (name := stream.until(b"\0", MAX_NAME)) != b"end":
+        yield name, stream.until(b"\0", MAX_NAME)
+
+
+def _until_empty(stream: ByteStream) -> Iterator[bytes]:
+    while name := stream.until(b"\0", MAX_NAME):
+        yield name
+
+
+def entries(batch: Batch) -> list[Entry] | None:
+    """The entries of a batch, or None when a name vanished in between and the lines can't be told apart."""
+    lines = batch.lines.splitlines()
+    if len(lines) != len(batch.names):
+        return None
+    return [_entry(name, line) for name, line in zip(batch.names, lines, strict=True)]
+
+
+def _entry(name: bytes, line: bytes) -> Entry:
+    try:
+        mode, size, uid, gid, device, inode, links_, major, minor, mtime = line.split()
+        bits = int(mode, 16)
+        seconds, _point, fraction = mtime.partition(b".")
+        nanoseconds = int(seconds) * 1_000_000_000
+        if fraction:
+            # stat prints -1.5 s as -2.500000000: the fraction always counts upwards.
+            nanoseconds += int(fraction.ljust(9, b"0"))
+        kind = KINDS[stat.S_IFMT(bits)]
+        return Entry(
+            path=relative(name),
+            kind=kind,
+            size=int(size) if kind == FILE else 0,
+            mode=stat.S_IMODE(bits),
+            uid=int(uid),
+            gid=int(gid),
+            mtime=nanoseconds,
+            device=(int(major, 16), int(minor, 16)) if kind in (CHAR, BLOCK) else (0, 0),
+            identity=(int(device), int(inode)) if int(links_) > 1 else None,
+        )
+    except (ValueError, KeyError) as exc:
+        raise ProtocolError(f"stat printed {line[:80]!r}, which isn't what was asked for") from exc
+
+
+def relative(name: bytes) -> bytes:
+    """`./a` → `a`; the directory itself stays `.`."""
+    return name.removeprefix(b"./") or b"."
+
+
+def digests(batch: Batch, length: int) -> Iterator[tuple[bytes, str]]:
+    """Name and digest of each file of a batch that could be read; `length` is that of the hex digest.
+
+    The names are known, so the tool's lines are matched instead of parsed: whether the tool escapes a
+    newline in a name (GNU coreutils) or prints it (BusyBox) makes no difference.
+    """
+    position = 0
+    for name in batch.names:
+        digest = _digest_at(batch.lines, position, name, length)
+        if digest is not None:
+            value, position = digest
+            yield name, value
+
+
+def _digest_at(lines: bytes, position: int, name: bytes, length: int) -> tuple[str, int] | None:
+    marked = lines[position : position + 1] == b"\\"
+    start = position + marked
+    value = lines[start : start + length]
+    if not re.fullmatch(rb"[0-9a-f]{%d}" % length, value):
+        return None
+    text = value.decode("ascii")
+    escaped = sums_line(name, text)[marked + length + 2 :] if marked else name + b"\n"
+    for separator in (b"  ", b" *"):
+        if lines.startswith(separator + escaped, start + length):
+            return text, start + length + 2 + len(escaped)
+    return None
+
+
+def free(line: str, unit: int) -> int | None:
+    """The free amount in a line of `df -P`, times `unit`: device, total, used, free, percentage, mount point."""
+    found = re.search(r"\s\d+\s+-?\d+\s+(-?\d+)\s+(?:\d+%|-)\s+/", line)
+    return None if found is None else max(0, int(found.group(1))) * unit
+
+
+def values(output: bytes) -> tuple[Mapping[str, str], frozenset[str]]:
+    """The `key=value` lines of the probe, and the tools it found."""
+    pairs: Sequence[tuple[str, str]] = [
+        (key, value)
+        for key, _equals, value in (
+            line.partition("=") for line in output.decode("utf-8", "replace").splitlines()
+        )
+    ]
+    return dict(pairs), frozenset(value for key, value in pairs if key == "tool")

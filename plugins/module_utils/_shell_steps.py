@@ -1,0 +1,130 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The changes at a target as the archive of lists that the APPLY script works off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from . import _tar as tar
+from ._manifest import DIR, FILE, SOCKET, SYMLINK, Entry
+from ._selection import WORK_DIR
+from ._tree import Changes
+
+FEW = 3
+"""From so many files on, a directory's files are moved by one command instead of one each."""
+
+
+class Steps:
+    """Builds one archive: each member is a list of names, named by its number and what to do with it."""
+
+    def __init__(self, work: bytes, nanoseconds: bool) -> None:
+        self._received = work + b"/tree/"
+        self._nanoseconds = nanoseconds
+        self._members: list[bytes] = []
+        self._number = 0
+
+    def archive(self, changes: Changes) -> bytes:
+        """The steps for `changes`, in the order that `Changes` lays down."""
+        self._names(b"wipe", [self._received + path for path in changes.discard])
+        self._clear(changes.clear)
+        self._create(changes)
+        self._clear(changes.remove)
+        self._attributes(changes.attributes)
+        return b"".join(self._members) + tar.end()
+
+    def _clear(self, entries: list[Entry]) -> None:
+        self._names(b"rm", [b"./" + entry.path for entry in entries if entry.kind != DIR])
+        deepest_first = sorted((e.path for e in entries if e.kind == DIR), reverse=True)
+        self._names(b"rmdir", [b"./" + path for path in deepest_first])
+
+    def _create(self, changes: Changes) -> None:
+        """Make what has no content beside what was received, then move it all into place.
+
+        A new directory moves with all that is in it.
+        """
+        create = changes.create
+        made = [e for e in create if e.kind not in (FILE, SOCKET)]
+        if made:
+            # Whoever owns a new directory must be able to move things into it; its true mode is set last.
+            open_ = [replace(e, mode=e.mode | 0o700) if e.kind == DIR else e for e in made]
+            self._add(b"make", b"".join(self._header(e, e.path) for e in open_) + tar.end())
+        self._links(create)
+        new = {entry.path for entry in create if entry.kind == DIR}
+        tops = [e.path for e in create if e.kind != SOCKET and not _parents(e.path) & new]
+        self._move(tops)
+
+    def _links(self, create: list[Entry]) -> None:
+        links = [entry for entry in create if entry.hardlink]
+        if not links:
+            return
+        self._names(b"mkdir", sorted({self._received + _parent(entry.path) for entry in links}))
+        here = {entry.path for entry in create if entry.kind == FILE}
+        pairs = [
+            ((self._received if e.hardlink in here else b"./") + e.hardlink, self._received + e.path)
+            for e in links
+        ]
+        self._names(b"ln", [name for pair in pairs for name in pair])
+
+    def _move(self, paths: list[bytes]) -> None:
+        by_parent: dict[bytes, list[bytes]] = {}
+        for path in paths:
+            by_parent.setdefault(_parent(path), []).append(path)
+        few: list[bytes] = []
+        for parent, inside in by_parent.items():
+            if len(inside) < FEW:
+                few += [name for path in inside for name in (self._received + path, b"./" + path)]
+            else:
+                self._move_into(parent, [self._received + path for path in inside])
+        self._names(b"mv", few)
+
+    def _move_into(self, parent: bytes, names: list[bytes]) -> None:
+        # The destination is handed over as a symbolic link, since a script has no safe way to take a name from a list.
+        up = b"../" * (self._received.count(b"/") - 1)
+        link = Entry(b"", SYMLINK, 0, 0o777, 0, 0, 0, link=up + parent)
+        self._members.append(self._header(link, b"%06d.to" % (self._number + 1)))
+        self._add(b"mvto", b"\0".join(names) + b"\0")
+
+    def _attributes(self, entries: list[Entry]) -> None:
+        """Owner before mode, since a change of owner clears the set-id bits; times last."""
+        others = [entry for entry in entries if entry.kind != DIR]
+        self._pairs(b"chown", [(b"%d:%d" % (e.uid, e.gid), e) for e in others])
+        self._pairs(b"chmod", [(b"%04o" % e.mode, e) for e in others if e.kind != SYMLINK])
+        self._pairs(b"touch", [(self._time(e), e) for e in others])
+        directories = [entry for entry in entries if entry.kind == DIR]
+        if directories:
+            headers = b"".join(self._header(entry, b"./" + entry.path) for entry in directories)
+            self._add(b"dirs", headers + tar.end())
+
+    def _time(self, entry: Entry) -> bytes:
+        seconds, fraction = divmod(entry.mtime, 1_000_000_000)
+        return b"@%d.%09d" % (seconds, fraction) if self._nanoseconds else b"@%d" % seconds
+
+    def _pairs(self, step: bytes, pairs: Iterable[tuple[bytes, Entry]]) -> None:
+        self._names(step, [text for value, e in pairs for text in (value, b"./" + e.path)])
+
+    def _names(self, step: bytes, names: list[bytes]) -> None:
+        if names:
+            self._add(step, b"\0".join(names) + b"\0")
+
+    def _add(self, step: bytes, data: bytes) -> None:
+        self._number += 1
+        entry = Entry(b"", FILE, 0, 0o600, 0, 0, 0)
+        self._members.append(
+            tar.header(entry, b"%06d.%b" % (self._number, step), len(data)) + data + tar.padding(len(data))
+        )
+
+    def _header(self, entry: Entry, name: bytes) -> bytes:
+        return tar.header(entry, name, 0, self._nanoseconds)
+
+
+def _parent(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0] or b"."
+
+
+def _parents(path: bytes) -> set[bytes]:
+    parts = path.split(b"/")
+    return {b"/".join(parts[:depth]) for depth in range(1, len(parts))}

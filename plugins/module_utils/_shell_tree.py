@@ -1,0 +1,323 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""A directory that is reached by running commands: in a pod, or in tests on this machine."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from . import _scripts as scripts
+from . import _shell_output as output
+from . import _tar as tar
+from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError, ToolMissing
+from ._hold import Hold
+from ._manifest import DIGEST_BYTES, NANOSECOND, SECOND, SYMLINK, Entry, Manifest, group_links, ordered
+from ._names import display
+from ._progress import Progress
+from ._runner import Process, Runner, chunks
+from ._selection import Selection
+from ._shell_steps import Steps
+from ._tree import Changes, Facts, Incoming
+
+NEEDED = (
+    *("sh", "find", "xargs", "stat", "tar", "mkdir", "mv", "rm", "rmdir"),
+    *("chmod", "chown", "touch", "readlink", "ln"),
+)
+BANNER_LIMIT = 1 << 16
+WALK_ROUNDS = 5
+SEND_SIZE = 1 << 18
+
+
+class ShellTree:
+    """Implements `TargetTree` with the constant scripts of `_scripts` over a `Runner`."""
+
+    def __init__(self, runner: Runner, path: str, progress: Progress) -> None:
+        self._runner = runner
+        self._path = path
+        self._progress = progress
+        self._mark = secrets.token_hex(16)
+        self._work = f"./.kubeferry/run-{secrets.token_hex(6)}"
+        self._facts: Facts | None = None
+        self._hold: Hold | None = None
+
+    @property
+    def where(self) -> str:
+        return f"{self._path} in {self._runner.where}"
+
+    def facts(self) -> Facts:
+        values, tools = output.values(self._run(scripts.PROBE, *scripts.TOOLS))
+        if values.get("end") != "1":
+            raise ExecError(f"{self.where} did not answer the first question whole: try again.")
+        missing = [tool for tool in NEEDED if tool not in tools]
+        if missing:
+            raise ToolMissing(
+                f"{self._runner.where} lacks {', '.join(missing)}: use a container that has them, or name the claim "
+                "with pvc instead of a pod, and a helper pod is made."
+            )
+        inode, boot = values.get("inode", ""), values.get("boot", "")
+        self._facts = Facts(
+            kind=values.get("kind", "missing"),
+            readable="readable" in values,
+            writable="writable" in values,
+            uid=int(values.get("uid") or 0),
+            free_bytes=output.free(values.get("bytes", ""), 1024),
+            free_inodes=output.free(values.get("inodes", ""), 1),
+            volume=f"{boot}:{inode}" if inode and boot else "",
+            precision=NANOSECOND if re.fullmatch(r"-?\d+\.\d{9}", values.get("fine", "")) else SECOND,
+            tools=tools,
+        )
+        return self._facts
+
+    def scan(self, selection: Selection) -> Manifest:
+        found = self._walk(scripts.SCAN, selection.starts())
+        found.entries = {path: entry for path, entry in found.entries.items() if selection.takes(path)}
+        if parents := selection.parents():
+            above = self._walk(scripts.LOOK, parents)
+            for path, entry in above.entries.items():
+                if path not in found.entries:
+                    entry.implied = True
+                    found.entries[path] = entry
+        found.unreadable = {p: why for p, why in found.unreadable.items() if selection.takes(p)}
+        found.entries = ordered(found.entries.values())
+        self._read_links(found)
+        group_links(found.entries)
+        return found
+
+    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+        return self._digests(paths, checksum, b"./")
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
+        wanted = {entry.path for entry in entries}
+        process = self._start(scripts.PULL, _names(entry.path for entry in entries))
+        try:
+            for member in tar.members(self._begun(process), self._mark.encode()):
+                path = output.relative(member.name)
+                # Whatever else a pod sends (`..`, absolute names, devices) was not asked for and is passed over.
+                if path in wanted and member.flag in (b"0", b"\0"):
+                    wanted.discard(path)
+                    yield Incoming(path, member.size, member.payload)
+        except (ConnectionLost, ProtocolError) as exc:
+            raise type(exc)(f"Reading from {self.where} broke off: {exc}.") from exc
+        finally:
+            process.close()
+
+    def begin(self) -> None:
+        self._hold = Hold(self._runner, self._argv(scripts.HOLD, self._work), self.where)
+        self._hold.take()
+
+    def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming]) -> None:
+        self._require_hold()
+        size = sum(self._packed_size(entry) for entry in entries) + len(tar.end())
+        pieces = _joined(self._archive({entry.path: entry for entry in entries}, incoming, size))
+        self._finish(self._start(scripts.PUSH, pieces, size, self._work))
+
+    def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+        return self._digests(paths, checksum, f"{self._work}/tree/".encode())
+
+    def apply(self, changes: Changes) -> None:
+        self._require_hold()
+        archive = Steps(self._work.encode(), self._nanoseconds).archive(changes)
+        self._finish(self._start(scripts.APPLY, (archive,), len(archive), self._work))
+
+    def end(self, root: Entry | None) -> None:
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+        if root is not None:
+            archive = tar.header(root, b"./", 0, self._nanoseconds) + tar.end()
+            self._finish(self._start(scripts.FINISH, (archive,), len(archive)))
+
+    def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
+        """A pod's file system holds the attributes itself."""
+
+    def close(self) -> None:
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    # -- running scripts ------------------------------------------------------------------------
+
+    @property
+    def _nanoseconds(self) -> bool:
+        return "gnutar" in self._known().tools
+
+    def _known(self) -> Facts:
+        return self._facts if self._facts is not None else self.facts()
+
+    def _argv(self, script: str, *arguments: str) -> list[str]:
+        return ["sh", "-c", script, "sh", self._path, self._mark, *arguments]
+
+    def _start(
+        self, script: str, stdin: Iterable[bytes], size: int | None = None, *arguments: str
+    ) -> Process:
+        if size is None:
+            stdin = tuple(stdin)
+            size = sum(map(len, stdin))
+        return self._runner.start(self._argv(script, *arguments), stdin, size)
+
+    def _run(self, script: str, *arguments: str) -> bytes:
+        process = self._runner.start(self._argv(script, *arguments))
+        try:
+            return b"".join(map(bytes, iter(lambda stream=self._begun(process): stream.some(1 << 20), b"")))
+        finally:
+            process.close()
+
+    def _begun(self, process: Process) -> tar.ByteStream:
+        """The script's output after its mark. Raises EndpointError when it couldn't enter the directory."""
+        stream = tar.ByteStream(chunks(process))
+        try:
+            stream.until(self._mark.encode() + b"\n", BANNER_LIMIT)
+        except ConnectionLost as exc:
+            status, said = process.wait(), process.stderr().decode("utf-8", "replace").strip()
+            if status == scripts.NO_DIRECTORY:
+                raise EndpointError(f"{self.where} can't be entered: {said}.") from exc
+            raise ExecError(f"{self.where} gave no answer (exit status {status}): {said or 'it said nothing'}.") from exc
+        return stream
+
+    def _finish(self, process: Process) -> None:
+        """Run to the end. The exit status is no proof of anything: the next scan is."""
+        try:
+            process.wait()
+        finally:
+            process.close()
+
+    def _require_hold(self) -> None:
+        if self._hold is None or not self._hold.held:
+            raise ConnectionLost(f"The hold on {self.where} was lost with its connection.")
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def _walk(self, script: str, starts: Sequence[bytes]) -> Manifest:
+        """The entries below `starts`. A name that vanishes while it is looked at is looked at again."""
+        facts = self._known()
+        manifest = Manifest(precision=facts.precision, root=self._path)
+        stat_format = scripts.FORMAT + ("%.9Y" if facts.precision == NANOSECOND else "%Y")
+        names = [b"./" + start if start != b"." else b"." for start in starts]
+        for _round in range(WALK_ROUNDS):
+            again: list[bytes] = []
+            for batch in self._batches(script, names, True, stat_format):
+                entries = output.entries(batch)
+                if entries is None:
+                    again += batch.names
+                    continue
+                manifest.entries.update((entry.path, entry) for entry in entries)
+                for name in batch.unreadable:
+                    manifest.unreadable[output.relative(name)] = "permission denied"
+            if not again:
+                return manifest
+            script, names = scripts.LOOK, again
+        for name in names:
+            manifest.unreadable[output.relative(name)] = "vanishes and comes back while it is read"
+        return manifest
+
+    def _batches(
+        self, script: str, names: Sequence[bytes], with_unreadable: bool, *arguments: str
+    ) -> Iterator[output.Batch]:
+        data = _names_raw(names)
+        process = self._start(script, (data,), len(data), *arguments)
+        try:
+            yield from output.batches(self._begun(process), with_unreadable)
+            process.wait()
+            self._refuse_find_errors(process)
+        except (ConnectionLost, ProtocolError) as exc:
+            raise type(exc)(f"Reading the names below {self.where} broke off: {exc}.") from exc
+        finally:
+            process.close()
+
+    def _refuse_find_errors(self, process: Process) -> None:
+        """A directory that find could not read is a part of the tree that nobody would miss otherwise."""
+        harmless = ("No such file or directory", "Permission denied")
+        for line in process.stderr().decode("utf-8", "replace").splitlines():
+            if line.startswith("find: ") and not line.endswith(harmless):
+                raise EndpointError(f"{self.where} can't be read whole: {line}.")
+
+    def _read_links(self, manifest: Manifest) -> None:
+        paths = [entry.path for entry in manifest if entry.kind == SYMLINK]
+        if not paths:
+            return
+        process = self._start(scripts.LINKS, _names(paths))
+        try:
+            for name, target in output.links(self._begun(process)):
+                manifest.entries[output.relative(name)].link = target
+        except KeyError as exc:
+            raise ProtocolError(f"{self.where} answered with a link that was not asked for.") from exc
+        finally:
+            process.close()
+
+    def _digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[tuple[bytes, str]]:
+        if not paths:
+            return
+        tool = f"{checksum}sum"
+        tools = self._known().tools
+        if "openssl" in tools:
+            tool = "openssl"
+        elif tool not in tools:
+            have = sorted(name for name in DIGEST_BYTES if f"{name}sum" in tools)
+            raise ToolMissing(f"{self._runner.where} has no {tool}: set checksum to one of {', '.join(have)}.")
+        wanted = set(paths)
+        for batch in self._batches(scripts.DIGEST, [prefix + path for path in paths], False, checksum, tool):
+            for name, digest in output.digests(batch, 2 * DIGEST_BYTES[checksum]):
+                path = name.removeprefix(prefix)
+                if path in wanted:
+                    yield path, digest
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def _header(self, entry: Entry) -> bytes:
+        return tar.header(entry, entry.path, entry.size, self._nanoseconds)
+
+    def _packed_size(self, entry: Entry) -> int:
+        return len(self._header(entry)) + entry.size + len(tar.padding(entry.size))
+
+    def _archive(
+        self, entries: Mapping[bytes, Entry], incoming: Iterable[Incoming], size: int
+    ) -> Iterator[bytes | memoryview]:
+        """An archive of exactly `size` bytes, whatever comes in.
+
+        A file that comes in shorter than planned is filled up with zeros and a longer one is cut, since its header is
+        already on its way; its digest will not match, and it is sent again.
+        """
+        left = size
+        for item in incoming:
+            entry = entries[item.path]
+            yield self._header(entry)
+            missing = entry.size
+            for piece in item.payload:
+                yield piece[:missing]
+                missing -= min(missing, len(piece))
+                self._progress.advance(len(piece))
+            yield from _zeros(missing)
+            yield tar.padding(entry.size)
+            self._progress.advance(0, files=1)
+            left -= self._packed_size(entry)
+        yield from _zeros(left)
+
+
+def _names(paths: Iterable[bytes]) -> tuple[bytes]:
+    return (_names_raw([b"./" + path for path in paths]),)
+
+
+def _names_raw(names: Iterable[bytes]) -> bytes:
+    return b"".join(name + b"\0" for name in names)
+
+
+def _zeros(count: int) -> Iterator[bytes]:
+    while count > 0:
+        yield bytes(min(count, SEND_SIZE))
+        count -= SEND_SIZE
+
+
+def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces: each one costs a frame and a system call."""
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += piece
+        if len(buffer) >= SEND_SIZE:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)

@@ -1,0 +1,251 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The tar format as far as a stream between two trees needs it: headers out, headers in.
+
+Python's tarfile would do, at ten times the cost for each small file, and it trusts what it reads. Formats: POSIX
+1003.1 ustar and pax, and the GNU extensions for long names and large numbers (tar's manual, appendix D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ._errors import ConnectionLost, ProtocolError
+from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
+
+BLOCK_SIZE = 512
+ZEROS = bytes(BLOCK_SIZE)
+MAX_EXTENSION = 1 << 20
+"""Bytes of a long name or pax header that are accepted: a path has 4096 at most, so this is ample."""
+TYPES = {FILE: b"0", SYMLINK: b"2", CHAR: b"3", BLOCK: b"4", DIR: b"5", FIFO: b"6"}
+
+
+def header(entry: Entry, name: bytes, size: int, nanoseconds: bool = False) -> bytes:
+    """The header blocks of one member. With `nanoseconds` a pax record carries the exact time (GNU tar reads it)."""
+    out = b""
+    seconds, fraction = divmod(entry.mtime, 1_000_000_000)
+    if nanoseconds and fraction:
+        out += _extension(b"x", _pax_record(b"mtime", b"%d.%09d" % (seconds, fraction)))
+    if len(name) > 100:
+        out += _extension(b"L", name + b"\0")
+    if len(entry.link) > 100:
+        out += _extension(b"K", entry.link + b"\0")
+    return out + _ustar(entry, name, size, seconds, TYPES[entry.kind])
+
+
+def padding(size: int) -> bytes:
+    """What fills the last block of `size` bytes."""
+    return bytes(-size % BLOCK_SIZE)
+
+
+def end() -> bytes:
+    return ZEROS * 2
+
+
+def _ustar(entry: Entry, name: bytes, size: int, seconds: int, kind: bytes) -> bytes:
+    fields = b"".join(
+        (
+            name[:100].ljust(100, b"\0"),
+            b"%07o\0" % entry.mode,
+            _number(entry.uid, 8),
+            _number(entry.gid, 8),
+            _number(size, 12),
+            _number(seconds, 12),
+            b" " * 8,
+            kind,
+            entry.link[:100].ljust(100, b"\0"),
+            b"ustar  \0",
+            bytes(64),
+            _number(entry.device[0], 8),
+            _number(entry.device[1], 8),
+        )
+    ).ljust(BLOCK_SIZE, b"\0")
+    return fields[:148] + b"%06o\0 " % sum(fields) + fields[156:]
+
+
+def _number(value: int, width: int) -> bytes:
+    """Octal where it fits, else GNU's base 256: sizes from 8 GiB, user ids above 2097151, times before 1970."""
+    if 0 <= value < 8 ** (width - 1):
+        return b"%0*o\0" % (width - 1, value)
+    # GNU tar reads the two's complement of the whole field, with the top bit set as the mark.
+    return ((value % (1 << 8 * width)) | (0x80 << 8 * (width - 1))).to_bytes(width, "big")
+
+
+def _extension(kind: bytes, data: bytes) -> bytes:
+    entry = Entry(b"", "file", 0, 0o644, 0, 0, 0)
+    return _ustar(entry, b"././@LongLink", len(data), 0, kind) + data + padding(len(data))
+
+
+def _pax_record(key: bytes, value: bytes) -> bytes:
+    length = len(key) + len(value) + 3
+    while True:
+        record = b"%d %s=%s\n" % (length, key, value)
+        if len(record) == length:
+            return record
+        length = len(record)
+
+
+class ByteStream:
+    """Exact reads over an iterable of byte strings."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._left = memoryview(b"")
+
+    def exactly(self, size: int) -> bytes:
+        """`size` bytes; fewer only when the stream has ended."""
+        piece = self.some(size)
+        if len(piece) == size:
+            return bytes(piece)
+        parts = [bytes(piece)]
+        missing = size - len(piece)
+        while missing and piece:
+            piece = self.some(missing)
+            parts.append(bytes(piece))
+            missing -= len(piece)
+        return b"".join(parts)
+
+    def some(self, limit: int) -> memoryview:
+        """At least one byte and at most `limit`; none when the stream has ended."""
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return self._left
+            self._left = memoryview(piece)
+        out, self._left = self._left[:limit], self._left[limit:]
+        return out
+
+
+    def until(self, mark: bytes, limit: int) -> bytes:
+        """What comes before `mark`, which is taken from the stream as well.
+
+        Raises ConnectionLost when the stream ends first and ProtocolError after `limit` bytes without it.
+        """
+        seen = bytearray()
+        while True:
+            piece = self.some(limit)
+            if not piece:
+                raise ConnectionLost("the stream ended before the expected mark")
+            start = max(0, len(seen) - len(mark) + 1)
+            seen += piece
+            found = seen.find(mark, start)
+            if found >= 0:
+                rest = len(seen) - found - len(mark)
+                if rest:
+                    self._unread(bytes(seen[-rest:]))
+                return bytes(seen[:found])
+            if len(seen) > limit:
+                raise ProtocolError(f"{limit} bytes came without the expected mark")
+
+    def _unread(self, data: bytes) -> None:
+        self._left = memoryview(data + bytes(self._left))
+
+
+@dataclass
+class Member:
+    """A member of an incoming archive: its name, type flag and size. Iterate `payload` before the next member."""
+
+    name: bytes
+    flag: bytes
+    size: int
+    payload: Iterator[memoryview]
+
+
+def members(stream: ByteStream, mark: bytes) -> Iterator[Member]:
+    """The members of the archives that follow each other in `stream`, until a block starts with `mark`.
+
+    Blocks of zeros between archives are passed over. Raises ConnectionLost when the stream ends before the mark or
+    inside a member, and ProtocolError for a damaged header.
+    """
+    name = b""
+    while True:
+        block = stream.exactly(BLOCK_SIZE)
+        if block.startswith(mark):
+            return
+        if len(block) < BLOCK_SIZE:
+            raise ConnectionLost("the archive ended before its end mark")
+        if block == ZEROS:
+            continue
+        flag, size = block[156:157], _parse_number(block[124:136])
+        _check(block)
+        if flag in b"LKxg" and flag:
+            if size > MAX_EXTENSION:
+                raise ProtocolError(f"an extended header of {size} bytes in the archive")
+            data = stream.exactly(size + -size % BLOCK_SIZE)[:size]
+            name = _long_name(flag, data) or name
+            continue
+        body = _Payload(stream, size)
+        yield Member(name or _short_name(block), flag, size, iter(body))
+        body.finish()
+        name = b""
+
+
+class _Payload:
+    """The bytes of one member, read from the shared stream as they are asked for."""
+
+    def __init__(self, stream: ByteStream, size: int) -> None:
+        self._stream = stream
+        self._missing = size
+        self._padding = -size % BLOCK_SIZE
+
+    def __iter__(self) -> Iterator[memoryview]:
+        while self._missing:
+            piece = self._stream.some(self._missing)
+            if not piece:
+                raise ConnectionLost("the archive ended in the middle of a file")
+            self._missing -= len(piece)
+            yield piece
+
+    def finish(self) -> None:
+        for _piece in self:
+            pass
+        if self._padding and len(self._stream.exactly(self._padding)) < self._padding:
+            raise ConnectionLost("the archive ended in the middle of a block")
+
+
+def _check(block: bytes) -> None:
+    expected = _parse_number(block[148:156])
+    if expected != sum(block[:148]) + 8 * 0x20 + sum(block[156:]):
+        raise ProtocolError("a damaged header in the archive: something else wrote to its standard output")
+
+
+def _parse_number(field: bytes) -> int:
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
+        return value
+    try:
+        return int(field.strip(b" \0") or b"0", 8)
+    except ValueError as exc:
+        raise ProtocolError("a damaged number in a header of the archive") from exc
+
+
+def _long_name(flag: bytes, data: bytes) -> bytes:
+    if flag == b"L":
+        return data.rstrip(b"\0")
+    if flag == b"x":
+        return _pax_path(data)
+    return b""
+
+
+def _pax_path(data: bytes) -> bytes:
+    """The `path` of a pax header; records are `length key=value` with the length of the whole record."""
+    while data:
+        digits, _space, _rest = data.partition(b" ")
+        if not digits.isdigit() or not 0 < int(digits) <= len(data):
+            raise ProtocolError("a damaged extended header in the archive")
+        key, _equals, value = data[len(digits) + 1 : int(digits) - 1].partition(b"=")
+        if key == b"path":
+            return value
+        data = data[int(digits) :]
+    return b""
+
+
+def _short_name(block: bytes) -> bytes:
+    name = block[:100].partition(b"\0")[0]
+    if block[257:263] == b"ustar\0":  # POSIX has a prefix field; GNU's magic is "ustar " and has none.
+        prefix = block[345:500].partition(b"\0")[0]
+        return prefix + b"/" + name if prefix else name
+    return name

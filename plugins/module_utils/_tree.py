@@ -1,0 +1,111 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What the engine asks of an endpoint's directory, whether it lies in a pod or on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ._manifest import NANOSECOND, Entry, Manifest
+from ._selection import Selection
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What preflight needs to know about an endpoint.
+
+    `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown);
+    `free_bytes` and `free_inodes` are None where the endpoint can't tell; `precision` is the unit of
+    modification times in nanoseconds; `tools` are the commands found there.
+    """
+
+    kind: str
+    readable: bool = True
+    writable: bool = True
+    uid: int = 0
+    free_bytes: int | None = None
+    free_inodes: int | None = None
+    volume: str = ""
+    precision: int = NANOSECOND
+    tools: frozenset[str] = frozenset()
+
+
+@dataclass
+class Incoming:
+    """A regular file on its way: `size` is what the source said when it began to send."""
+
+    path: bytes
+    size: int
+    payload: Iterator[memoryview]
+
+
+@dataclass
+class Changes:
+    """What to do at a target, applied in this order.
+
+    `clear` are entries that stand in the way of `create`; `discard` are paths that were received but not
+    found whole, and are thrown away; `create` are source entries to bring into place: received files,
+    and everything that has no content; `remove` are extra entries; `attributes` are source entries whose
+    mode, owner and time are set last.
+    """
+
+    clear: list[Entry] = field(default_factory=list)
+    discard: list[bytes] = field(default_factory=list)
+    create: list[Entry] = field(default_factory=list)
+    remove: list[Entry] = field(default_factory=list)
+    attributes: list[Entry] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return any((self.clear, self.discard, self.create, self.remove, self.attributes))
+
+
+class Tree(Protocol):
+    """A directory at an endpoint. Paths are bytes, relative to it, never with `..` in them.
+
+    Safe to use from two threads at once as long as only one of them writes.
+    """
+
+    @property
+    def where(self) -> str:
+        """The directory in words, for error messages."""
+
+    def facts(self) -> Facts:
+        """Look without touching. Raises ToolMissing when the endpoint can't work at all."""
+
+    def scan(self, selection: Selection) -> Manifest:
+        """The entries of the selection and the parents of its files, without digests."""
+
+    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+        """Digests of regular files, read where they lie. A file that can't be read is left out."""
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
+        """The content of regular files, in order. A file that can't be read is left out."""
+
+
+class TargetTree(Tree, Protocol):
+    """A directory that can be written to. Nothing appears under its final name before `apply`."""
+
+    def begin(self) -> None:
+        """Take the target for this run, and throw away what a dead run left. Raises BusyError."""
+
+    def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming]) -> None:
+        """Write the content of `entries` into the work directory."""
+
+    def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+        """Digests of what `receive` wrote, read back from where it lies."""
+
+    def apply(self, changes: Changes) -> None:
+        """Make the changes as far as possible; the next scan tells what was not."""
+
+    def end(self, root: Entry | None) -> None:
+        """Remove the work directory, give the target free, and give the root the attributes of `root`."""
+
+    def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
+        """Keep the verified entries' attributes where the target can't hold them itself (staging)."""
+
+    def close(self) -> None:
+        """Give up what is held open. Harmless when nothing is."""
