@@ -41,6 +41,12 @@ class Step:
     # A line that means failure whatever the exit status is.
     forbidden: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The command's first words, without Python where it only starts another."""
+        words = [str(word) for word in self.argv if word not in (sys.executable, "-m")]
+        return " ".join([Path(words[0]).name, *words[1:]])[:40]
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -155,8 +161,15 @@ def base_environment() -> dict[str, str]:
 
 def run(step: Step) -> int:
     """Run a step in the project's root with its output shown, and return its exit status."""
-    shown = [os.path.relpath(word, ROOT) if isinstance(word, Path) else word for word in step.argv]
-    print(f"$ {' '.join(shown).replace(sys.executable, 'python')}", flush=True)
+    shown = [
+        "python"
+        if word == sys.executable
+        else os.path.relpath(word, ROOT)
+        if isinstance(word, Path)
+        else word
+        for word in step.argv
+    ]
+    print(f"$ {' '.join(shown)}", flush=True)
     environment = base_environment() | dict(step.environment)
     if step.forbidden is None:
         return subprocess.run(
