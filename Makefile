@@ -9,6 +9,7 @@ endif
 
 PYTHON ?= python3
 venv := .cache/venv/bin
+run := .cache/venv-run/bin
 suites := lint sanity unit molecule
 
 .DEFAULT_GOAL := help
@@ -16,6 +17,13 @@ suites := lint sanity unit molecule
 .PHONY: help
 help: ## Print the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Copy between two directories that stand in for claims; KUBECONFIG=... copies between two real ones
+	@$(PYTHON) tools/make_venv.py run
+	@$(run)/python tools/make_collections.py archive
+	@ANSIBLE_COLLECTIONS_PATH=.cache/collections ANSIBLE_HOME=.cache/ansible \
+		$(run)/ansible-playbook kubeferry.pvc.demo
 
 .PHONY: test
 test: venv ## Run every check; KUBECONFIG=... uses a cluster of yours in place of a new one

@@ -159,17 +159,15 @@ def base_environment() -> dict[str, str]:
     }
 
 
+def shown(word: str | Path) -> str:
+    if isinstance(word, Path):
+        return os.path.relpath(word, ROOT)
+    return "python" if word == sys.executable else word
+
+
 def run(step: Step) -> int:
     """Run a step in the project's root with its output shown, and return its exit status."""
-    shown = [
-        "python"
-        if word == sys.executable
-        else os.path.relpath(word, ROOT)
-        if isinstance(word, Path)
-        else word
-        for word in step.argv
-    ]
-    print(f"$ {' '.join(shown)}", flush=True)
+    print(f"$ {' '.join(map(shown, step.argv))}", flush=True)
     environment = base_environment() | dict(step.environment)
     if step.forbidden is None:
         return subprocess.run(
