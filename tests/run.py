@@ -44,8 +44,8 @@ class Step:
     @property
     def name(self) -> str:
         """The command's first words, without Python where it only starts another."""
-        words = [str(word) for word in self.argv if word not in (sys.executable, "-m")]
-        return " ".join([Path(words[0]).name, *words[1:]])[:40]
+        words = [str(word) for word in self.argv[:4] if word not in (sys.executable, "-m")]
+        return " ".join([Path(words[0]).name, *words[1:]])
 
 
 @dataclass(frozen=True)
@@ -205,10 +205,7 @@ def run_suite(suite: Suite) -> Outcome:
         return Outcome(suite.name, "failed", time.monotonic() - started, str(error))
     for step in steps:
         if status := run(step):
-            name = Path(step.argv[0]).name
-            failed.append(
-                f"{name if name != Path(sys.executable).name else step.argv[1]} ended with {status}"
-            )
+            failed.append(f"{step.name} ended with {status}")
     state = "failed" if failed else "passed"
     return Outcome(suite.name, state, time.monotonic() - started, "; ".join(failed))
 
