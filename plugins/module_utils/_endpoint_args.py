@@ -109,10 +109,10 @@ def endpoint_documentation(name: str, text: str, *, required: bool = True) -> di
                 text,
                 f"A directory in a pod if O({name}.namespace) is given, else on the machine that runs the task.",
                 (
-                    "The keys that say which cluster and who override the task's. An endpoint with "
-                    f"O({name}.kubeconfig) or O({name}.host) inherits no credential from the task or from C(K8S_AUTH_*) "
-                    f"variables, and one with O({name}.context) just the kubeconfig: no token reaches a cluster that "
-                    "it isn't for."
+                    "The keys that say which cluster and who override the task's. An endpoint "
+                    f"with O({name}.kubeconfig) or O({name}.host) inherits no credential from the task or from "
+                    f"C(K8S_AUTH_*) variables, and one with O({name}.context) just the kubeconfig: no token reaches "
+                    "a cluster that it isn't for."
                 ),
             ],
             "type": "dict",

@@ -266,6 +266,7 @@ class ExecProcess:
 
     def _conclude(self) -> None:
         """Make the exit status, or the error, of what the error channel said before the stream ended."""
+        self._sock.close()
         if not self._decoder.status:
             because = f" ({self._broken})" if self._broken else ""
             self._error = ConnectionLost(
