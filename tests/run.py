@@ -196,16 +196,13 @@ def run(step: Step) -> int:
 def run_suite(suite: Suite) -> Outcome:
     print(f"\n=== {suite.name}: {suite.about}", flush=True)
     started = time.monotonic()
-    failed = []
     try:
         steps = suite.steps()
     except NotRun as reason:
         return Outcome(suite.name, "not run", why=str(reason))
     except (OSError, subprocess.CalledProcessError) as error:
         return Outcome(suite.name, "failed", time.monotonic() - started, str(error))
-    for step in steps:
-        if status := run(step):
-            failed.append(f"{step.name} ended with {status}")
+    failed = [f"{step.name} ended with {status}" for step in steps if (status := run(step))]
     state = "failed" if failed else "passed"
     return Outcome(suite.name, state, time.monotonic() - started, "; ".join(failed))
 
