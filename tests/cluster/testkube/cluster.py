@@ -14,7 +14,7 @@ from pathlib import Path
 from . import api, build, cgroups, content, controlplane, images, packages
 from . import layout as layouts
 from .errors import ClusterError
-from .group import Group
+from .group import Group, kill_all
 from .kubectl import Kubectl
 from .node import Node
 from .proc import mutex, wait_until
@@ -64,7 +64,9 @@ class Cluster:
         binaries = build.build()
         with self._locked():
             instance = layouts.load(self.layout)
-            if instance:
+            if instance is None:
+                self._remove_remains()  # of a cluster whose files somebody deleted
+            else:
                 fault = self.fault(instance, binaries)
                 if fault is None:
                     content.write_token(self.layout, self.kubectl)
@@ -120,13 +122,16 @@ class Cluster:
         """Remove every trace of the cluster; does nothing if there is none."""
         with self._locked():
             there = self.layout.state.exists()
-            for directory in self.layout.state.glob("*/pid.json"):
-                Group(directory.parent).stop()
-            layouts.delete_bridge(self.layout)
-            cgroups.remove(self.layout.cgroup)
+            self._remove_remains()
             if there:
                 shutil.rmtree(self.layout.state)
         return f"Cluster {self.layout.id} is gone." if there else "There is no cluster in this checkout."
+
+    def _remove_remains(self) -> None:
+        """End the processes and remove what of the cluster is not a file."""
+        kill_all(self.layout.state)
+        layouts.delete_bridge(self.layout)
+        cgroups.remove(self.layout.cgroup)
 
     def stop_apiserver(self) -> str:
         """Stop the API server, and nothing else, until it is started again."""

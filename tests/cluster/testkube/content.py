@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .kubectl import Kubectl
 from .layout import Layout
-from .proc import write_if_changed
+from .proc import wait_until, write_if_changed
 
 MANIFESTS = Path(__file__).resolve().parent.parent / "manifests"
 SOURCE, DESTINATION, RESTRICTED = "source-namespace", "destination-namespace", "restricted-namespace"
@@ -112,17 +113,27 @@ def seed(layout: Layout, kubectl: Kubectl) -> None:
 
 
 def sleepers(kubectl: Kubectl) -> None:
-    """The sleeping pods, made if they are missing and waited for."""
+    """Make the sleeping pods if they are missing, and wait until a command runs in each."""
     for namespace in (SOURCE, DESTINATION):
-        phase = kubectl.get("-n", namespace, f"pod/{SLEEPER}").get("status", {}).get("phase")
-        if phase in ("Failed", "Succeeded"):  # a pod that ended does not start again
-            kubectl("delete", "-n", namespace, f"pod/{SLEEPER}", "--timeout=60s")
-        # the namespace's default service account, without which no pod is admitted, appears a moment after it
-        kubectl.retry("apply", "-n", namespace, f"-f={MANIFESTS / 'busybox-sleep.yaml'}")
-    for namespace in (SOURCE, DESTINATION):
-        kubectl(
-            "wait", "-n", namespace, f"pod/{SLEEPER}", "--for=condition=Ready", "--timeout=90s", timeout=100
-        )
+        wait_until(f"{namespace}/{SLEEPER} to run", partial(_sleeps, kubectl, namespace), 90, interval=0.3)
+
+
+def _sleeps(kubectl: Kubectl, namespace: str) -> bool:
+    """Whether the sleeping pod runs; does the next thing towards it if it does not."""
+    pod = kubectl.get("-n", namespace, f"pod/{SLEEPER}")
+    if not pod:
+        # until the namespace's default service account appears, no pod is admitted
+        kubectl("apply", "-n", namespace, f"-f={MANIFESTS / 'busybox-sleep.yaml'}", check=False)
+        return False
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    if pod["status"].get("phase") in ("Failed", "Succeeded"):  # a pod that ended does not start again
+        kubectl("delete", "-n", namespace, f"pod/{SLEEPER}", "--timeout=60s", check=False, timeout=70)
+        return False
+    # After a restart of the node the pod's status is still the old one for a while; a command tells the truth.
+    return pod["status"].get("phase") == "Running" and kubectl.succeeds(
+        "exec", "-n", namespace, SLEEPER, "--", "true"
+    )
 
 
 def write_token(layout: Layout, kubectl: Kubectl) -> None:

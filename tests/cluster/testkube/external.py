@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from . import content
-from .content import CLAIM, DESTINATION, MANIFESTS, SLEEPER, SOURCE
+from .content import CLAIM, DESTINATION, SLEEPER, SOURCE
 from .errors import ClusterError
 from .kubectl import Kubectl, find
 
@@ -34,10 +34,7 @@ def check() -> str:
             kubectl.apply([claim])
             made.append(f"{namespace}/{CLAIM}")
         if not kubectl.get("-n", namespace, f"pod/{SLEEPER}"):
-            kubectl.retry("apply", "-n", namespace, f"-f={MANIFESTS / f'{SLEEPER}.yaml'}")
             made.append(f"{namespace}/{SLEEPER}")
-    for namespace in (SOURCE, DESTINATION):
-        # the pod is Ready only once its claim is bound, also where binding waits for the first pod
-        ready = ("--for=condition=Ready", "--timeout=180s")
-        kubectl("wait", "-n", namespace, f"pod/{SLEEPER}", *ready, timeout=200)
+    # a pod runs only once its claim is bound, also where binding waits for the first pod
+    content.sleepers(kubectl)
     return f"The cluster has what the tests need (made: {', '.join(made) or 'nothing'})."

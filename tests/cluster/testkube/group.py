@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,25 @@ class Group:
         inside = ["nsenter", "-t", str(pid), "-m"] + (["-n"] if self.own_network else [])
         return run([*inside, "--", *argv], timeout=timeout, check=check).stdout
 
-    def stop(self) -> None:
-        """Kill the supervisor; the kernel kills everything under it, as it was process 1 of a pid namespace."""
-        pid = self.pid
-        if pid is not None:
+
+def kill_all(state: Path) -> None:
+    """Kill every supervisor of the cluster in ``state``; the kernel kills all that runs under them.
+
+    They are recognised by their exact arguments, so those whose files have been deleted are found as well.
+    """
+    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+        try:
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        except OSError:
+            continue
+        # not the unshare that started it: the kernel ends one with the other
+        if len(argv) != 4 or argv[1] != b"-IS" or not argv[2].endswith(b"/testkube/supervisor.py"):
+            continue
+        started = start_time(pid)
+        if Path(os.fsdecode(argv[3])).parent == state and started is not None:
             os.kill(pid, signal.SIGKILL)
-            wait_until("the supervisor to die", lambda: self.pid is None, 30, log=self.log)
+            wait_until("a supervisor to die", partial(_is_gone, pid, started), 30)
+
+
+def _is_gone(pid: int, started: int) -> bool:
+    return start_time(pid) != started

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,14 @@ class Kubectl:
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
         return run([self.program, *words], stdin=stdin, timeout=timeout, check=check, env=environment).stdout
 
+    def succeeds(self, *words: str) -> bool:
+        """Whether a command ends well within a few seconds."""
+        try:
+            self(*words, timeout=10)
+        except ClusterError:
+            return False
+        return True
+
     def apply(self, objects: Sequence[dict[str, Any]], *words: str) -> None:
         """Create or update ``objects``."""
         if objects:
@@ -41,17 +48,6 @@ class Kubectl:
         said = self("get", *words, "-o", "json", "--ignore-not-found")
         found: dict[str, Any] = json.loads(said) if said.strip() else {}
         return found
-
-    def retry(self, *words: str, stdin: str | None = None, timeout: float = 30) -> str:
-        """Run a command again until it succeeds: a fresh cluster lacks some objects for a moment."""
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                return self(*words, stdin=stdin)
-            except ClusterError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.3)
 
 
 def find() -> Path:

@@ -178,9 +178,6 @@ def claim(layout: Layout, running: bool) -> Instance:
             raise ClusterError(
                 "Another cluster took this one's addresses; `cluster down`, then `cluster up`."
             )
-        if recorded is None and has_bridge:  # of a cluster whose files were deleted under it
-            delete_bridge(layout)
-            has_bridge = False
         instance = recorded or _new_instance(layout)
         if not running:
             instance = Instance(instance.slot, *_free_ports(instance.slot))

@@ -63,6 +63,8 @@ class Node:
         """Start the namespaces, the network and containerd, if they are not there."""
         self.prepare()
         if self.group.pid is None:
+            # of a node that was killed: the kubelet would wait 3 s for each container that these seem to hold
+            cgroups.remove(self.cgroup)
             cgroups.make(self.cgroup)
             self.group.launch(self._setup())
         self._connect()

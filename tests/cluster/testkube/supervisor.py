@@ -11,7 +11,7 @@ the interpreter's files.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
 import os
 import signal
@@ -60,7 +60,8 @@ class Supervisor:
         while not (self.leaving and not any(s.pid for s in self.services.values())):
             self._step()
             self._say()
-            self.leaving |= not self.directory.exists()
+            if not (self.directory / "desired.json").exists():
+                return 0  # somebody deleted the cluster's files: there is nothing left to run for
             got = signal.sigtimedwait(WATCHED, 0.5)
             if got and got.si_signo == signal.SIGHUP:
                 self._reconcile(self._read())
@@ -140,11 +141,8 @@ class Supervisor:
     @staticmethod
     def _signal(service: Running, number: int) -> None:
         if service.pid is not None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(service.pid, number)
-            except OSError as error:
-                if error.errno != errno.ESRCH:
-                    raise
 
     def _say(self, error: str | None = None) -> None:
         """Publish the state, whole or not at all."""
@@ -159,17 +157,13 @@ class Supervisor:
         }
         text = json.dumps(actual, indent=1)
         target = self.directory / "actual.json"
-        try:
+        with contextlib.suppress(OSError):
             if target.read_text() == text:
                 return
-        except OSError:
-            pass
         draft = self.directory / "actual.json.new"
-        try:
+        with contextlib.suppress(FileNotFoundError):
             draft.write_text(text)
             draft.replace(target)
-        except FileNotFoundError:  # somebody removed the whole directory: there is nothing left to run for
-            self.leaving = True
 
 
 if __name__ == "__main__":
