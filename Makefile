@@ -25,6 +25,11 @@ demo: ## Copy between two directories that stand in for claims; KUBECONFIG=... c
 	@ANSIBLE_COLLECTIONS_PATH=.cache/collections ANSIBLE_HOME=.cache/ansible \
 		$(run)/ansible-playbook kubeferry.pvc.demo
 
+.PHONY: serve
+serve: ## Run the event server in the foreground; KUBEFERRY_PORT=... is its port
+	@$(PYTHON) tools/make_venv.py run
+	@PYTHONPATH=roles/event_server/files $(run)/python -m kubeferry_events
+
 .PHONY: test
 test: venv ## Run every check; KUBECONFIG=... uses a cluster of yours in place of a new one
 	@$(venv)/python tests/run.py

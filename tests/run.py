@@ -99,8 +99,8 @@ def sanity() -> list[Step]:
     ]
 
 
-def unit() -> list[Step]:
-    return [python("-m", "pytest", "tests/unit")]
+def tests_in(folder: str) -> Callable[[], list[Step]]:
+    return lambda: [python("-m", "pytest", folder)]
 
 
 def molecule() -> list[Step]:
@@ -120,7 +120,7 @@ def molecule() -> list[Step]:
 SUITES = (
     Suite("lint", "ruff, mypy, shellcheck, licence headers, changelog, ansible-lint", lint),
     Suite("sanity", "ansible-test sanity", sanity),
-    Suite("unit", "pytest tests/unit", unit),
+    Suite("unit", "pytest tests/unit", tests_in("tests/unit")),
     Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
 )
 
