@@ -35,6 +35,7 @@ from ._plan import (
 )
 from ._progress import Progress
 from ._selection import Selection
+from ._transport import Transport
 from ._tree import Changes, Facts, TargetTree, Tree
 
 BATCH_BYTES = 4 << 30
@@ -45,9 +46,6 @@ BACKOFF_SECONDS = 1.0
 
 REGAIN_SECONDS = 60.0
 """How long a hold whose connection was lost may go on at the other side."""
-
-Move = Callable[[Tree, TargetTree, Sequence[Entry]], int]
-"""A transport: brings the content of files from a tree into the work directory of another. Returns the bytes sent."""
 
 Known = dict[bytes, tuple[int, int, str]]
 """Digests that were taken in this run: path → size, modification time, digest."""
@@ -82,13 +80,13 @@ class Copy:
     """One copy of a selection from a tree to another."""
 
     def __init__(
-        self, source: Tree, target: TargetTree, selection: Selection, options: Options, move: Move, progress: Progress
+        self, source: Tree, target: TargetTree, selection: Selection, options: Options, transport: Transport, progress: Progress
     ) -> None:
         self._source = source
         self._target = target
         self._selection = selection
         self._options = options
-        self._move = move
+        self._transport = transport
         self._progress = progress
         self._facts: tuple[Facts, Facts] = (Facts("dir"), Facts("dir"))
         self._source_digests: Known = {}
@@ -275,33 +273,43 @@ class Copy:
 
     def _batch(self, batch: list[Change], source: Manifest, doomed: dict[bytes, list[Entry]]) -> set[bytes]:
         """Move one batch, check it where it has landed, and bring into place what is whole. Returns what is not."""
-        files = [change.want for change in batch if change.want is not None and needs_content(change.want)]
+        moving = [change for change in batch if needs_content(change.want)]
+        files = _wanted(moving)
+        bare: list[Entry] = []
         if files:
-            untold = [entry.path for entry in files if not entry.digest]
-            with ThreadPoolExecutor(1) as other:
-                # The source's disk is read twice, for the digest and for the move, but at the same time.
-                digesting = other.submit(self._take, self._source.digests, untold, source, self._source_digests)
-                self._moved += self._move(self._source, self._target, files)
-                digesting.result()
+            bare = self._move(moving, source)
         arrived = dict(self._target.received([entry.path for entry in files], self._options.checksum))
         failed = {e.path for e in files if not e.digest or arrived.get(e.path) != e.digest}
         for path in failed:
             self._source_digests.pop(path, None)
+        whole = [change for change in batch if change.want and not failed & {change.path, change.want.hardlink}]
         self._target.apply(
             Changes(
-                clear=[entry for change in batch for entry in doomed.get(change.path, ())],
+                clear=[entry for change in whole for entry in doomed.get(change.path, ())],
                 discard=[path for path in failed if path in arrived],
-                create=[c.want for c in batch if c.want is not None and not failed & {c.path, c.want.hardlink}],
+                bare=[entry for entry in bare if entry.path not in failed],
+                create=_wanted(whole),
             )
         )
-        self._remember(batch, failed)
+        self._remember(whole)
         return failed
 
-    def _remember(self, batch: list[Change], failed: set[bytes]) -> None:
-        for change in batch:
-            want = change.want
-            if want is not None and want.kind == FILE and not failed & {want.path, want.hardlink}:
-                digest = want.digest if not want.hardlink else self._placed.get(want.hardlink, (0, ""))[1]
+    def _move(self, moving: list[Change], source: Manifest) -> list[Entry]:
+        """Have contents moved and, at the same time, digests taken at the source of those that have none yet."""
+        changed = [change for change in moving if change.have is not None and change.have.kind == FILE]
+        fresh = [change for change in moving if change.have is None or change.have.kind != FILE]
+        untold = [entry.path for entry in _wanted(moving) if not entry.digest]
+        with ThreadPoolExecutor(1) as other:
+            digesting = other.submit(self._take, self._source.digests, untold, source, self._source_digests)
+            moved = self._transport.move(_wanted(fresh), _wanted(changed))
+            digesting.result()
+        self._moved += moved.bytes
+        return moved.bare
+
+    def _remember(self, whole: list[Change]) -> None:
+        for want in _wanted(whole):
+            if want.kind == FILE:
+                digest = self._placed[want.hardlink][1] if want.hardlink in self._placed else want.digest
                 self._placed[want.path] = (want.size, digest)
 
     def _save(self, plan: Plan, source: Manifest) -> None:
@@ -377,6 +385,10 @@ def _directories(plan: Plan, source: Manifest) -> list[Entry]:
         for entry in found
         if entry is not None and entry.kind == DIR and entry.path != b"." and (not entry.implied or entry.path in made)
     ]
+
+
+def _wanted(changes: Iterable[Change]) -> list[Entry]:
+    return [change.want for change in changes if change.want is not None]
 
 
 def _some(paths: Sequence[bytes]) -> str:

@@ -44,28 +44,30 @@ class LocalTree:
         return f"{self._path} on this machine"
 
     @property
+    def root(self) -> bytes:
+        return self._root
+
+    @property
     def work_tree(self) -> bytes:
         """Where received files lie, as an absolute path."""
         return self._root + b"/" + self._work + b"/tree"
 
     def facts(self) -> Facts:
         try:
-            status = os.stat(self._root)
+            kind, place = _kind(os.stat(self._root).st_mode), self._root
         except FileNotFoundError:
-            return Facts(kind="missing", writable=self._can_make_root())
+            kind, place = "missing", self._nearest_directory()
         except OSError as exc:
             raise EndpointError(f"{self.where} can't be looked at: {exc.strerror}.") from exc
-        if not stat.S_ISDIR(status.st_mode):
-            return Facts(kind="block" if stat.S_ISBLK(status.st_mode) else "other")
-        space = os.statvfs(self._root)
+        status, space = os.stat(place), os.statvfs(place)
         return Facts(
-            kind="dir",
-            readable=os.access(self._root, os.R_OK | os.X_OK),
-            writable=os.access(self._root, os.W_OK | os.X_OK),
+            kind=kind,
+            readable=os.access(place, os.R_OK | os.X_OK),
+            writable=os.access(place, os.W_OK | os.X_OK),
             uid=os.geteuid(),
             free_bytes=space.f_bavail * space.f_frsize,
             free_inodes=space.f_favail if space.f_files else None,
-            volume=f"{_boot()}:{status.st_dev}:{status.st_ino}",
+            volume=f"{_boot()}:{status.st_dev}:{status.st_ino}" if kind == "dir" else "",
             tools=frozenset(name for name in ("rsync",) if shutil.which(name)),
         )
 
@@ -123,6 +125,8 @@ class LocalTree:
             for path in changes.discard:
                 _attempt(lambda at: os.unlink(at[1], dir_fd=at[0]), folder, self._received(path))
             _remove(folder, changes.clear)
+            for entry in changes.bare:
+                self._set_attributes(folder, entry, self._received(entry.path))
             for entry in changes.create:
                 self._create(folder, entry)
             folder.forget()
@@ -285,11 +289,18 @@ class LocalTree:
         name = display(os.fsencode(exc.filename)) if exc.filename else "a file"
         return EndpointError(f"{name} can't be written below {self.where}: {exc.strerror}.")
 
-    def _can_make_root(self) -> bool:
+    def _nearest_directory(self) -> bytes:
+        """Where the directory would be made."""
         parent = os.path.dirname(self._root)
-        while not os.path.exists(parent):
+        while not os.path.isdir(parent):
             parent = os.path.dirname(parent)
-        return os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)
+        return parent
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "dir"
+    return "block" if stat.S_ISBLK(mode) else "other"
 
 
 def _boot() -> str:

@@ -169,8 +169,8 @@ for list in "$3"/ops/*; do
     mvto) TO=${list%.mvto}.to/; export TO; xargs -0 -r sh -c 'mv -f -- "$@" "$TO"' sh ;;
     make) tar -xpf - -C "$3/tree" ;;
     dirs) tar -xpf - ;;
-    chown) xargs -0 -r -n 2 chown -h -- ;;
-    chmod) xargs -0 -r -n 2 chmod -- ;;
+    chown.*) xargs -0 -r chown -h "${step#chown.}" -- ;;
+    chmod.*) xargs -0 -r chmod "${step#chmod.}" -- ;;
     touch) xargs -0 -r -n 2 touch -h -d ;;
   esac <"$list"
 done
@@ -178,7 +178,7 @@ exit 0
 """
 )
 """Unpack the archive of lists on standard input and work them off in the order of their names. The step is the name's
-ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, `ln`, `mv`, `chown`, `chmod` and `touch` pairs, `make` and `dirs` archives; `mvto` moves
+ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`, `mv` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves
 names into the directory that the link of the same number leads to. What fails is found by the next scan."""
 
 FINISH = (

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from . import _tar as tar
@@ -31,6 +30,7 @@ class Steps:
         """The steps for `changes`, in the order that `Changes` lays down."""
         self._names(b"wipe", [self._received + path for path in changes.discard])
         self._clear(changes.clear)
+        self._permit(changes.bare, self._received)
         self._create(changes)
         self._clear(changes.remove)
         self._attributes(changes.attributes)
@@ -89,22 +89,31 @@ class Steps:
         self._add(b"mvto", b"\0".join(names) + b"\0")
 
     def _attributes(self, entries: list[Entry]) -> None:
-        """Owner before mode, since a change of owner clears the set-id bits; times last."""
+        """Times last, since a change of owner or mode does not touch them, but moving things does."""
         others = [entry for entry in entries if entry.kind != DIR]
-        self._pairs(b"chown", [(b"%d:%d" % (e.uid, e.gid), e) for e in others])
-        self._pairs(b"chmod", [(b"%04o" % e.mode, e) for e in others if e.kind != SYMLINK])
-        self._pairs(b"touch", [(self._time(e), e) for e in others])
+        self._permit(others, b"./")
+        times = ((self._time(entry), b"./" + entry.path) for entry in others)
+        self._names(b"touch", [text for pair in times for text in pair])
         directories = [entry for entry in entries if entry.kind == DIR]
         if directories:
             headers = b"".join(self._header(entry, b"./" + entry.path) for entry in directories)
             self._add(b"dirs", headers + tar.end())
 
+    def _permit(self, entries: list[Entry], prefix: bytes) -> None:
+        """Owners, then modes, since a change of owner clears the set-id bits; one command for all that are alike."""
+        owners: dict[bytes, list[bytes]] = {}
+        modes: dict[bytes, list[bytes]] = {}
+        for entry in entries:
+            name = prefix + entry.path
+            owners.setdefault(b"chown.%d:%d" % (entry.uid, entry.gid), []).append(name)
+            if entry.kind != SYMLINK:
+                modes.setdefault(b"chmod.%04o" % entry.mode, []).append(name)
+        for step, names in (*owners.items(), *modes.items()):
+            self._names(step, names)
+
     def _time(self, entry: Entry) -> bytes:
         seconds, fraction = divmod(entry.mtime, 1_000_000_000)
         return b"@%d.%09d" % (seconds, fraction) if self._nanoseconds else b"@%d" % seconds
-
-    def _pairs(self, step: bytes, pairs: Iterable[tuple[bytes, Entry]]) -> None:
-        self._names(step, [text for value, e in pairs for text in (value, b"./" + e.path)])
 
     def _names(self, step: bytes, names: list[bytes]) -> None:
         if names:

@@ -48,28 +48,22 @@ class ShellTree:
     def where(self) -> str:
         return f"{self._path} in {self._runner.where}"
 
+    @property
+    def runner(self) -> Runner:
+        return self._runner
+
+    @property
+    def path(self) -> str:
+        return self._path
+
+    @property
+    def work_tree(self) -> str:
+        """Where received files lie, as an absolute path."""
+        return f"{self._path}/{self._work}/tree"
+
     def facts(self) -> Facts:
-        values, tools = output.values(self._run(scripts.PROBE, *scripts.TOOLS))
-        if values.get("end") != "1":
-            raise ExecError(f"{self.where} did not answer the first question whole: try again.")
-        missing = [tool for tool in NEEDED if tool not in tools]
-        if missing:
-            raise ToolMissing(
-                f"{self._runner.where} lacks {', '.join(missing)}: use a container that has them, or name the claim "
-                "with pvc instead of a pod, and a helper pod is made."
-            )
-        inode, boot = values.get("inode", ""), values.get("boot", "")
-        self._facts = Facts(
-            kind=values.get("kind", "missing"),
-            readable="readable" in values,
-            writable="writable" in values,
-            uid=int(values.get("uid") or 0),
-            free_bytes=output.free(values.get("bytes", ""), 1024),
-            free_inodes=output.free(values.get("inodes", ""), 1),
-            volume=f"{boot}:{inode}" if inode and boot else "",
-            precision=NANOSECOND if re.fullmatch(r"-?\d+\.\d{9}", values.get("fine", "")) else SECOND,
-            tools=tools,
-        )
+        if self._facts is None:
+            self._facts = self._look()
         return self._facts
 
     def scan(self, selection: Selection) -> Manifest:
@@ -143,10 +137,7 @@ class ShellTree:
 
     @property
     def _nanoseconds(self) -> bool:
-        return "gnutar" in self._known().tools
-
-    def _known(self) -> Facts:
-        return self._facts if self._facts is not None else self.facts()
+        return "gnutar" in self.facts().tools
 
     def _argv(self, script: str, *arguments: str) -> list[str]:
         return ["sh", "-c", script, "sh", self._path, self._mark, *arguments]
@@ -189,11 +180,34 @@ class ShellTree:
         if self._hold is None or not self._hold.held:
             raise ConnectionLost(f"The hold on {self.where} was lost with its connection.")
 
+    def _look(self) -> Facts:
+        values, tools = output.values(self._run(scripts.PROBE, *scripts.TOOLS))
+        if values.get("end") != "1":
+            raise ExecError(f"{self.where} did not answer the first question whole: try again.")
+        missing = [tool for tool in NEEDED if tool not in tools]
+        if missing:
+            raise ToolMissing(
+                f"{self._runner.where} lacks {', '.join(missing)}: use a container that has them, or name the claim "
+                "with pvc instead of a pod, and a helper pod is made."
+            )
+        inode, boot = values.get("inode", ""), values.get("boot", "")
+        return Facts(
+            kind=values.get("kind", "missing"),
+            readable="readable" in values,
+            writable="writable" in values,
+            uid=int(values.get("uid") or 0),
+            free_bytes=output.free(values.get("bytes", ""), 1024),
+            free_inodes=output.free(values.get("inodes", ""), 1),
+            volume=f"{boot}:{inode}" if inode and boot else "",
+            precision=NANOSECOND if re.fullmatch(r"-?\d+\.\d{9}", values.get("fine", "")) else SECOND,
+            tools=tools,
+        )
+
     # -- reading ----------------------------------------------------------------------------------
 
     def _walk(self, script: str, starts: Sequence[bytes]) -> Manifest:
         """The entries below `starts`. A name that vanishes while it is looked at is looked at again."""
-        facts = self._known()
+        facts = self.facts()
         manifest = Manifest(precision=facts.precision, root=self._path)
         stat_format = scripts.FORMAT + ("%.9Y" if facts.precision == NANOSECOND else "%Y")
         names = [b"./" + start if start != b"." else b"." for start in starts]
@@ -252,7 +266,7 @@ class ShellTree:
         if not paths:
             return
         tool = f"{checksum}sum"
-        tools = self._known().tools
+        tools = self.facts().tools
         if "openssl" in tools:
             tool = "openssl"
         elif tool not in tools:

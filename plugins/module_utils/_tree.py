@@ -48,19 +48,20 @@ class Changes:
     """What to do at a target, applied in this order.
 
     `clear` are entries that stand in the way of `create`; `discard` are paths that were received but not
-    found whole, and are thrown away; `create` are source entries to bring into place: received files,
+    found whole, and are thrown away; `bare` are received files that have no owner and mode of their own yet; `create` are source entries to bring into place: received files,
     and everything that has no content; `remove` are extra entries; `attributes` are source entries whose
     mode, owner and time are set last.
     """
 
     clear: list[Entry] = field(default_factory=list)
     discard: list[bytes] = field(default_factory=list)
+    bare: list[Entry] = field(default_factory=list)
     create: list[Entry] = field(default_factory=list)
     remove: list[Entry] = field(default_factory=list)
     attributes: list[Entry] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return any((self.clear, self.discard, self.create, self.remove, self.attributes))
+        return any((self.clear, self.discard, self.bare, self.create, self.remove, self.attributes))
 
 
 class Tree(Protocol):

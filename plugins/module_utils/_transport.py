@@ -1,0 +1,111 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Transports: how the bytes of files get from one tree into the work directory of another.
+
+C(tar) sends whole files and works everywhere. C(rsync) sends the difference to the file that the target has, and needs
+rsync at both ends, one of them this machine. C(auto) takes each for what it does best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ._errors import UsageError
+from ._local_tree import LocalTree
+from ._manifest import Entry
+from ._rsync import Rsync
+from ._shell_tree import ShellTree
+from ._tree import TargetTree, Tree
+
+DELTA_BYTES = 64 << 10
+"""From this size on it pays to send a difference instead of the whole file."""
+
+
+@dataclass
+class Moved:
+    """What one move did: bytes sent or received, and the entries that arrived without their attributes."""
+
+    bytes: int = 0
+    bare: list[Entry] = field(default_factory=list)
+
+
+class Transport(Protocol):
+    """A way to move contents."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry]) -> Moved:
+        """Move `fresh` files, and `changed` ones of which the target has another version."""
+
+
+class TarTransport:
+    """Whole files, one after the other."""
+
+    name = "tar"
+
+    def __init__(self, source: Tree, target: TargetTree) -> None:
+        self._source = source
+        self._target = target
+
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry]) -> Moved:
+        entries = [*fresh, *changed]
+        if entries:
+            self._target.receive(entries, self._source.read(entries))
+        return Moved(sum(entry.size for entry in entries))
+
+
+class RsyncTransport:
+    """Differences, by rsync's algorithm."""
+
+    name = "rsync"
+
+    def __init__(self, rsync: Rsync) -> None:
+        self._rsync = rsync
+
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry]) -> Moved:
+        entries = [*fresh, *changed]
+        return Moved(self._rsync.run(entries) if entries else 0, entries)
+
+
+class AutoTransport:
+    """Differences for large files that changed, whole files for the rest: tar needs fewer round trips."""
+
+    name = "auto"
+
+    def __init__(self, tar: TarTransport, rsync: RsyncTransport) -> None:
+        self._tar = tar
+        self._rsync = rsync
+
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry]) -> Moved:
+        large = [entry for entry in changed if entry.size >= DELTA_BYTES]
+        small = [entry for entry in changed if entry.size < DELTA_BYTES]
+        whole, parts = self._tar.move(fresh, small), self._rsync.move((), large)
+        return Moved(whole.bytes + parts.bytes, parts.bare)
+
+
+def choose(name: str, source: Tree, target: TargetTree) -> Transport:
+    """The transport called `name` (C(auto), C(tar) or C(rsync)). Raises UsageError where rsync can't work."""
+    tar = TarTransport(source, target)
+    if name == "tar":
+        return tar
+    why = _hindrance(source, target)
+    if why is None:
+        rsync = RsyncTransport(Rsync(source, target))
+        return rsync if name == "rsync" else AutoTransport(tar, rsync)
+    if name == "rsync":
+        raise UsageError(f"transport: rsync can't be used here, since {why}: use auto or tar.")
+    return tar
+
+
+def _hindrance(source: Tree, target: Tree) -> str | None:
+    kinds = {LocalTree if isinstance(tree, LocalTree) else ShellTree for tree in (source, target)}
+    if kinds != {LocalTree, ShellTree}:
+        return "it needs one end in a pod and the other one on this machine"
+    without = [tree.where for tree in (source, target) if "rsync" not in tree.facts().tools]
+    return f"rsync isn't installed at {' and '.join(without)}" if without else None
