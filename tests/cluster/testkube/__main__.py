@@ -8,18 +8,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import build, content, external, report
+from . import build, content, external, packages, report
 from .cluster import Cluster
 from .errors import ClusterError
-from .layout import Layout
+from .layout import MAX_NODES, Layout
 
+UNPRIVILEGED = ("build", "check", "logs")
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cluster", description="A real Kubernetes for the tests.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("up", help="start the cluster, or repair it; at once if it is running")
+    up = verbs.add_parser("up", help="start the cluster, or repair it; at once if it is running")
+    up.add_argument("--nodes", type=int, default=1, choices=range(1, MAX_NODES + 1), metavar="N")
     verbs.add_parser("down", help="remove the cluster and all that it made")
     verbs.add_parser("status", help="how it is; exit status 1 if something is not well")
     verbs.add_parser("build", help="build Kubernetes into the cache and print where")
@@ -58,16 +60,20 @@ def _claim(cluster: Cluster, options: argparse.Namespace) -> str:
         options.pending,
     )
     content.make_claims(cluster.layout, cluster.kubectl, (claim,))
-    return f"{cluster.layout.volumes / claim.namespace / claim.name}"
+    if claim.pending:
+        return f"{claim.namespace}/{claim.name} has no volume and stays Pending."
+    return str(cluster.layout.volumes / claim.namespace / claim.name)
 
 
 def _carry_out(cluster: Cluster, options: argparse.Namespace) -> int:
+    if options.verb not in UNPRIVILEGED:
+        packages.require_root()
     if options.verb == "status":
         page, well = report.status(cluster)
         print(page)
         return 0 if well else 1
     actions = {
-        "up": cluster.up,
+        "up": lambda: cluster.up(options.nodes),
         "down": cluster.down,
         "build": lambda: str(build.build()),
         "logs": lambda: report.logs(cluster, options.service, options.lines),
@@ -89,6 +95,9 @@ def main() -> int:
         return _carry_out(Cluster(Layout(CHECKOUT)), options)
     except ClusterError as error:
         print(f"cluster: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"cluster: {error}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("cluster: interrupted; `up` goes on from here, `down` removes it.", file=sys.stderr)

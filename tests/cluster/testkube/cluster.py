@@ -40,7 +40,7 @@ class Cluster:
 
     def nodes(self, instance: layouts.Instance) -> list[Node]:
         """The cluster's nodes; whatever is done to a node is done to each of these."""
-        return [Node(self.layout, instance, number) for number in (1,)]
+        return [Node(self.layout, instance, number) for number in range(1, instance.node_count + 1)]
 
     def instance(self) -> layouts.Instance:
         """What the running cluster was given."""
@@ -53,7 +53,7 @@ class Cluster:
         """One command at a time changes the cluster."""
         return mutex(f"kubeferry-cluster-{self.layout.id}", LOCK_TIMEOUT)
 
-    def up(self) -> str:
+    def up(self, node_count: int = 1) -> str:
         """Make a running cluster of whatever is there: nothing, a dead or half-dead one, or a running one.
 
         What fails is left as it is, to be looked at; the next ``up`` goes on from there.
@@ -67,12 +67,13 @@ class Cluster:
             if instance is None:
                 self._remove_remains()  # of a cluster whose files somebody deleted
             else:
-                fault = self.fault(instance, binaries)
+                missing = f"node{node_count} is missing" if node_count > instance.node_count else None
+                fault = missing or self.fault(instance, binaries)
                 if fault is None:
                     content.write_token(self.layout, self.kubectl)
                     return f"Cluster {self.layout.id} is running: KUBECONFIG={self.layout.kubeconfig}"
                 print(f"Repairing cluster {self.layout.id}: {fault} ...", flush=True)
-            instance = layouts.claim(self.layout, running=self.control.pid is not None)
+            instance = layouts.claim(self.layout, running=self.control.pid is not None, node_count=node_count)
             controlplane.start(self.layout, instance, binaries)
             nodes = self.nodes(instance)
             with ThreadPoolExecutor(1) as pool:

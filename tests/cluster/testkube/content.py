@@ -33,6 +33,11 @@ class Claim:
     storage_class: str = "kubeferry-test"
     pending: bool = False
 
+    @property
+    def volume(self) -> str:
+        """The name of its volume, and the label by which it finds it."""
+        return f"{self.namespace}-{self.name}"
+
     def objects(self, directory: Path | None) -> list[dict[str, Any]]:
         """The claim, and its volume at ``directory`` as the node sees it."""
         common = {
@@ -40,26 +45,27 @@ class Claim:
             "volumeMode": self.volume_mode,
             "storageClassName": self.storage_class,
         }
+        reference = {"namespace": self.namespace, "name": self.name}
+        label = {"kubeferry-volume": self.volume}
+        requests = {"resources": {"requests": {"storage": self.size}}}
         claim = {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
-            "metadata": {"namespace": self.namespace, "name": self.name},
-            "spec": {**common, "resources": {"requests": {"storage": self.size}}},
+            "metadata": reference,
+            "spec": {**common, **requests, **({"selector": {"matchLabels": label}} if directory else {})},
         }
         if directory is None:
             return [claim]
-        reference = {"namespace": self.namespace, "name": self.name}
         # "local" and not "hostPath": the kubelet applies fsGroup to it, as to a real disk. Any node will do.
         nodes = [{"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}]
         volume = {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": {"name": f"{self.namespace}-{self.name}"},
+            "metadata": {"name": self.volume, "labels": label},
             "spec": {
                 **common,
                 "capacity": {"storage": self.size},
                 "persistentVolumeReclaimPolicy": "Retain",
-                "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", **reference},
                 "local": {"path": str(directory)},
                 "nodeAffinity": {"required": {"nodeSelectorTerms": nodes}},
             },
@@ -79,10 +85,17 @@ STANDARD_CLAIMS = (
 def make_claims(layout: Layout, kubectl: Kubectl, claims: tuple[Claim, ...]) -> None:
     """Make the claims with their directories, and wait until those that should be are bound."""
     objects = []
+    # a volume whose claim was deleted keeps the mark of it and would never bind again
+    for volume in kubectl.get("pv").get("items", []):
+        if volume["status"]["phase"] == "Released" and volume["metadata"]["name"] in {
+            c.volume for c in claims
+        }:
+            kubectl("delete", f"pv/{volume['metadata']['name']}", "--timeout=30s")
     for claim in claims:
         relative = Path(claim.namespace) / claim.name
         if not claim.pending:
             (layout.volumes / relative).mkdir(parents=True, exist_ok=True)
+            (layout.volumes / relative).chmod(0o755)  # whatever the umask
         objects += claim.objects(None if claim.pending else Path("/run/kubeferry/volumes") / relative)
     kubectl.apply(objects)
     for claim in claims:
@@ -94,7 +107,7 @@ def make_claims(layout: Layout, kubectl: Kubectl, claims: tuple[Claim, ...]) -> 
 def delete_claim(layout: Layout, kubectl: Kubectl, namespace: str, name: str) -> None:
     """Remove a claim and its volume's object; the files stay until the cluster goes down."""
     kubectl("delete", "-n", namespace, f"pvc/{name}", "--ignore-not-found", "--timeout=30s")
-    kubectl("delete", f"pv/{namespace}-{name}", "--ignore-not-found", "--timeout=30s")
+    kubectl("delete", f"pv/{Claim(namespace, name).volume}", "--ignore-not-found", "--timeout=30s")
 
 
 def seed(layout: Layout, kubectl: Kubectl) -> None:

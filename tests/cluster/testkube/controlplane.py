@@ -149,7 +149,7 @@ def start(layout: Layout, instance: Instance, binaries: Path) -> None:
     control.apply(services(layout, instance, binaries))
 
 
-def wait_ready(layout: Layout, instance: Instance, timeout: float = 60) -> None:
+def wait_ready(layout: Layout, instance: Instance, timeout: float = 120) -> None:
     """Wait until the API server is ready."""
     wait_until(
         "the API server to be ready",

@@ -20,21 +20,27 @@ def check() -> str:
         raise ClusterError("KUBECONFIG is not set; `cluster check` is for a cluster that you already have.")
     if not any(path.exists() for path in paths):
         raise ClusterError(f"KUBECONFIG names {paths[0]}, which does not exist.")
-    kubectl = Kubectl(find(), os.pathsep.join(str(p) for p in paths))
+    kubectl = Kubectl(find(), os.pathsep.join(str(path) for path in paths))
     kubectl("version", timeout=30)
     made = []
     for namespace in (SOURCE, DESTINATION):
-        if not kubectl.get(f"namespace/{namespace}"):
-            kubectl("create", "namespace", namespace)
-            kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=baseline")
-            made.append(namespace)
         if not kubectl.get("-n", namespace, f"pvc/{CLAIM}"):
-            claim = content.Claim(namespace, CLAIM, size="1Gi", storage_class="").objects(None)[0]
-            del claim["spec"]["storageClassName"]  # absent means: the cluster's default class
-            kubectl.apply([claim])
-            made.append(f"{namespace}/{CLAIM}")
+            made += _make_claim(kubectl, namespace)
         if not kubectl.get("-n", namespace, f"pod/{SLEEPER}"):
             made.append(f"{namespace}/{SLEEPER}")
     # a pod runs only once its claim is bound, also where binding waits for the first pod
     content.sleepers(kubectl)
     return f"The cluster has what the tests need (made: {', '.join(made) or 'nothing'})."
+
+
+def _make_claim(kubectl: Kubectl, namespace: str) -> list[str]:
+    """Make the claim, and its namespace if that is missing too; return what was made."""
+    made = []
+    if not kubectl.get(f"namespace/{namespace}"):
+        kubectl("create", "namespace", namespace)
+        kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=baseline")
+        made.append(namespace)
+    claim = content.Claim(namespace, CLAIM, size="1Gi").objects(None)[0]
+    del claim["spec"]["storageClassName"]  # absent means: the cluster's default class
+    kubectl.apply([claim])
+    return [*made, f"{namespace}/{CLAIM}"]

@@ -12,8 +12,9 @@ import hashlib
 import ipaddress
 import json
 import os
+import shutil
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .errors import ClusterError
@@ -24,6 +25,7 @@ TEST_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
 SLOT_PREFIX = 20
 SLOTS = 2 ** (SLOT_PREFIX - TEST_NETWORK.prefixlen)
 FIRST_PORT = 21000  # below the kernel's range of ephemeral ports
+MAX_NODES = 14  # as many networks for pods as a slot has beside the nodes' and the Services'
 PORTS = 3  # the API server, etcd, etcd's peers
 PORTS_PER_SLOT = 16
 
@@ -83,6 +85,7 @@ class Instance:
     api_port: int
     etcd_port: int
     etcd_peer_port: int
+    node_count: int = 1
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -143,7 +146,7 @@ def _in_use() -> list[ipaddress.IPv4Network]:
     return [net for net in used if isinstance(net, ipaddress.IPv4Network) and net.prefixlen >= 8]
 
 
-def _free_ports(slot: int) -> list[int]:
+def _free_ports(slot: int) -> tuple[int, int, int]:
     free = []
     for port in range(FIRST_PORT + slot * PORTS_PER_SLOT, FIRST_PORT + (slot + 1) * PORTS_PER_SLOT):
         with socket.socket() as probe:
@@ -155,7 +158,7 @@ def _free_ports(slot: int) -> list[int]:
         free.append(port)
     if len(free) < PORTS:
         raise ClusterError(f"Fewer than {PORTS} ports are free from {FIRST_PORT + slot * PORTS_PER_SLOT} on.")
-    return free[:PORTS]
+    return free[0], free[1], free[2]
 
 
 def _is_free(slot: int, used: list[ipaddress.IPv4Network]) -> bool:
@@ -163,11 +166,11 @@ def _is_free(slot: int, used: list[ipaddress.IPv4Network]) -> bool:
     return not any(network.overlaps(net) for net in used)
 
 
-def claim(layout: Layout, running: bool) -> Instance:
+def claim(layout: Layout, *, running: bool, node_count: int) -> Instance:
     """The cluster's slot and ports: the recorded ones if there are any and they are still free, else new ones.
 
     The bridge is the claim to a slot: once it has its address, no other checkout finds the slot free.
-    ``running`` says that the recorded ports are in use by this very cluster.
+    ``running`` says that the recorded ports are in use by this very cluster. A cluster never loses nodes.
     Raises ClusterError if another cluster has taken the slot since (both were down): certificates and Services
     are tied to its addresses.
     """
@@ -179,8 +182,9 @@ def claim(layout: Layout, running: bool) -> Instance:
                 "Another cluster took this one's addresses; `cluster down`, then `cluster up`."
             )
         instance = recorded or _new_instance(layout)
+        instance = replace(instance, node_count=max(instance.node_count, node_count))
         if not running:
-            instance = Instance(instance.slot, *_free_ports(instance.slot))
+            instance = Instance(instance.slot, *_free_ports(instance.slot), node_count=instance.node_count)
         if not has_bridge:
             run(["ip", "link", "add", layout.bridge, "type", "bridge"])
         address = f"{instance.host_address}/{instance.nodes.prefixlen}"
@@ -203,6 +207,8 @@ def _new_instance(layout: Layout) -> Instance:
 
 def delete_bridge(layout: Layout) -> None:
     """Remove the bridge and the ends of the nodes' links that are plugged into it."""
+    if shutil.which("ip") is None:
+        return  # then there cannot be one
     for link in json.loads(run(["ip", "-j", "link"]).stdout):
         if link["ifname"] == layout.bridge or link["ifname"].startswith(f"{layout.bridge}-"):
             # a link goes by itself a moment after its node, so it may be gone by now

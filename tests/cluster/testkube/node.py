@@ -135,6 +135,10 @@ class Node:
             "ip", "address", "replace", f"{self.address}/{self.instance.nodes.prefixlen}", "dev", "eth0"
         )
         self.group.enter("ip", "link", "set", "eth0", "up")
+        for peer in range(1, self.instance.node_count + 1):
+            if peer != self.number:
+                pods, gateway = str(self.instance.pods(peer)), self.instance.node_address(peer)
+                self.group.enter("ip", "route", "replace", pods, "via", gateway)
         routes = [self.instance.pods(self.number)] + ([self.instance.services] if self.number == 1 else [])
         for network in routes:
             run(["ip", "route", "replace", str(network), "via", self.address, "dev", bridge])

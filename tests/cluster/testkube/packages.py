@@ -43,10 +43,14 @@ def _missing() -> list[str]:
     return sorted(missing)
 
 
-def ensure() -> None:
-    """Install what is missing, or say in one sentence why that cannot be done here."""
+def require_root() -> None:
+    """Raise ClusterError unless this is root on Linux."""
     if os.uname().sysname != "Linux" or os.geteuid() != 0:
         raise ClusterError("A test cluster needs root on Linux; or use one you have, by KUBECONFIG=...")
+
+
+def ensure() -> None:
+    """Install what is missing, or say in one sentence why that cannot be done here."""
     missing = _missing()
     if not missing:
         return

@@ -20,9 +20,9 @@ def status(cluster: Cluster) -> tuple[str, bool]:
         f"cluster     {cluster.layout.id} in {cluster.layout.state}",
         f"API server  https://127.0.0.1:{instance.api_port} ({'ready' if ready else 'not ready'})",
         f"inside      https://{instance.host_address}:{instance.api_port}",
-        f"addresses   nodes {instance.nodes}, services {instance.services}, pods {instance.pods(1)}",
+        f"addresses   nodes {instance.nodes}, services {instance.services}, pods {instance.pods(1)} ...",
         "",
-        f"{'service':<28}{'pid':>9}  restarts",
+        f"{'service':<34}{'pid':>9}  restarts",
     ]
     well = ready
     groups = [cluster.control, *(node.group for node in cluster.nodes(instance))]
@@ -42,11 +42,11 @@ def status(cluster: Cluster) -> tuple[str, bool]:
 def _services(group: Group) -> list[str]:
     label = group.directory.name
     if group.pid is None:
-        return [f"{label + ': not running':<28}"]
+        return [f"{label}: not running"]
     lines = []
     for name, state in group.services().items():
         pid = group.host_pid(state["pid"]) if state["pid"] else None
-        lines.append(f"{label + '/' + name:<28}{pid or 'down':>9}  {state['restarts']}")
+        lines.append(f"{label + '/' + name:<34}{pid or 'down':>9}  {state['restarts']}")
     return lines
 
 
