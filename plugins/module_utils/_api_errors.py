@@ -48,18 +48,24 @@ def capital(text: str) -> str:
 
 def quoted(status: dict[str, Any]) -> str:
     """` (the server says: …)`, or nothing if it says nothing."""
-    text = server_says(status)
+    text = server_says(status).rstrip(".")
     if len(text) > _SHOWN:  # the cause comes last: each layer puts its own words before it
         text = f"{text[:60]} … {text[60 - _SHOWN :]}"
     return f" (the server says: {text})" if text else ""
 
 
-def refused(code: int, status: dict[str, Any], doing: str, needs: str) -> KubeferryError:
+def refused(code: int, status: dict[str, Any], doing: str, needs: str) -> ClusterError:
     """The error for a request that the API server answered with HTTP `code`.
 
     `doing` is what was tried, as in "reading pod a/b"; `needs` the permission it takes, as in "verb
     get on pods in namespace a".
     """
+    error = _by_code(code, status, doing, needs)
+    error.said = server_says(status)
+    return error
+
+
+def _by_code(code: int, status: dict[str, Any], doing: str, needs: str) -> ClusterError:
     if code == 401:
         return Unauthorized(
             f"{capital(doing)} failed: the API server doesn't accept the credentials; "

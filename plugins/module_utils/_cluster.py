@@ -26,19 +26,18 @@ from ._cluster_api import ClusterApi
 from ._errors import ClusterError, KubeferryError, Unauthorized, UsageError
 from ._exec import Access, ExecRunner, Negotiated
 from ._exec_errors import Target
-from ._exec_stream import Limits
+from ._exec_stream import HAS_WEBSOCKET, Limits
 from ._rest import Headers, Response, Rest
 
 try:
     import kubernetes
     import urllib3
-    import websocket  # noqa: F401 -- for `_exec`
     from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import (
         _create_auth_spec,
         _create_configuration,
         _create_headers,
     )
-    from kubernetes.client.rest import RESTClientObject, should_bypass_proxies
+    from kubernetes.client.rest import should_bypass_proxies
     from urllib3.util.ssl_ import create_urllib3_context
 
     IMPORT_ERROR = None
@@ -83,7 +82,7 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
 
     Nothing is sent yet. Raises UsageError for options that don't add up.
     """
-    if IMPORT_ERROR:
+    if IMPORT_ERROR or not HAS_WEBSOCKET:
         raise UsageError(
             "The Python libraries kubernetes, urllib3 and websocket-client and the collection kubernetes.core "
             "(5.0.0 or later) are needed on the host that runs the task: install them for its Python."
@@ -201,7 +200,7 @@ class Cluster(ClusterApi):
     def _send(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float) -> Response:
         pool = getattr(self._thread, "pool", None)
         if pool is None:
-            pool = self._thread.pool = RESTClientObject(self._configuration).pool_manager
+            pool = self._thread.pool = self._pool()
         response: Response = pool.request(
             method,
             url,
@@ -212,6 +211,33 @@ class Cluster(ClusterApi):
             redirect=False,
         )
         return response
+
+    def forget_connections(self) -> None:
+        """Close this thread's connections, as a forked process must; the next request opens a new one."""
+        pool = self._thread.__dict__.pop("pool", None)
+        if pool is not None:
+            pool.clear()
+
+    def _pool(self) -> urllib3.PoolManager:
+        """A connection pool of this thread's own, with the same TLS settings as for exec.
+
+        They are in memory: the certificate files that `kubernetes` makes are gone when the module has ended,
+        while `_guard` may still have work to do.
+        """
+        config = self._configuration
+        options: dict[str, Any] = {"ssl_context": self._tls}
+        if self._server_name():
+            options["server_hostname"] = options["assert_hostname"] = self._server_name()
+        elif config.assert_hostname is False:
+            options["assert_hostname"] = False
+        proxy = self._proxy()
+        if not proxy:
+            return urllib3.PoolManager(**options)
+        if proxy["proxy_type"] == "http":
+            return urllib3.ProxyManager(config.proxy, proxy_headers=config.proxy_headers, **options)
+        from urllib3.contrib.socks import SOCKSProxyManager  # noqa: PLC0415 -- needs PySocks, which few have
+
+        return SOCKSProxyManager(config.proxy, **options)
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext | None:

@@ -15,6 +15,10 @@ class KubeferryError(Exception):
     """Root of the tree: anything a user can read and act on."""
 
 
+class Interrupted(KubeferryError):
+    """A signal asked the process to end; what it had made was cleared away."""
+
+
 class UsageError(KubeferryError):
     """The request itself is wrong: an option's value, or two options that contradict each other."""
 
@@ -32,7 +36,9 @@ class BusyError(EndpointError):
 
 
 class ClusterError(KubeferryError):
-    """The API server refused or could not be asked."""
+    """The API server refused or could not be asked. `said` is its own text, whole and on one line."""
+
+    said = ""
 
 
 class Unreachable(ClusterError):

@@ -28,7 +28,15 @@ from ._exec_stream import ExecProcess, Input, Limits
 from ._runner import Stdin
 
 with contextlib.suppress(ImportError):  # `_cluster.connect` says what is missing
-    from websocket import WebSocket, WebSocketBadStatusException, WebSocketException
+    from websocket import (
+        WebSocket,
+        WebSocketAddressException,
+        WebSocketBadStatusException,
+        WebSocketConnectionClosedException,
+        WebSocketException,
+        WebSocketProxyException,
+        WebSocketTimeoutException,
+    )
 
 
 @dataclass(frozen=True)
@@ -133,18 +141,25 @@ class ExecRunner:
             if exc.status_code in {400, 403} and not body.lstrip().startswith(b"{") and offer == (V5,):
                 return _NoProtocol(f"{access.server} doesn't have {V5}.")
             return handshake_refused(exc.status_code, parse_status(body), self._target, argv)
-        if isinstance(exc, WebSocketException) and type(exc) is WebSocketException:
-            if offer == (V5,):
-                return _NoProtocol(f"{access.server} doesn't have {V5}.")
-            return ExecError(
-                f"The server {access.server} didn't answer the exec request for {self.where} as an API server does "
-                f"({exc}): check host, and that a proxy in between lets WebSocket connections through."
-            )
-        return broken(exc, access.server)
+        network = (
+            OSError,
+            WebSocketAddressException,
+            WebSocketConnectionClosedException,
+            WebSocketProxyException,
+            WebSocketTimeoutException,
+        )
+        if isinstance(exc, network):
+            return broken(exc, access.server)
+        if offer == (V5,):
+            return _NoProtocol(f"{access.server} doesn't have {V5}.")
+        return ExecError(
+            f"The server {access.server} didn't answer the exec request for {self.where} as an API server does "
+            f"({exc}): check host, and that a proxy in between lets WebSocket connections through."
+        )
 
 
 def _url(base: str, target: Target, arguments: str) -> str:
-    scheme, _, rest = base.partition("://")
+    scheme, rest = base.split("://", 1)
     secure = {"https": "wss", "http": "ws"}.get(scheme, scheme)
     path = f"/api/v1/namespaces/{quote(target.namespace, safe='')}/pods/{quote(target.pod, safe='')}/exec"
     return f"{secure}://{rest}{path}?{arguments}"

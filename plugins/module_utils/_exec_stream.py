@@ -12,7 +12,6 @@ hashed for minutes without a byte of output.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import ssl
@@ -28,8 +27,12 @@ from ._exec_errors import Target, command_failed, missing_program
 from ._exec_protocol import CLOSE_STDIN, Batch, Decoder, exit_code, messages, parse_status
 from ._runner import STDERR_LIMIT, Stdin
 
-with contextlib.suppress(ImportError):  # `_cluster.connect` says what is missing
+try:
     from websocket import ABNF
+
+    HAS_WEBSOCKET = True
+except ImportError:
+    HAS_WEBSOCKET = False
 
 READ_SIZE = 1 << 18
 _SEND_AHEAD = 1 << 18  # bytes of input framed before the socket takes them
@@ -98,7 +101,7 @@ class ExecProcess:
         self._ended = self._closed = self._writable = False
         self._alive = self._pinged = time.monotonic()
         self._broken = ""
-        sock.setblocking(False)  # noqa: FBT003 -- the only way to call it
+        sock.setblocking(False)
 
     def read(self) -> bytes:
         while self._error is None and self._code is None:

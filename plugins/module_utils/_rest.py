@@ -69,21 +69,35 @@ class Request:
     @property
     def needs(self) -> str:
         """The permission it takes, in words."""
-        scope = f" in namespace {self.namespace}" if self.namespace else " in the whole cluster"
-        return f"the verb {self.verb} on {self.resource}{scope}"
+        # Who has no right in any case can't be told whether there is such a namespace.
+        scope = (
+            f"in namespace {self.namespace}, which must exist" if self.namespace else "in the whole cluster"
+        )
+        return f"the verb {self.verb} on {self.resource} {scope}"
 
 
 class Response(Protocol):
     """The part of urllib3's response that we use."""
 
-    status: int
-    data: bytes
-    headers: Mapping[str, str]
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def data(self) -> bytes: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
 
 Headers = list[tuple[str, str]]  # a name may come twice (Impersonate-Group)
-# method, URL, headers, body, seconds to wait for the answer
-Send = Callable[[str, str, Headers, bytes | None, float], Response]
+
+
+class Send(Protocol):
+    """Sends one request. `timeout` is in seconds, for the answer to begin."""
+
+    def __call__(
+        self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float
+    ) -> Response: ...
 
 
 class Rest:

@@ -1,0 +1,180 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Remove a run's helper pods when its ansible-playbook is gone.
+
+A helper pod is made by one task and removed by a later one, in `always`. An ansible-playbook that is told to
+end by a signal, or is killed, doesn't get there. So `start` leaves a small process behind that waits for
+the end of ansible-playbook, whatever ends it, and then deletes what is left of the run. It ends when there's
+nothing left to delete, too, so it never outlives the playbook by more than a moment.
+
+It is a fork of the module: the credentials stay in memory, out of arguments, environment and files. It
+closes every inherited file descriptor, since Ansible waits for the end of the module's output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from ._errors import KubeferryError
+
+_CHECK_SECONDS = 60.0
+_TRIES = 8
+_LONGEST_PAUSE = 30.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a guard does: `abandon` deletes the run's pods, `left` tells whether there are any.
+
+    `name` is that of the run in its cluster and namespace; `detach` drops the connections that a forked
+    process must not use.
+    """
+
+    name: str
+    seconds: float
+    left: Callable[[], bool]
+    abandon: Callable[[], None]
+    detach: Callable[[], None]
+
+
+def start(watch: Watch) -> bool:
+    """Leave a guard behind; False where ansible-playbook can't be watched from here.
+
+    That is so when the module runs on another host, under `become`, or as an asynchronous task.
+    """
+    controller = find_controller()
+    if controller is None:
+        return False
+    try:
+        descriptor = os.pidfd_open(controller)
+    except (OSError, AttributeError):
+        return False
+    child = os.fork()
+    if child:
+        os.close(descriptor)
+        os.waitpid(child, 0)
+        return True
+    try:
+        os.setsid()
+        # The second fork's parent ends at once: the guard becomes a child of init, which reaps it.
+        if not os.fork():
+            _guard(watch, descriptor)
+    finally:
+        os._exit(0)
+
+
+def notify(name: str) -> None:
+    """Have the guard of that name, if there is one, look whether it's still needed."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"", _address(name))
+
+
+def find_controller() -> int | None:
+    """The process of ansible-playbook, if it is on this machine and recognisable.
+
+    Each of its workers makes a session of its own (`os.setsid` in `WorkerProcess`), and is a fork of it. So
+    the leader of our session must be one, and the leader's parent is what we look for.
+    """
+    try:
+        leader = os.getsid(0)
+        if leader in {0, os.getpid()}:
+            return None
+        parent = _parent(leader)
+        if parent <= 1 or Path(f"/proc/{leader}/exe").readlink() != Path(f"/proc/{parent}/exe").readlink():
+            return None
+        return parent if b"ansible" in Path(f"/proc/{parent}/cmdline").read_bytes() else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _parent(process: int) -> int:
+    # proc(5): the name in parentheses may itself hold spaces and parentheses.
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _address(name: str) -> str:
+    """An abstract socket's: it goes with its process, and only one process can have it."""
+    return f"\0kubeferry-guard-{os.getuid()}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def _guard(watch: Watch, descriptor: int) -> None:
+    _settle(watch, descriptor)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as bell:
+        try:
+            bell.bind(_address(watch.name))
+        except OSError:
+            return  # another one watches already
+        if _wait(watch, descriptor, bell):
+            _abandon(watch)
+
+
+def _settle(watch: Watch, keep: int) -> None:
+    """Let go of everything that belongs to the module."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise _Told
+
+    watch.detach()
+    for each in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, terminate)
+    os.chdir("/")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != keep:
+            with suppress(OSError):
+                os.close(int(name))
+    # A core dump would put the credentials into a file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text("kubeferry-guard")
+
+
+class _Told(Exception):
+    """SIGTERM: the machine shuts down, most likely."""
+
+
+def _wait(watch: Watch, descriptor: int, bell: socket.socket) -> bool:
+    """Wait for the end of ansible-playbook; False if there is nothing to delete any more."""
+    deadline = time.monotonic() + watch.seconds
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.register(bell, select.POLLIN)
+    try:
+        while time.monotonic() < deadline:
+            ready = [number for number, _event in poll.poll(_CHECK_SECONDS * 1000)]
+            if descriptor in ready:
+                return True
+            if ready:
+                bell.recv(1)
+            with suppress(KubeferryError):  # the server may be away for a while
+                if not watch.left():
+                    return False
+    except _Told:
+        pass
+    return True
+
+
+def _abandon(watch: Watch) -> None:
+    pause = 1.0
+    for dummy in range(_TRIES):
+        with suppress(KubeferryError):
+            watch.abandon()
+            return
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)

@@ -1,0 +1,253 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Helper pods: made for a claim, waited for, found again, removed. What they are is in `_helper_spec`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ._cluster_api import ClusterApi, Object
+from ._errors import ClusterError, HelperPodError, KubeferryError, NotFound
+from ._helper_diagnosis import diagnosis, hopeless, node_of, refused_creation, unusable_claim, user_in_the_way
+from ._helper_spec import CONTAINER, OURS, RUN, SPEC, HelperRequest, has_expired, helper_pod
+from ._pod_state import is_ready
+
+_PAUSE = 0.25
+_LONGEST_PAUSE = 1.0
+
+
+@dataclass
+class Mounted:
+    """A helper pod that is ready. `changed` tells whether it had to be made."""
+
+    namespace: str
+    pod: str
+    container: str
+    path: str
+    node: str
+    run_id: str
+    changed: bool
+    volume: dict[str, Any] = field(default_factory=dict)
+
+
+class HelperPods:
+    """Makes and removes helper pods in one cluster."""
+
+    def __init__(self, cluster: ClusterApi, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._cluster = cluster
+        self._sleep = sleep
+
+    def ensure(self, request: HelperRequest, wait_seconds: float) -> Mounted:
+        """A ready helper pod for `request`: the one that is there, or a new one.
+
+        Whatever goes wrong, the pod is removed again. Raises HelperPodError with the diagnosis when it
+        doesn't become ready, NotFound, Forbidden and the other errors of a request.
+        """
+        deadline = time.monotonic() + wait_seconds
+        claim = self._claim(request)
+        changed = False
+        try:
+            if not self._find(request, deadline):
+                changed = True
+                self._create(request, claim, dry_run=False)
+            pod = self._wait(request, deadline)
+        except BaseException:
+            self._discard(request)
+            raise
+        return _mounted(request, pod, claim, changed=changed)
+
+    def foresee(self, request: HelperRequest) -> Mounted:
+        """What `ensure` would do, found out without doing it: the server checks the new pod and drops it."""
+        claim = self._claim(request)
+        there = self._get(request)
+        if there and is_ready(there) and _is_wanted(there, request):
+            return _mounted(request, there, claim, changed=False)
+        return _mounted(
+            request, {} if there else self._create(request, claim, dry_run=True), claim, changed=True
+        )
+
+    def remove(self, namespace: str, run_id: str, wait_seconds: float) -> list[str]:
+        """Remove all helper pods of a run in `namespace`, and wait until they are gone; their names."""
+        deadline = time.monotonic() + wait_seconds
+        pods = self._of_run(namespace, run_id)
+        for pod in pods:
+            self._delete(pod)
+        for pod in pods:
+            self._gone(pod, deadline)
+        return [str(pod["metadata"]["name"]) for pod in pods]
+
+    def abandon(self, namespace: str, run_id: str) -> None:
+        """Tell all helper pods of a run to end, without waiting for it."""
+        for pod in self._of_run(namespace, run_id):
+            self._delete(pod)
+
+    def of_run(self, namespace: str, run_id: str) -> list[str]:
+        """The names of a run's helper pods."""
+        return [str(pod["metadata"]["name"]) for pod in self._of_run(namespace, run_id)]
+
+    def expired(self, namespace: str) -> list[str]:
+        """The helper pods, of any run, that have ended or whose time is over."""
+        return [str(pod["metadata"]["name"]) for pod in self._expired(namespace)]
+
+    def reap(self, namespace: str) -> list[str]:
+        """Remove what :meth:`expired` finds: the remains of runs that were killed. Their names."""
+        pods = self._expired(namespace)
+        for pod in pods:
+            self._delete(pod)
+        return [str(pod["metadata"]["name"]) for pod in pods]
+
+    @contextmanager
+    def mounted(self, request: HelperRequest, wait_seconds: float) -> Iterator[Mounted]:
+        """A ready helper pod for the duration of a block; a pod that was there before stays."""
+        mounted = self.ensure(request, wait_seconds)
+        try:
+            yield mounted
+        finally:
+            if mounted.changed:
+                self._discard(request)
+
+    def _claim(self, request: HelperRequest) -> Object:
+        claim = self._cluster.get_claim(request.namespace, request.claim)
+        error = unusable_claim(claim, request)
+        if error:
+            raise error
+        return claim
+
+    def _of_run(self, namespace: str, run_id: str) -> list[Object]:
+        return self._cluster.list_pods(namespace, labels=f"{OURS},{RUN}={run_id}")
+
+    def _expired(self, namespace: str) -> list[Object]:
+        now = datetime.now(UTC)
+        return [pod for pod in self._cluster.list_pods(namespace, labels=OURS) if has_expired(pod, now)]
+
+    def _get(self, request: HelperRequest) -> Object | None:
+        try:
+            return self._cluster.get_pod(request.namespace, request.name)
+        except NotFound:
+            return None
+
+    def _find(self, request: HelperRequest, deadline: float) -> bool:
+        """Whether the pod that is asked for is there; one that differs, or is on its way out, is cleared away."""
+        pod = self._get(request)
+        if pod is None:
+            return False
+        labels = pod["metadata"].get("labels") or {}
+        if labels.get(RUN) != request.run_id:
+            raise HelperPodError(
+                f"Pod {request.namespace}/{request.name} is in the way and isn't ours: remove it, or give a run_id."
+            )
+        leaving = pod["metadata"].get("deletionTimestamp") or has_expired(pod, datetime.now(UTC))
+        if not leaving and _is_wanted(pod, request):
+            return True
+        self._delete(pod)
+        self._gone(pod, deadline)
+        return False
+
+    def _create(self, request: HelperRequest, claim: Object, *, dry_run: bool) -> Object:
+        users = self._users(request)
+        error = user_in_the_way(claim, users, request)
+        if error:
+            raise error
+        body = helper_pod(request, datetime.now(UTC), node_of(claim, users))
+        try:
+            return self._cluster.create_pod(request.namespace, body, dry_run=dry_run)
+        except ClusterError as exc:
+            raise refused_creation(exc, request) from None
+
+    def _users(self, request: HelperRequest) -> list[Object]:
+        """The pods that use the claim now."""
+        return [
+            pod
+            for pod in self._cluster.list_pods(request.namespace)
+            if _uses(pod, request.claim)
+            and (pod.get("status") or {}).get("phase") not in {"Failed", "Succeeded"}
+        ]
+
+    def _wait(self, request: HelperRequest, deadline: float) -> Object:
+        pause = _PAUSE
+        while True:
+            pod = self._cluster.get_pod(request.namespace, request.name)
+            if is_ready(pod):
+                return pod
+            error = hopeless(pod, request)
+            if error:
+                raise error
+            if time.monotonic() >= deadline:
+                subject = f"Helper pod {request.namespace}/{request.name}"
+                raise HelperPodError(f"{subject} wasn't ready in time: {self._diagnose(pod, request)}.")
+            self._sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _diagnose(self, pod: Object, request: HelperRequest) -> str:
+        events = self._cluster.events_of(
+            request.namespace, "Pod", request.name, str(pod["metadata"].get("uid", ""))
+        )
+        claim_events = self._cluster.events_of(request.namespace, "PersistentVolumeClaim", request.claim)
+        return diagnosis(pod, events, claim_events, request)
+
+    def _delete(self, pod: Object) -> None:
+        metadata = pod["metadata"]
+        self._cluster.delete_pod(metadata["namespace"], metadata["name"], uid=str(metadata.get("uid", "")))
+
+    def _gone(self, pod: Object, deadline: float) -> None:
+        metadata = pod["metadata"]
+        pause = _PAUSE
+        while True:
+            try:
+                now = self._cluster.get_pod(metadata["namespace"], metadata["name"])
+            except NotFound:
+                return
+            if now["metadata"].get("uid") != metadata.get("uid"):
+                return
+            if time.monotonic() >= deadline:
+                raise HelperPodError(
+                    f"Helper pod {metadata['namespace']}/{metadata['name']} was told to end but is still there: "
+                    "check its node; it can't be removed while the node is away."
+                )
+            self._sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _discard(self, request: HelperRequest) -> None:
+        """Remove the pod without waiting and without hiding the error that led here."""
+        try:
+            pod = self._get(request)
+            if pod and (pod["metadata"].get("labels") or {}).get(RUN) == request.run_id:
+                self._delete(pod)
+        except KubeferryError:
+            return  # its deadline ends it, and the next run reaps it
+
+
+def _is_wanted(pod: Object, request: HelperRequest) -> bool:
+    wanted = helper_pod(request, datetime.now(UTC))["metadata"]["annotations"][SPEC]
+    return bool((pod["metadata"].get("annotations") or {}).get(SPEC) == wanted)
+
+
+def _uses(pod: Object, claim: str) -> bool:
+    volumes = (pod.get("spec") or {}).get("volumes") or []
+    return any((each.get("persistentVolumeClaim") or {}).get("claimName") == claim for each in volumes)
+
+
+def _mounted(request: HelperRequest, pod: Object, claim: Object, *, changed: bool) -> Mounted:
+    spec = claim["spec"]
+    return Mounted(
+        namespace=request.namespace,
+        pod=request.name,
+        container=CONTAINER,
+        path=request.mount_path,
+        node=str((pod.get("spec") or {}).get("nodeName") or ""),
+        run_id=request.run_id,
+        changed=changed,
+        volume={
+            "name": spec.get("volumeName") or "",
+            "access_modes": list(spec.get("accessModes") or []),
+            "storage_class": spec.get("storageClassName") or "",
+            "capacity": ((claim.get("status") or {}).get("capacity") or {}).get("storage", ""),
+        },
+    )

@@ -1,0 +1,209 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What a helper pod looks like: a request in, the dictionary to create out. Nothing is asked of a cluster here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ._endpoint_args import DEFAULT_IMAGE
+from ._errors import UsageError
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+RUN = "kubeferry.io/run"
+CLAIM = "kubeferry.io/claim"
+EXPIRES = "kubeferry.io/expires"
+SPEC = "kubeferry.io/spec"
+OURS = f"{MANAGED_BY}=kubeferry"
+
+CONTAINER = "helper"
+BASELINE = "baseline"
+RESTRICTED = "restricted"
+
+# Process 1 gets no signal that it doesn't handle: without the trap each removal would take the whole grace
+# period. `wait` returns at once when a trapped signal comes, `sleep` in the foreground would not.
+_COMMAND = ("sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done")
+
+# What root needs to read any file and to give one its owner, mode, set-id bits, capabilities or device
+# numbers. Pod Security "baseline" allows all six; CAP_DAC_READ_SEARCH, which would do for reading, it doesn't.
+_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
+
+_RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL_LENGTH = 63
+
+
+@dataclass(frozen=True)
+class HelperRequest:
+    """A claim to mount, and how. `lifetime` is in seconds."""
+
+    namespace: str
+    claim: str
+    run_id: str
+    path: str = ""
+    image: str = DEFAULT_IMAGE
+    read_only: bool = False
+    lifetime: int = 4 * 3600
+    pod_security: str = BASELINE
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    service_account: str = ""
+    image_pull_secrets: Sequence[str] = ()
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _RUN_ID.fullmatch(self.run_id):
+            raise UsageError(
+                f"run_id {self.run_id!r} can't be a label: use up to 63 small letters, digits and dashes."
+            )
+        if not self.mount_path.startswith("/") or ":" in self.mount_path or self.mount_path == "/":
+            raise UsageError(
+                f"path {self.path!r} can't be a mount point: give an absolute path without a colon."
+            )
+        if self.lifetime < 1:
+            raise UsageError(
+                f"lifetime {self.lifetime} is no time to live: give a number of seconds above 0."
+            )
+
+    @property
+    def mount_path(self) -> str:
+        return self.path or f"/mnt/{self.claim}"
+
+    @property
+    def name(self) -> str:
+        """The pod's name: a DNS label, the same for the same run and claim."""
+        run = self.run_id if len(self.run_id) <= 12 else _digest(self.run_id, 10)
+        return f"kubeferry-{_label(self.claim, _LABEL_LENGTH - len('kubeferry--') - len(run))}-{run}"
+
+
+def new_run_id() -> str:
+    """A run id that no other run has."""
+    return secrets.token_hex(5)
+
+
+def helper_pod(request: HelperRequest, now: datetime, node: str = "") -> dict[str, Any]:
+    """The pod for `request`, to be scheduled onto `node` if one is given."""
+    spec = _spec(request)
+    digest = _digest(json.dumps(spec, sort_keys=True, default=str), 16)
+    if node:
+        spec["affinity"] = _onto(node)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": request.name,
+            "namespace": request.namespace,
+            "labels": {
+                MANAGED_BY: "kubeferry",
+                RUN: request.run_id,
+                CLAIM: _label(request.claim, _LABEL_LENGTH),
+            },
+            "annotations": {
+                CLAIM: request.claim,
+                EXPIRES: (now + timedelta(seconds=request.lifetime))
+                .astimezone(UTC)
+                .isoformat(timespec="seconds"),
+                # Tells whether a pod that is there already is the one that is asked for.
+                SPEC: digest,
+            },
+        },
+        "spec": spec,
+    }
+
+
+def has_expired(pod: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a helper pod's time is over, or it has ended: nobody needs it any more."""
+    if (pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"}:
+        return True
+    text = ((pod.get("metadata") or {}).get("annotations") or {}).get(EXPIRES, "")
+    try:
+        expires = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return expires.tzinfo is not None and expires < now
+
+
+def _spec(request: HelperRequest) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "activeDeadlineSeconds": request.lifetime,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 2,
+        # A helper pod has no business with the API server, nor with the namespace's services.
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": request.image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": list(_COMMAND),
+                "securityContext": _container_security(request),
+                "volumeMounts": [
+                    {"name": "claim", "mountPath": request.mount_path, "readOnly": request.read_only}
+                ],
+            }
+        ],
+        "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": request.claim}}],
+        # Never an fsGroup: it would change the very owners and modes that are to be kept. Where OpenShift
+        # puts one in nevertheless, this policy limits the damage to volumes whose root doesn't match it.
+        "securityContext": {"fsGroupChangePolicy": "OnRootMismatch"},
+    }
+    if request.resources:
+        spec["containers"][0]["resources"] = dict(request.resources)
+    if request.service_account:
+        spec["serviceAccountName"] = request.service_account
+    if request.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in request.image_pull_secrets]
+    if request.node_selector:
+        spec["nodeSelector"] = dict(request.node_selector)
+    if request.tolerations:
+        spec["tolerations"] = [dict(each) for each in request.tolerations]
+    return spec
+
+
+def _container_security(request: HelperRequest) -> dict[str, Any]:
+    context: dict[str, Any] = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if request.pod_security == RESTRICTED:
+        context["runAsNonRoot"] = True
+    else:
+        context["runAsUser"] = 0
+        context["capabilities"]["add"] = list(_CAPABILITIES)
+    if request.run_as_user is not None:
+        context["runAsUser"] = request.run_as_user
+    if request.run_as_group is not None:
+        context["runAsGroup"] = request.run_as_group
+    return context
+
+
+def _onto(node: str) -> dict[str, Any]:
+    """Affinity for one node. `spec.nodeName` would bypass the scheduler, and its look at volumes with it."""
+    match = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    required = {"nodeSelectorTerms": [match]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+
+def _label(name: str, length: int) -> str:
+    """`name` as a DNS label of at most `length` characters; what had to be changed ends in a digest."""
+    plain = re.sub(r"[^a-z0-9-]", "-", name.lower()).strip("-")
+    if plain == name and len(plain) <= length:
+        return plain
+    tail = _digest(name, 6)
+    return f"{plain[: length - len(tail) - 1].rstrip('-')}-{tail}"
+
+
+def _digest(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,47 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Clean up when a signal ends the module.
+
+Told to end, ansible-playbook passes SIGTERM or SIGINT on to its workers, and each worker to its process group, so
+that the module gets it; then they die at once, without `always`. The module may take the time to clean up,
+which is why the signal becomes an exception here.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ._errors import Interrupted
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class _Signalled(BaseException):
+    """Not an Exception, so that nothing on the way takes it for an error it knows how to handle."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let the first SIGTERM, SIGINT or SIGHUP unwind the block, which leaves it as Interrupted.
+
+    Further ones are ignored: the cleaning up that the first one has started is to be finished.
+    """
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Signalled(signal.Signals(number).name)
+
+    before = {each: signal.signal(each, handle) for each in _SIGNALS}
+    try:
+        yield
+    except _Signalled as exc:
+        raise Interrupted(f"{exc} ended the task before its work was done: run it again to finish.") from None
+    finally:
+        for each, old in before.items():
+            signal.signal(each, old)

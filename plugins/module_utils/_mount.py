@@ -1,0 +1,129 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The work of the module `pvc_mount`: options in, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import _guard
+from ._cluster import Cluster, connect
+from ._helper_pod import HelperPods, Mounted
+from ._helper_spec import HelperRequest, new_run_id
+from ._interrupt import interruptible
+
+_REMOVE_SECONDS = 60.0
+
+
+def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """The result of a task with `params`, the options of `pvc_mount`. Raises KubeferryError's children."""
+    cluster = connect(params)
+    pods = HelperPods(cluster)
+    with interruptible():
+        if params["state"] == "absent":
+            result = _absent(cluster, pods, params, check_mode=check_mode)
+        else:
+            result = _present(cluster, pods, params, check_mode=check_mode)
+    return {**result, "warnings": cluster.warnings}
+
+
+def _present(
+    cluster: Cluster, pods: HelperPods, params: Mapping[str, Any], *, check_mode: bool
+) -> dict[str, Any]:
+    request = _request(params)
+    seconds = float(params["wait_timeout"])
+    mounted = pods.foresee(request) if check_mode else pods.ensure(request, seconds)
+    guarded = False
+    if not check_mode and not params["keep"]:
+        guarded = _guard.start(_watch(cluster, pods, request))
+    reaped = pods.expired(request.namespace) if check_mode else pods.reap(request.namespace)
+    return {
+        **_facts(mounted),
+        "changed": mounted.changed or bool(reaped),
+        "guarded": guarded,
+        "reaped": reaped,
+        "removed": [],
+        "diff": _diff([] if mounted.changed else [mounted.pod], [mounted.pod], reaped),
+    }
+
+
+def _absent(
+    cluster: Cluster, pods: HelperPods, params: Mapping[str, Any], *, check_mode: bool
+) -> dict[str, Any]:
+    namespace, run_id = params["namespace"], params["run_id"]
+    if check_mode:
+        removed = pods.of_run(namespace, run_id)
+        reaped = [name for name in pods.expired(namespace) if name not in removed]
+    else:
+        removed = pods.remove(namespace, run_id, max(_REMOVE_SECONDS, float(params["wait_timeout"])))
+        reaped = pods.reap(namespace)
+        _guard.notify(_name(cluster, namespace, run_id))
+    return {
+        "namespace": namespace,
+        "run_id": run_id,
+        "changed": bool(removed or reaped),
+        "reaped": reaped,
+        "removed": removed,
+        "diff": _diff(removed, [], reaped),
+    }
+
+
+def _request(params: Mapping[str, Any]) -> HelperRequest:
+    given = {
+        key: params[key]
+        for key in (
+            "path",
+            "service_account",
+            "image_pull_secrets",
+            "node_selector",
+            "tolerations",
+            "resources",
+        )
+        if params.get(key)
+    }
+    return HelperRequest(
+        namespace=params["namespace"],
+        claim=params["pvc"],
+        run_id=params.get("run_id") or new_run_id(),
+        image=params["image"],
+        read_only=params["read_only"],
+        lifetime=params["lifetime"],
+        pod_security=params["pod_security"],
+        run_as_user=params.get("run_as_user"),
+        run_as_group=params.get("run_as_group"),
+        **given,
+    )
+
+
+def _watch(cluster: Cluster, pods: HelperPods, request: HelperRequest) -> _guard.Watch:
+    namespace, run_id = request.namespace, request.run_id
+    return _guard.Watch(
+        name=_name(cluster, namespace, run_id),
+        seconds=float(request.lifetime),
+        left=lambda: bool(pods.of_run(namespace, run_id)),
+        abandon=lambda: pods.abandon(namespace, run_id),
+        detach=cluster.forget_connections,
+    )
+
+
+def _name(cluster: Cluster, namespace: str, run_id: str) -> str:
+    return f"{cluster.server} {namespace} {run_id}"
+
+
+def _facts(mounted: Mounted) -> dict[str, Any]:
+    return {
+        "namespace": mounted.namespace,
+        "pod": mounted.pod,
+        "container": mounted.container,
+        "path": mounted.path,
+        "node": mounted.node,
+        "run_id": mounted.run_id,
+        "volume": mounted.volume,
+    }
+
+
+def _diff(before: list[str], after: list[str], reaped: list[str]) -> dict[str, Any]:
+    return {"before": {"helper_pods": sorted({*before, *reaped})}, "after": {"helper_pods": sorted(after)}}

@@ -1,0 +1,273 @@
+#!/usr/bin/python
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pvc_mount
+short_description: Mount a claim in a helper pod, or remove helper pods
+description:
+  - Makes a pod that mounts a PersistentVolumeClaim and waits, so that commands can be run and files be copied where no
+    other pod has the claim mounted; or removes the helper pods of a run.
+  - When the pod doesn't become ready, it is removed and the task fails with the reason, such as an image that can't be
+    pulled, a claim without a volume, or a rule of Pod Security.
+  - A helper pod ends by itself after O(lifetime). When C(ansible-playbook) ends in whatever way, what is left of its
+    helper pods is removed a moment later, unless O(keep) is set.
+  - Where C(ansible-playbook) can't be watched, they end after O(lifetime), and the next task of this module in the
+    namespace removes them. That is so when the task runs on another host, with C(become), with C(async) or not on
+    Linux, and when everything is killed at once, as AWX does with a job's pod.
+version_added: 0.1.0
+author:
+  - the kubeferry.pvc contributors (@kubeferry)
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+requirements:
+  - python >= 3.11
+  - kubernetes >= 29.0.0
+  - websocket-client >= 1.6.0
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
+    support: full
+    details:
+      - The API server is asked to check the new pod without making it.
+  diff_mode:
+    description: >-
+      Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    support: full
+    details:
+      - Shows the names of the helper pods before and after.
+options:
+  state:
+    description:
+      - V(present) makes the helper pod, or finds the one of the same O(run_id) and O(pvc) again.
+      - V(absent) removes all helper pods of O(run_id) in O(namespace).
+    type: str
+    choices: [present, absent]
+    default: present
+  namespace:
+    description: The namespace of the claim and of the pod.
+    type: str
+    required: true
+  pvc:
+    description: The claim to mount. Required with O(state=present).
+    type: str
+  run_id:
+    description:
+      - What the helper pods of one run have in common. Up to 63 small letters, digits and dashes.
+      - Without it, O(state=present) makes a new one, and so a new pod each time. Required with O(state=absent).
+      - Don't use the same one in two playbooks that run at the same time, unless O(keep) is set in both.
+    type: str
+  path:
+    description: Where the pod mounts the claim. V(/mnt/) and the claim's name, if it is left out.
+    type: str
+  read_only:
+    description: Whether the pod mounts the claim without the right to write.
+    type: bool
+    default: false
+  image:
+    description:
+      - The pod's image. It needs V(sh) and the tools of BusyBox or GNU.
+      - With V(rsync) in it, copies of large files of which a part has changed are faster.
+    type: str
+    default: busybox:1.36
+  image_pull_secrets:
+    description: The names of secrets for pulling the image.
+    type: list
+    elements: str
+  node_selector:
+    description:
+      - The labels of the nodes that may run the pod.
+      - Where the claim is in use and can be attached to one node only, the pod goes to that node in any case.
+    type: dict
+  tolerations:
+    description: The taints that the pod tolerates, as in a pod's C(spec.tolerations).
+    type: list
+    elements: dict
+  service_account:
+    description: The service account of the pod. Its token isn't mounted.
+    type: str
+  resources:
+    description: Requests and limits, as in a container's C(resources).
+    type: dict
+  pod_security:
+    description:
+      - V(baseline) runs as root with no more than the capabilities for reading any file and for giving one its
+        owner, mode and type, which the Pod Security level C(baseline) allows.
+      - V(restricted) runs as an ordinary user with no capability, for namespaces that enforce the level
+        C(restricted) and for OpenShift's default rules. Then only what that user may read is copied, and owners
+        can't be set.
+    type: str
+    choices: [baseline, restricted]
+    default: baseline
+  run_as_user:
+    description: The user id of the pod's processes. OpenShift chooses one by itself where O(pod_security=restricted).
+    type: int
+  run_as_group:
+    description: The group id of the pod's processes.
+    type: int
+  lifetime:
+    description: The seconds after which the pod ends by itself, whatever happens.
+    type: int
+    default: 14400
+  wait_timeout:
+    description: The seconds to wait until the pod is ready, or gone.
+    type: int
+    default: 120
+  keep:
+    description: Whether the pod stays when C(ansible-playbook) ends, for a later playbook to use or remove.
+    type: bool
+    default: false
+seealso:
+  - module: kubeferry.pvc.pvc_copy
+"""
+
+EXAMPLES = r"""
+- name: Mount a claim
+  kubeferry.pvc.pvc_mount:
+    namespace: source-namespace
+    pvc: pvc-0
+    run_id: nightly
+    read_only: true
+  register: mounted
+
+- name: Fetch the files
+  kubeferry.pvc.pvc_copy:
+    source:
+      namespace: "{{ mounted.namespace }}"
+      pod: "{{ mounted.pod }}"
+      container: "{{ mounted.container }}"
+      path: "{{ mounted.path }}"
+    target:
+      path: ./pvc-files
+
+- name: Remove the helper pod
+  kubeferry.pvc.pvc_mount:
+    state: absent
+    namespace: source-namespace
+    run_id: nightly
+"""
+
+RETURN = r"""
+namespace:
+  description: The namespace.
+  returned: success
+  type: str
+  sample: source-namespace
+run_id:
+  description: What the helper pods of this run have in common.
+  returned: success
+  type: str
+  sample: nightly
+pod:
+  description: The name of the helper pod.
+  returned: O(state=present)
+  type: str
+  sample: kubeferry-pvc-0-nightly
+container:
+  description: The name of its container.
+  returned: O(state=present)
+  type: str
+  sample: helper
+path:
+  description: Where the claim is mounted in it.
+  returned: O(state=present)
+  type: str
+  sample: /mnt/pvc-0
+node:
+  description: The node it runs on. Empty in check mode if the pod isn't there yet.
+  returned: O(state=present)
+  type: str
+  sample: node-1
+volume:
+  description: The volume behind the claim.
+  returned: O(state=present)
+  type: dict
+  contains:
+    name:
+      description: The name of the PersistentVolume; empty if the claim wasn't bound before.
+      type: str
+    access_modes:
+      description: The access modes that the claim asks for.
+      type: list
+      elements: str
+    storage_class:
+      description: The storage class.
+      type: str
+    capacity:
+      description: The capacity, as Kubernetes writes it.
+      type: str
+  sample:
+    name: pv-0017
+    access_modes: [ReadWriteOnce]
+    storage_class: standard
+    capacity: 10Gi
+guarded:
+  description: Whether the end of C(ansible-playbook) removes the pod.
+  returned: O(state=present)
+  type: bool
+removed:
+  description: The names of the helper pods of this run that were removed.
+  returned: success
+  type: list
+  elements: str
+  sample: [kubeferry-pvc-0-nightly]
+reaped:
+  description: The names of helper pods, of any run, that had ended or whose time was over, and that were removed.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
+from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import DEFAULT_IMAGE
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._mount import run
+
+
+def argument_spec() -> dict[str, object]:
+    return {
+        **AUTH_ARG_SPEC,
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "namespace": {"type": "str", "required": True},
+        "pvc": {"type": "str"},
+        "run_id": {"type": "str"},
+        "path": {"type": "str"},
+        "read_only": {"type": "bool", "default": False},
+        "image": {"type": "str", "default": DEFAULT_IMAGE},
+        "image_pull_secrets": {"type": "list", "elements": "str", "no_log": False},
+        "node_selector": {"type": "dict"},
+        "tolerations": {"type": "list", "elements": "dict"},
+        "service_account": {"type": "str"},
+        "resources": {"type": "dict"},
+        "pod_security": {"type": "str", "choices": ["baseline", "restricted"], "default": "baseline"},
+        "run_as_user": {"type": "int"},
+        "run_as_group": {"type": "int"},
+        "lifetime": {"type": "int", "default": 4 * 3600},
+        "wait_timeout": {"type": "int", "default": 120},
+        "keep": {"type": "bool", "default": False},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        required_if=[("state", "present", ["pvc"]), ("state", "absent", ["run_id"])],
+        supports_check_mode=True,
+    )
+    if IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
+    try:
+        result = run(module.params, check_mode=module.check_mode)
+    except KubeferryError as exc:
+        module.fail_json(msg=str(exc))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
