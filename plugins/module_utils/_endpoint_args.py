@@ -37,8 +37,8 @@ _PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"type": "str"},
         [
             (
-                "The claim, in place of O({0}.pod): a running pod that mounts it is used, or else a helper pod is "
-                "made for the duration of the task."
+                "The claim, in place of O({0}.pod): a helper pod that mounts it is made for the duration of the task. "
+                "M(kubeferry.pvc.pvc_mount) makes one for several tasks."
             ),
         ],
     ),

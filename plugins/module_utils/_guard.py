@@ -172,7 +172,7 @@ def _wait(watch: Watch, descriptor: int, bell: socket.socket) -> bool:
 
 def _abandon(watch: Watch) -> None:
     pause = 1.0
-    for dummy in range(_TRIES):
+    for _attempt in range(_TRIES):
         with suppress(KubeferryError):
             watch.abandon()
             return

@@ -92,6 +92,10 @@ class HelperPods:
         """The names of a run's helper pods."""
         return [str(pod["metadata"]["name"]) for pod in self._of_run(namespace, run_id)]
 
+    def any_of_run(self, namespace: str, run_id: str) -> bool:
+        """Whether the run has a helper pod that hasn't been told to end."""
+        return any(not pod["metadata"].get("deletionTimestamp") for pod in self._of_run(namespace, run_id))
+
     def expired(self, namespace: str) -> list[str]:
         """The helper pods, of any run, that have ended or whose time is over."""
         return [str(pod["metadata"]["name"]) for pod in self._expired(namespace)]

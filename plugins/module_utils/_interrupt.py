@@ -12,6 +12,7 @@ which is why the signal becomes an exception here.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -29,8 +30,12 @@ class _Signalled(BaseException):
 def interruptible() -> Iterator[None]:
     """Let the first SIGTERM, SIGINT or SIGHUP unwind the block, which leaves it as Interrupted.
 
-    Further ones are ignored: the cleaning up that the first one has started is to be finished.
+    Further ones are ignored: the cleaning up that the first one has started is to be finished. Outside the
+    main thread, where Python handles no signals, the block is left alone.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:

@@ -2,15 +2,18 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""The work of the module `pvc_mount`: options in, results out."""
+"""The work of the module `pvc_mount`, and helper pods for the duration of another module's task."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from . import _guard
 from ._cluster import Cluster, connect
+from ._endpoint_args import DEFAULT_IMAGE
+from ._errors import ClusterError
 from ._helper_pod import HelperPods, Mounted
 from ._helper_spec import HelperRequest, new_run_id
 from ._interrupt import interruptible
@@ -28,6 +31,34 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         else:
             result = _present(cluster, pods, params, check_mode=check_mode)
     return {**result, "warnings": cluster.warnings}
+
+
+@contextmanager
+def borrowed(
+    cluster: Cluster, endpoint: Mapping[str, Any], wait_seconds: float, *, read_only: bool
+) -> Iterator[Mounted]:
+    """A helper pod for the claim of an endpoint (`namespace`, `pvc`, `image`), removed at the end of the block.
+
+    A signal that asks the process to end leaves the block as Interrupted. Raises what `HelperPods.ensure` does.
+    """
+    request = HelperRequest(
+        namespace=endpoint["namespace"],
+        claim=endpoint["pvc"],
+        run_id=new_run_id(),
+        image=endpoint.get("image") or DEFAULT_IMAGE,
+        read_only=read_only,
+    )
+    pods = HelperPods(cluster)
+    with interruptible(), pods.mounted(request, wait_seconds) as mounted:
+        _guard.start(_watch(cluster, pods, request))
+        try:
+            yield mounted
+        finally:
+            # What goes wrong here must not hide how the work itself ended: the pod ends by its deadline anyway.
+            with suppress(ClusterError):
+                pods.remove(request.namespace, request.run_id, _REMOVE_SECONDS)
+                pods.reap(request.namespace)
+            _guard.notify(_name(cluster, request.namespace, request.run_id))
 
 
 def _present(
@@ -103,7 +134,7 @@ def _watch(cluster: Cluster, pods: HelperPods, request: HelperRequest) -> _guard
     return _guard.Watch(
         name=_name(cluster, namespace, run_id),
         seconds=float(request.lifetime),
-        left=lambda: bool(pods.of_run(namespace, run_id)),
+        left=lambda: pods.any_of_run(namespace, run_id),
         abandon=lambda: pods.abandon(namespace, run_id),
         detach=cluster.forget_connections,
     )

@@ -266,6 +266,8 @@ def main() -> None:
         result = run(module.params, check_mode=module.check_mode)
     except KubeferryError as exc:
         module.fail_json(msg=str(exc))
+    for text in result.pop("warnings"):
+        module.warn(text)
     module.exit_json(**result)
 
 
