@@ -10,15 +10,15 @@ import json
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_documentation
 
 
-def _fragment(name: str, text: str) -> str:
+def _fragment(name: str, text: str, *, required: bool = True) -> str:
     # JSON is YAML, and no option of ours can be misread on the way.
-    return json.dumps({"options": endpoint_documentation(name, text)})
+    return json.dumps({"options": endpoint_documentation(name, text, required=required)})
 
 
 class ModuleDocFragment:
-    """`kubeferry.pvc.endpoint`, `kubeferry.pvc.endpoint.source` and `kubeferry.pvc.endpoint.target`."""
+    """Fragments C(kubeferry.pvc.endpoint.NAME), one for each endpoint option."""
 
     # Annotated, since ansible-test's yamllint takes every plain assignment here for a literal.
-    DOCUMENTATION: str = _fragment("endpoint", "Where the files are.")
     SOURCE: str = _fragment("source", "Where the files come from.")
+    OPTIONAL_SOURCE: str = _fragment("source", "Where the files come from.", required=False)
     TARGET: str = _fragment("target", "Where the files go.")

@@ -12,27 +12,16 @@ two sides match.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from ._comparison import Comparison
 from ._errors import BusyError, ConnectionLost, EndpointError, ProtocolError, Throttled, Unreachable, UsageError
 from ._manifest import DIR, FILE, SYMLINK, Entry, Manifest
-from ._names import display
+from ._names import some
 from ._parity import Parity, parity
-from ._plan import (
-    CREATE,
-    DELETE,
-    METADATA,
-    REPLACE,
-    Change,
-    Plan,
-    Rules,
-    batches,
-    make_plan,
-    needs_content,
-    undecided,
-)
+from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, batches, needs_content
 from ._progress import Progress
 from ._selection import Selection
 from ._transport import Transport
@@ -46,9 +35,6 @@ BACKOFF_SECONDS = 1.0
 
 REGAIN_SECONDS = 60.0
 """How long a hold whose connection was lost may go on at the other side."""
-
-Known = dict[bytes, tuple[int, int, str]]
-"""Digests that were taken in this run: path → size, modification time, digest."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +74,7 @@ class Copy:
         self._options = options
         self._transport = transport
         self._progress = progress
-        self._facts: tuple[Facts, Facts] = (Facts("dir"), Facts("dir"))
-        self._source_digests: Known = {}
-        self._target_digests: Known = {}
-        self._placed: dict[bytes, tuple[int, str]] = {}
+        self._comparison = Comparison(source, target, selection, options.checksum, options.metadata, progress)
         self._moved = 0
         self._retries = 0
         self._trouble: list[str] = []
@@ -100,10 +83,10 @@ class Copy:
         """Copy, and compare. Raises KubeferryError when it can't be done; a mismatch is in the outcome's parity."""
         started = time.monotonic()
         self._progress.phase("preflight")
-        self._facts = preflight(self._source, self._target)
-        source, target = self._manifests()
+        _source_facts, facts = preflight(self._source, self._target)
+        source, target = self._comparison.manifests()
         first = plan = self._plan(source, target)
-        self._require_room(plan)
+        self._require_room(plan, facts)
         if not self._options.check:
             try:
                 plan, source, target = self._converge(plan, source, target)
@@ -121,79 +104,10 @@ class Copy:
             trouble=self._trouble,
         )
 
-    # -- manifests and plan -----------------------------------------------------------------------
-
-    def _manifests(self) -> tuple[Manifest, Manifest]:
-        """Both sides as they are now, with a digest wherever only a digest can tell whether two files match."""
-        self._progress.phase("manifest")
-        with ThreadPoolExecutor(1) as other:
-            scanning = other.submit(self._target.scan, self._selection)
-            source = self._source.scan(self._selection)
-            target = scanning.result()
-        source.checksum = target.checksum = self._options.checksum
-        self._require_selected(source)
-        _recall(self._source_digests, source)
-        _recall(self._target_digests, target)
-        for path, (size, digest) in self._placed.items():
-            entry = target.get(path)
-            if entry is not None and entry.size == size:
-                entry.digest = digest
-        self._compare_content(source, target)
-        return source, target
-
-    def _compare_content(self, source: Manifest, target: Manifest) -> None:
-        pairs = undecided(source, target)
-        ours = [path for path in pairs if not source.entries[path].digest]
-        theirs = [path for path in pairs if not target.entries[path].digest]
-        if not ours and not theirs:
-            return
-        self._progress.phase("compare", sum(source.entries[path].size for path in ours), len(ours))
-        with ThreadPoolExecutor(1) as other:
-            comparing = other.submit(self._take, self._target.digests, theirs, target, self._target_digests)
-            self._take(self._source.digests, ours, source, self._source_digests)
-            comparing.result()
-
-    def _take(
-        self,
-        digests: Callable[[Sequence[bytes], str], Iterable[tuple[bytes, str]]],
-        paths: Sequence[bytes],
-        manifest: Manifest,
-        known: Known,
-    ) -> None:
-        """Have digests taken, and remember them for as long as size and time stay the same."""
-        for path, digest in digests(paths, self._options.checksum):
-            entry = manifest.entries[path]
-            entry.digest = digest
-            known[path] = (entry.size, entry.mtime, digest)
-
-    def _require_selected(self, source: Manifest) -> None:
-        """What was asked for must be there and readable, before anything is touched."""
-        where = self._source.where
-        absent = [name for name in self._selection.files if name not in source.entries and name not in source.unreadable]
-        if absent:
-            raise EndpointError(f"{_some(absent)} isn't in {where}: correct the list of files. Nothing was copied.")
-        for parent in self._selection.parents():
-            entry = source.get(parent)
-            if entry is not None and entry.kind != DIR:
-                raise UsageError(
-                    f"files: {display(parent)} in {where} is a {entry.kind}, no directory: name the files where they "
-                    "really lie."
-                )
-        if source.unreadable:
-            path, reason = next(iter(source.unreadable.items()))
-            raise EndpointError(
-                f"{_some(list(source.unreadable))} in {where} can't be read ({reason} for {display(path)}): "
-                "exclude what isn't needed, or run as a user who may read it. Nothing was copied."
-            )
-
     def _plan(self, source: Manifest, target: Manifest) -> Plan:
-        compared = self._options.metadata != "ignore"
-        precision = max(source.precision, target.precision)
-        rules = Rules(mode=compared, owner=compared, mtime=compared, precision=precision)
-        return make_plan(source, target, rules, self._options.delete)
+        return self._comparison.plan(source, target, self._options.delete)
 
-    def _require_room(self, plan: Plan) -> None:
-        facts = self._facts[1]
+    def _require_room(self, plan: Plan, facts: Facts) -> None:
         replaced = sum(c.have.size for c in plan.by_action(REPLACE) if c.have is not None and c.have.kind == FILE)
         new = plan.content_bytes()
         needed = max(0, new - replaced) + min(BATCH_BYTES, replaced)
@@ -217,7 +131,7 @@ class Copy:
         while plan.changes:
             try:
                 self._execute(plan, source)
-                source, target = self._manifests()
+                source, target = self._comparison.manifests()
                 plan = self._plan(source, target)
             except TRANSIENT as exc:
                 self._target.close()
@@ -233,7 +147,7 @@ class Copy:
             if content:
                 if self._retries >= self._options.retries:
                     break
-                self._retry(f"{_some([change.path for change in content])} did not arrive whole")
+                self._retry(f"{some([change.path for change in content])} did not arrive whole")
         return plan, source, target
 
     def _retry(self, reason: str) -> None:
@@ -281,7 +195,7 @@ class Copy:
         arrived = dict(self._target.received([entry.path for entry in files], self._options.checksum))
         failed = {e.path for e in files if not e.digest or arrived.get(e.path) != e.digest}
         for path in failed:
-            self._source_digests.pop(path, None)
+            self._comparison.forget(path)
         whole = [change for change in batch if change.want and not failed & {change.path, change.want.hardlink}]
         self._target.apply(
             Changes(
@@ -291,7 +205,7 @@ class Copy:
                 create=_wanted(whole),
             )
         )
-        self._remember(whole)
+        self._comparison.placed(_wanted(whole))
         return failed
 
     def _move(self, moving: list[Change], source: Manifest) -> list[Entry]:
@@ -300,17 +214,11 @@ class Copy:
         fresh = [change for change in moving if change.have is None or change.have.kind != FILE]
         untold = [entry.path for entry in _wanted(moving) if not entry.digest]
         with ThreadPoolExecutor(1) as other:
-            digesting = other.submit(self._take, self._source.digests, untold, source, self._source_digests)
+            digesting = other.submit(self._comparison.take_at_source, untold, source)
             moved = self._transport.move(_wanted(fresh), _wanted(changed))
             digesting.result()
         self._moved += moved.bytes
         return moved.bare
-
-    def _remember(self, whole: list[Change]) -> None:
-        for want in _wanted(whole):
-            if want.kind == FILE:
-                digest = self._placed[want.hardlink][1] if want.hardlink in self._placed else want.digest
-                self._placed[want.path] = (want.size, digest)
 
     def _save(self, plan: Plan, source: Manifest) -> None:
         """Tell the target what is verified there, as a manifest of the source's entries and digests."""
@@ -325,11 +233,11 @@ def preflight(source: Tree, target: TargetTree) -> tuple[Facts, Facts]:
     with ThreadPoolExecutor(1) as other:
         looking = other.submit(target.facts)
         there, here = source.facts(), looking.result()
-    _require_directory(there, source.where)
+    require_directory(there, source.where)
     if not there.readable:
         raise EndpointError(f"{source.where} can't be read by user {there.uid}: run as a user who may read it.")
     if here.kind != "missing" or not here.writable:
-        _require_directory(here, target.where)
+        require_directory(here, target.where)
     if not here.writable:
         raise EndpointError(f"{target.where} can't be written to by user {here.uid}: mount it writable, or run as another.")
     if there.volume and there.volume == here.volume:
@@ -337,14 +245,7 @@ def preflight(source: Tree, target: TargetTree) -> tuple[Facts, Facts]:
     return there, here
 
 
-def _recall(known: Known, manifest: Manifest) -> None:
-    for path, (size, mtime, digest) in known.items():
-        entry = manifest.get(path)
-        if entry is not None and not entry.digest and (entry.size, entry.mtime) == (size, mtime):
-            entry.digest = digest
-
-
-def _require_directory(facts: Facts, where: str) -> None:
+def require_directory(facts: Facts, where: str) -> None:
     why = {
         "missing": "doesn't exist: correct the path",
         "block": "is a block device, no file system: only claims with volumeMode Filesystem can be copied",
@@ -389,9 +290,3 @@ def _directories(plan: Plan, source: Manifest) -> list[Entry]:
 
 def _wanted(changes: Iterable[Change]) -> list[Entry]:
     return [change.want for change in changes if change.want is not None]
-
-
-def _some(paths: Sequence[bytes]) -> str:
-    """The first three of some paths, and how many more there are."""
-    names = ", ".join(display(path) for path in paths[:3])
-    return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"

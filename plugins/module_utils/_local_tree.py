@@ -44,6 +44,10 @@ class LocalTree:
         return f"{self._path} on this machine"
 
     @property
+    def path(self) -> str:
+        return self._path
+
+    @property
     def root(self) -> bytes:
         return self._root
 

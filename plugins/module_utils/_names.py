@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 from ._errors import UsageError
 
@@ -68,3 +69,9 @@ def relative(text: str, root: str, option: str) -> bytes:
     if b".." in parts:
         raise UsageError(f"{option}: {text!r} holds '..', which could leave {root}: give the path without it.")
     return b"/".join(parts) or b"."
+
+
+def some(paths: Sequence[bytes]) -> str:
+    """The first three of some paths for people, and how many more there are."""
+    names = ", ".join(display(path) for path in paths[:3])
+    return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"

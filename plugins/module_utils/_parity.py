@@ -9,7 +9,7 @@ The full lists go to the report file; what a task returns is cut at LIST_LIMIT n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ class Parity:
         lists: dict[str, Any] = {
             "missing": self.missing,
             "mismatched": [{"path": path, "differs": differs} for path, differs in self.mismatched.items()],
-            "metadata": [{"path": path, "differs": differs} for path, differs in self.metadata.items()],
+            "metadata_differences": [{"path": path, "differs": differs} for path, differs in self.metadata.items()],
             "extra": self.extra,
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable.items()],
         }
@@ -88,21 +88,21 @@ def attribute(entry: Entry, name: str) -> str:
     return str(getattr(entry, name))
 
 
-def sentence(found: Mapping[str, Sequence[Any] | int], metadata: str) -> str:
-    """What doesn't match, in one sentence that names the first paths."""
+def sentence(found: Mapping[str, Any], metadata: str, extra: bool = False) -> str:
+    """What doesn't match, in words that name the first paths of each kind, and nothing that is allowed."""
     words = {
         "missing": "missing at the target",
         "mismatched": "different",
         "unreadable": "unreadable",
-        "extra": "only at the target",
     }
+    if extra:
+        words["extra"] = "only at the target"
     if metadata == "strict":
-        words["metadata"] = "different in mode, owner or time"
+        words["metadata_differences"] = "different in owner, mode or time"
     parts = []
     for name, what in words.items():
-        items = found.get(name)
-        if items and not isinstance(items, int):
-            names = [item if isinstance(item, str) else item["path"] for item in items[:3]]
-            more = ", …" if len(items) > len(names) else ""
-            parts.append(f"{len(items)} {what} ({', '.join(names)}{more})")
+        items = found[name]
+        if items:
+            names = ", ".join(item if isinstance(item, str) else str(item["path"]) for item in items[:3])
+            parts.append(f"{found['counts'][name]} {what} ({names}{', …' if len(items) > 3 else ''})")
     return "; ".join(parts)

@@ -53,6 +53,12 @@ class Selection:
                 found[b"/".join(parts[:depth])] = None
         return tuple(found)
 
+    def holds(self, path: bytes) -> bool:
+        """Whether a path found in any way is selected, by `files` and by the patterns."""
+        starts = self.starts()
+        below = b"." in starts or any(path == start or path.startswith(start + b"/") for start in starts)
+        return below and self.takes(path)
+
     def takes(self, path: bytes) -> bool:
         """Whether the path is selected by the patterns (`files` is applied by where the walk starts)."""
         if work_path(path):

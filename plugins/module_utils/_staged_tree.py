@@ -44,7 +44,7 @@ class StagedTree(LocalTree):
             if known is not None and _same_thing(known, entry):
                 found.entries[path] = replace(known, digest="", hardlink=entry.hardlink, identity=entry.identity)
         for known in kept:
-            if known.kind not in ON_DISK and _selected(known.path, selection):
+            if known.kind not in ON_DISK and selection.holds(known.path):
                 found.entries[known.path] = known
         found.entries = _manifest.ordered(found.entries.values())
         return found
@@ -69,10 +69,10 @@ class StagedTree(LocalTree):
         promised = Manifest(kept.checksum, kept.precision, self._path, unreadable=dict(found.unreadable))
         parents = set(selection.parents())
         for entry in kept:
-            if not _selected(entry.path, selection) and entry.path not in parents:
+            if not selection.holds(entry.path) and entry.path not in parents:
                 continue
             on_disk = found.get(entry.path)
-            implied = entry.implied or not _selected(entry.path, selection)
+            implied = entry.implied or not selection.holds(entry.path)
             promised.entries[entry.path] = replace(entry, implied=implied)
             if entry.kind in ON_DISK and on_disk is None:
                 promised.unreadable[entry.path] = "missing from the staging directory"
@@ -108,9 +108,3 @@ def _same_thing(known: Entry, on_disk: Entry) -> bool:
     if known.kind == FILE:
         return (known.size, known.mtime) == (on_disk.size, on_disk.mtime)
     return known.kind != SYMLINK or known.link == on_disk.link
-
-
-def _selected(path: bytes, selection: Selection) -> bool:
-    starts = selection.starts()
-    below = b"." in starts or any(path == start or path.startswith(start + b"/") for start in starts)
-    return below and selection.takes(path)

@@ -1,0 +1,135 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Two trees side by side: their manifests, with a digest wherever only a digest can tell whether files match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
+
+from ._errors import EndpointError, UsageError
+from ._manifest import DIR, FILE, Entry, Manifest
+from ._names import display, some
+from ._plan import Plan, Rules, make_plan, undecided
+from ._progress import Progress
+from ._selection import Selection
+from ._tree import Tree
+
+Digests: TypeAlias = Callable[[Sequence[bytes], str], Iterable[tuple[bytes, str]]]
+
+
+class Known:
+    """Digests taken in this run. They hold for as long as a file's size and time stay the same."""
+
+    def __init__(self) -> None:
+        self._digests: dict[bytes, tuple[int, int, str]] = {}
+
+    def take(self, digests: Digests, paths: Sequence[bytes], manifest: Manifest) -> None:
+        """Have digests of `paths` taken, and put them into the manifest."""
+        for path, digest in digests(paths, manifest.checksum):
+            entry = manifest.entries[path]
+            entry.digest = digest
+            self._digests[path] = (entry.size, entry.mtime, digest)
+
+    def recall(self, manifest: Manifest) -> None:
+        """Put what is known into a newer manifest of the same tree."""
+        for path, (size, mtime, digest) in self._digests.items():
+            entry = manifest.get(path)
+            if entry is not None and not entry.digest and (entry.size, entry.mtime) == (size, mtime):
+                entry.digest = digest
+
+    def forget(self, path: bytes) -> None:
+        self._digests.pop(path, None)
+
+
+class Comparison:
+    """Compares a selection of two trees, as often as asked; what was read once isn't read again."""
+
+    def __init__(
+        self, source: Tree, target: Tree, selection: Selection, checksum: str, metadata: str, progress: Progress
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._selection = selection
+        self._checksum = checksum
+        self._metadata = metadata
+        self._progress = progress
+        self._at_source = Known()
+        self._at_target = Known()
+        self._placed: dict[bytes, tuple[int, str]] = {}
+
+    def manifests(self) -> tuple[Manifest, Manifest]:
+        """Both sides as they are now. Raises EndpointError when a selected path isn't there or can't be read."""
+        self._progress.phase("manifest")
+        with ThreadPoolExecutor(1) as other:
+            scanning = other.submit(self._target.scan, self._selection)
+            source = self._source.scan(self._selection)
+            target = scanning.result()
+        source.checksum = target.checksum = self._checksum
+        self._require_selected(source)
+        self._at_source.recall(source)
+        self._at_target.recall(target)
+        for path, (size, digest) in self._placed.items():
+            entry = target.get(path)
+            if entry is not None and entry.size == size:
+                entry.digest = digest
+        self._take_undecided(source, target)
+        return source, target
+
+    def plan(self, source: Manifest, target: Manifest, delete: bool = False) -> Plan:
+        """What would make the target equal the source."""
+        compared = self._metadata != "ignore"
+        precision = max(source.precision, target.precision)
+        rules = Rules(mode=compared, owner=compared, mtime=compared, precision=precision)
+        return make_plan(source, target, rules, delete)
+
+    def take_at_source(self, paths: Sequence[bytes], source: Manifest) -> None:
+        """Have digests taken at the source."""
+        self._at_source.take(self._source.digests, paths, source)
+
+    def forget(self, path: bytes) -> None:
+        """A file didn't arrive as its digest promised: read it anew next time."""
+        self._at_source.forget(path)
+
+    def placed(self, entries: Iterable[Entry]) -> None:
+        """These entries were found whole where they were received, and have got their names."""
+        for entry in entries:
+            if entry.kind == FILE:
+                first = self._placed.get(entry.hardlink)
+                self._placed[entry.path] = (entry.size, first[1] if first else entry.digest)
+
+    def _take_undecided(self, source: Manifest, target: Manifest) -> None:
+        pairs = undecided(source, target)
+        ours = [path for path in pairs if not source.entries[path].digest]
+        theirs = [path for path in pairs if not target.entries[path].digest]
+        if not ours and not theirs:
+            return
+        self._progress.phase("compare", sum(source.entries[path].size for path in ours), len(ours))
+        with ThreadPoolExecutor(1) as other:
+            comparing = other.submit(self._at_target.take, self._target.digests, theirs, target)
+            self.take_at_source(ours, source)
+            comparing.result()
+
+    def _require_selected(self, source: Manifest) -> None:
+        """What was asked for must be there and readable, before anything is touched."""
+        where = self._source.where
+        known = source.entries.keys() | source.unreadable.keys()
+        absent = [name for name in self._selection.files if name not in known]
+        if absent:
+            raise EndpointError(f"{some(absent)} isn't in {where}: correct the list of files. Nothing was changed.")
+        for parent in self._selection.parents():
+            entry = source.get(parent)
+            if entry is not None and entry.kind != DIR:
+                raise UsageError(
+                    f"files: {display(parent)} in {where} is a {entry.kind}, no directory: name the files where they "
+                    "really lie."
+                )
+        if source.unreadable:
+            path, reason = next(iter(source.unreadable.items()))
+            raise EndpointError(
+                f"{some(list(source.unreadable))} in {where} can't be used ({display(path)}: {reason}): "
+                "exclude what isn't needed, or run as a user who may read it. Nothing was changed."
+            )

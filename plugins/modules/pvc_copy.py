@@ -1,0 +1,323 @@
+#!/usr/bin/python
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pvc_copy
+short_description: Copy files between pods and directories, and prove that every byte arrived
+description:
+  - Copies a directory tree, or some files of it, from a pod to this machine, from this machine to a pod, from pod to pod or from
+    directory to directory, with paths, owners, modes, modification times, links and special files.
+  - Every file's digest is taken where the file lies, at the source and again at the target after the copy. A file gets
+    its final name only when the two are equal; what isn't is sent again, up to O(retries) times. The task succeeds only
+    if all that was asked for matches.
+  - Only what differs is sent, so running it again costs little and changes nothing.
+  - Needs no C(kubectl) or C(oc). A container needs a shell, C(find), C(xargs), C(stat), C(tar) and a digest tool, all of which BusyBox has.
+version_added: 0.1.0
+author:
+  - the kubeferry.pvc contributors (@kubeferry)
+requirements:
+  - python >= 3.11
+  - kubernetes >= 29.0.0 and websocket-client >= 1.6.0, for endpoints in a cluster
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - kubeferry.pvc.endpoint.source
+  - kubeferry.pvc.endpoint.target
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
+    support: full
+  diff_mode:
+    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    support: full
+    details:
+      - Names the paths and what differs, never contents.
+options:
+  files:
+    description:
+      - Paths below the source's directory, each with everything below it. Without it, the whole tree is taken.
+      - Names are taken as they are; V(*) and V(?) mean nothing here.
+    type: list
+    elements: str
+  include:
+    description:
+      - Take only what matches one of these shell patterns, and what lies below it.
+      - V(*) and V(?) stay within one name, V(**) crosses directories. A pattern without a slash matches a name at any depth.
+    type: list
+    elements: str
+  exclude:
+    description: Leave out what matches one of these patterns, and what lies below it. Goes before O(include).
+    type: list
+    elements: str
+  delete:
+    description:
+      - Remove what the target has and the source hasn't, of what is selected. This is done last, when everything else has been verified.
+    type: bool
+    default: false
+  checksum:
+    description:
+      - The digest by which contents are compared. The endpoint's container needs the tool, such as C(sha256sum), or C(openssl).
+      - V(md5) and V(sha1) find accidents but can be deceived.
+    type: str
+    choices: [sha256, sha512, sha1, md5]
+    default: sha256
+  transport:
+    description:
+      - V(tar) sends whole files. V(rsync) sends differences; it needs rsync in the container and on this machine, which must be one
+        of the two ends.
+      - V(auto) uses rsync for large files that have changed, where it is available, and tar for all others.
+    type: str
+    choices: [auto, tar, rsync]
+    default: auto
+  retries:
+    description: How often to try again what did not arrive whole, or after a lost connection.
+    type: int
+    default: 3
+  metadata:
+    description:
+      - What a difference in owner, mode or modification time means.
+      - V(strict) makes it a failure, V(report) lists it, V(ignore) doesn't compare it.
+      - Times are compared in the unit that both ends can tell; with BusyBox's tools these are whole seconds.
+    type: str
+    choices: [strict, report, ignore]
+    default: strict
+  label:
+    description:
+      - What this copy is called in the report and in its progress.
+    type: str
+  report:
+    description:
+      - A JSON file to put the full result into, under O(label). Other labels that the file holds are kept.
+    type: path
+seealso:
+  - module: kubeferry.pvc.pvc_verify
+  - module: kubeferry.pvc.pvc_mount
+"""
+
+EXAMPLES = r"""
+- name: Bring three files from the source claim to staging
+  kubeferry.pvc.pvc_copy:
+    source:
+      namespace: source-namespace
+      pod: busybox-sleep
+      path: /mnt/pvc-0
+    target:
+      path: ./pvc-files
+      manifest: ./pvc-files.manifest.jsonl
+    files: ["10", a/11, a/51]
+  register: pulled
+
+- name: Take them on to the destination claim, with the owners and modes of the source
+  kubeferry.pvc.pvc_copy:
+    source:
+      path: ./pvc-files
+      manifest: ./pvc-files.manifest.jsonl
+    target:
+      namespace: destination-namespace
+      pod: busybox-sleep
+      path: /mnt/pvc-0
+
+- name: Copy a whole claim to another cluster, through helper pods
+  kubeferry.pvc.pvc_copy:
+    source:
+      namespace: source-namespace
+      pvc: pvc-0
+    target:
+      namespace: destination-namespace
+      pvc: pvc-0
+      context: other-cluster
+    exclude: [lost+found, "*.tmp"]
+"""
+
+RETURN = r"""
+parity:
+  description: Whether the target matches the source in every respect that counts.
+  returned: always, unless the task could not be carried out
+  type: bool
+  sample: true
+matched:
+  description: How many paths match.
+  returned: always, unless the task could not be carried out
+  type: int
+  sample: 3
+missing:
+  description: Paths that the target lacks, at most 100.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: str
+  sample: []
+mismatched:
+  description: Paths that differ, at most 100.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The path. What isn't printable is shown as C(\xNN), C(\n) or C(\\).
+      type: str
+    differs:
+      description: In what it differs, of C(type), C(size), C(content), C(link), C(hardlink) and C(device).
+      type: list
+      elements: str
+  sample: []
+metadata_differences:
+  description: Paths whose attributes differ, at most 100.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The path.
+      type: str
+    differs:
+      description: For each of C(mode), C(uid), C(gid) and C(mtime) that differs, the source's value and the target's.
+      type: dict
+  sample: []
+extra:
+  description: Paths that only the target has, at most 100.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: str
+  sample: []
+unreadable:
+  description: Paths of the target that could not be read, at most 100.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The path.
+      type: str
+    reason:
+      description: Why.
+      type: str
+  sample: []
+counts:
+  description: The true length of each of these lists, also where the list was cut.
+  returned: always, unless the task could not be carried out
+  type: dict
+  sample: {matched: 3, missing: 0, mismatched: 0, metadata_differences: 0, extra: 0, unreadable: 0}
+truncated:
+  description: Whether a list was cut. The file in O(report) holds the full lists.
+  returned: always, unless the task could not be carried out
+  type: bool
+  sample: false
+files:
+  description: The number of regular files that were compared.
+  returned: always, unless the task could not be carried out
+  type: int
+  sample: 3
+bytes:
+  description: Their size in bytes.
+  returned: always, unless the task could not be carried out
+  type: int
+  sample: 12288
+seconds:
+  description: How long it took.
+  returned: always, unless the task could not be carried out
+  type: float
+  sample: 1.4
+checksum:
+  description: The digest that was used.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: sha256
+source:
+  description: The source in words.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: /mnt/pvc-0 in pod source-namespace/busybox-sleep
+target:
+  description: The target in words.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: ./pvc-files on this machine
+planned:
+  description: How many paths were to be made, replaced, given other attributes, and deleted.
+  returned: always, unless the task could not be carried out
+  type: dict
+  sample: {create: 4, delete: 0, metadata: 0, replace: 0}
+bytes_planned:
+  description: The bytes of the files that were to be sent.
+  returned: always, unless the task could not be carried out
+  type: int
+  sample: 12288
+bytes_moved:
+  description: The bytes that were sent to do so.
+  returned: always, unless the task could not be carried out
+  type: int
+  sample: 12288
+transport:
+  description: The transport that was used.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: tar
+retries:
+  description: How often something was tried again.
+  returned: always, unless the task could not be carried out
+  type: int
+  sample: 0
+trouble:
+  description: Why something was tried again.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: str
+  sample: []
+metadata:
+  description: How differences in attributes were treated.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: strict
+manifest:
+  description: The manifest file of a target on this machine, where one was asked for.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: ./pvc-files.manifest.jsonl
+"""
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
+from ansible_collections.kubeferry.pvc.plugins.module_utils._copy_task import run
+from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+
+
+def argument_spec() -> dict[str, object]:
+    return {
+        **AUTH_ARG_SPEC,
+        "source": endpoint_spec(),
+        "target": endpoint_spec(),
+        "files": {"type": "list", "elements": "str"},
+        "include": {"type": "list", "elements": "str"},
+        "exclude": {"type": "list", "elements": "str"},
+        "delete": {"type": "bool", "default": False},
+        "checksum": {"type": "str", "choices": ["sha256", "sha512", "sha1", "md5"], "default": "sha256"},
+        "transport": {"type": "str", "choices": ["auto", "tar", "rsync"], "default": "auto"},
+        "retries": {"type": "int", "default": 3},
+        "metadata": {"type": "str", "choices": ["strict", "report", "ignore"], "default": "strict"},
+        "label": {"type": "str"},
+        "report": {"type": "path"},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    if IMPORT_ERROR and any(module.params[option]["namespace"] for option in ("source", "target")):
+        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
+    try:
+        result = run(module.params, check_mode=module.check_mode)
+    except KubeferryError as exc:
+        module.fail_json(msg=str(exc))
+    for text in result.pop("warnings"):
+        module.warn(text)
+    if result["parity"] or module.check_mode:
+        module.exit_json(**result)
+    module.fail_json(**result)
+
+
+if __name__ == "__main__":
+    main()
