@@ -6,6 +6,9 @@
 
 A module can't print before it ends (ansible/ansible#13620), so progress leaves as JSON datagrams on a unix socket
 whose path the environment gives. Without the socket there is no progress, and nothing fails for it.
+
+A module that became another user (`become`) has lost that environment. It finds the socket by the process that it comes
+from: the playbook's helper listens under the playbook's number.
 """
 
 from __future__ import annotations
@@ -15,8 +18,12 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 SOCKET_VARIABLE = "KUBEFERRY_PROGRESS_SOCKET"
+SOCKET_PLACE = "/tmp/kubeferry-progress-{pid}/socket"  # noqa: S108 (looked for, never made here)
+# Which task on which host this is; the module only hands it back.
+CONTEXT_VARIABLE = "KUBEFERRY_PROGRESS_CONTEXT"
 MIN_INTERVAL = 0.1
 HEARTBEAT = 1.0
 
@@ -25,7 +32,8 @@ class Progress:
     """Counts what is done and tells it at most ten times a second, and at least once a second while a phase lasts."""
 
     def __init__(self, label: str = "", path: str | None = None) -> None:
-        self._path = os.environ.get(SOCKET_VARIABLE) if path is None else path
+        self._path = find_socket() if path is None else path
+        self._context = os.environ.get(CONTEXT_VARIABLE)
         self._label = label
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -80,6 +88,7 @@ class Progress:
             "v": 1,
             "pid": os.getpid(),
             "label": self._label,
+            "context": self._context,
             "phase": self._phase,
             "bytes": self._bytes,
             "bytes_total": self._total_bytes,
@@ -94,3 +103,22 @@ class Progress:
         except OSError:
             # Nobody listens, or not fast enough: progress is a courtesy and never an error.
             pass
+
+
+def find_socket() -> str | None:
+    """Return the socket that the environment names, or that of a playbook among this process's ancestors (Linux)."""
+    if path := os.environ.get(SOCKET_VARIABLE):
+        return path
+    pid = os.getppid()
+    for _generation in range(32):
+        try:
+            place = Path(SOCKET_PLACE.format(pid=pid))
+            process = Path(f"/proc/{pid}")
+            # Anyone may make a directory under such a name; the playbook's own user made this one.
+            if place.is_socket() and place.stat().st_uid == process.stat().st_uid:
+                return str(place)
+            # The field after the command, which is in parentheses and may hold anything, and the state.
+            pid = int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return None
+    return None

@@ -1,0 +1,352 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible's hooks turned into events. Everything that may wait is in a helper process (see plugin_utils)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: events
+type: aggregate
+short_description: Publishes a run to the kubeferry event server and shows the progress of copies
+version_added: 0.1.0
+author: the kubeferry.pvc contributors
+description:
+  - Publishes plays, tasks, results of hosts and items, retries, asynchronous jobs and the recap of a run as they
+    happen, and how far each copy of this collection's modules is.
+  - Shows the progress of copies in the last line of the terminal, with an event server or without one.
+  - A server that is missing, slow or frozen neither fails nor holds up a run. Events are kept on disk until the server
+    has them, if need be until the next run.
+  - Arguments, facts and differences are never published, and nothing at all of a result under C(no_log). A C(no_log)
+    that is still a template counts as true.
+requirements:
+  - enabling in the configuration, with C(callbacks_enabled=kubeferry.pvc.events)
+  - websocket-client (Python) to publish
+options:
+  url:
+    description:
+      - Where the event server listens, for example V(wss://events.example.org/ws).
+      - Nothing is published without it.
+    type: str
+    env:
+      - name: KUBEFERRY_EVENTS_URL
+    ini:
+      - section: callback_kubeferry_events
+        key: url
+  token:
+    description: The server's publish token.
+    type: str
+    env:
+      - name: KUBEFERRY_EVENTS_TOKEN
+    ini:
+      - section: callback_kubeferry_events
+        key: token
+  ca_cert:
+    description: A file of certificate authorities to trust in place of the system's.
+    type: path
+    env:
+      - name: KUBEFERRY_EVENTS_CA_CERT
+    ini:
+      - section: callback_kubeferry_events
+        key: ca_cert
+  validate_certs:
+    description: Whether the server's certificate is checked.
+    type: bool
+    default: true
+    env:
+      - name: KUBEFERRY_EVENTS_VALIDATE_CERTS
+    ini:
+      - section: callback_kubeferry_events
+        key: validate_certs
+  redact_keys:
+    description:
+      - Regular expressions of names whose values are never published, beside the built-in ones (passwords, tokens,
+        keys, credentials, kubeconfigs and the like).
+      - They are searched for in the names of fields, without regard to case.
+    type: list
+    elements: str
+    default: []
+    env:
+      - name: KUBEFERRY_EVENTS_REDACT_KEYS
+    ini:
+      - section: callback_kubeferry_events
+        key: redact_keys
+  redact_values:
+    description: Texts that are taken out of everything that is published.
+    type: list
+    elements: str
+    default: []
+    env:
+      - name: KUBEFERRY_EVENTS_REDACT_VALUES
+    ini:
+      - section: callback_kubeferry_events
+        key: redact_values
+  spool:
+    description: A directory for events that the server does not have yet.
+    type: path
+    default: '{{ ANSIBLE_HOME ~ "/kubeferry-events" }}'
+    env:
+      - name: KUBEFERRY_EVENTS_SPOOL
+    ini:
+      - section: callback_kubeferry_events
+        key: spool
+  spool_mebibytes:
+    description: How much of the disk the directory may take, half of it for one run.
+    type: int
+    default: 256
+    env:
+      - name: KUBEFERRY_EVENTS_SPOOL_MEBIBYTES
+    ini:
+      - section: callback_kubeferry_events
+        key: spool_mebibytes
+  progress:
+    description:
+      - Whether the progress of copies is shown in the terminal.
+      - V(auto) shows it where standard output and standard error are terminals, V(always) also where they aren't.
+      - It is published in any case.
+    type: str
+    choices: [auto, always, never]
+    default: auto
+    env:
+      - name: KUBEFERRY_PROGRESS
+    ini:
+      - section: callback_kubeferry_events
+        key: progress
+  run:
+    description: The run's identifier, a UUID. A new one is made without it.
+    type: str
+    env:
+      - name: KUBEFERRY_RUN
+    ini:
+      - section: callback_kubeferry_events
+        key: run
+"""
+
+EXAMPLES = r"""
+# ansible.cfg
+#
+# [defaults]
+# callbacks_enabled = kubeferry.pvc.events
+#
+# [callback_kubeferry_events]
+# url = wss://events.example.org/ws
+"""
+
+import os
+import time
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._bounded import Bounded
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._hook_types import (
+    Host,
+    Play,
+    Playbook,
+    Result,
+    Stats,
+    Task,
+)
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._publisher import (
+    Options,
+    Publisher,
+    start_publisher,
+)
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._result_data import (
+    asks_for_secrecy,
+    item_label,
+    namespaces,
+    result_data,
+)
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_data import run_data, stats_data
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_state import RunState, TaskRun
+
+# What a module is told of its task, to hand it back with its progress (plugins/module_utils/_progress.py). It is set in
+# the hook that runs right before Ansible forks the worker for this host.
+CONTEXT_VARIABLE = "KUBEFERRY_PROGRESS_CONTEXT"
+
+
+class CallbackModule(CallbackBase):
+    """Hooks come one at a time, from two threads, and while one runs the play stands still."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "kubeferry.pvc.events"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self._publisher: Publisher | None = None
+        self._state = RunState()
+        self._began = time.monotonic()
+
+    def _say(self, warning: str | None) -> None:
+        if warning:
+            self._display.warning(f"kubeferry.pvc.events: {warning}")
+
+    def _tell(self, kind: str, data: dict[str, Any], bounded: Bounded | None = None) -> None:
+        if self._publisher is None or not self._publisher.publishes:
+            return
+        flags = (
+            [] if bounded is None else [name for name in ("redacted", "truncated") if getattr(bounded, name)]
+        )
+        self._publisher.write(event_line(kind, data, self._publisher.redactor, *flags))
+
+    def v2_playbook_on_start(self, playbook: Playbook) -> None:
+        if self._publisher is not None:
+            return  # the second playbook of one command
+        options = Options(**{name: self.get_option(name) for name in Options.names()})
+        publisher, warning = start_publisher(options)
+        self._say(warning)
+        if publisher is None:
+            self.disabled = True
+            return
+        self._publisher, self._began = publisher, time.monotonic()
+        self._state = RunState(os.path.dirname(os.path.abspath(str(playbook._file_name or ""))))  # noqa: SLF001
+        self._tell("run.started", run_data(playbook))
+
+    def v2_playbook_on_vars_prompt(  # noqa: PLR0913, PLR0917 (the hook has them)
+        self,
+        varname: str,
+        private: bool = True,
+        prompt: str | None = None,
+        encrypt: str | None = None,
+        confirm: bool = False,
+        salt_size: int | None = None,
+        salt: str | None = None,
+        default: str | None = None,
+        unsafe: bool | None = None,
+    ) -> None:
+        if self._publisher is not None and private:
+            self._publisher.redactor.learn(default)
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        if self._publisher is not None:
+            self._publisher.redactor.learn_arguments(play.vars)
+            for kind, data in self._state.play_started(play):
+                self._tell(kind, data)
+
+    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
+        self._task_started(task, handler=False)
+
+    def v2_playbook_on_handler_task_start(self, task: Task) -> None:
+        self._task_started(task, handler=True)
+
+    def _task_started(self, task: Task, handler: bool) -> None:
+        if self._publisher is None:
+            return
+        self._say(self._publisher.warning())
+        self._tell_of_task(task, self._state.task_started(task, handler))
+
+    def _tell_of_task(self, task: Task, told: list[tuple[str, dict[str, Any]]]) -> None:
+        for kind, data in told:
+            if kind == "task.started" and self._publisher is not None:
+                self._publisher.redactor.learn_arguments(task.args)
+                self._publisher.redactor.learn_arguments(task.vars)
+                if named := namespaces(task.args):
+                    data["namespaces"] = named
+                if asks_for_secrecy(task):
+                    data["no_log"] = True
+            self._tell(kind, data)
+
+    def v2_runner_on_start(self, host: Host, task: Task) -> None:
+        if self._publisher is None:
+            return
+        name = host.get_name()
+        run, told = self._state.host_started(name, task)
+        self._tell_of_task(task, told)
+        os.environ[CONTEXT_VARIABLE] = f"{run.task_id} {name}"
+        self._tell("host.started", {**run.about(), "host": name})
+
+    def v2_runner_on_ok(self, result: Result) -> None:
+        self._host("changed" if result.is_changed() else "ok", result)
+
+    def v2_runner_on_failed(self, result: Result, ignore_errors: bool = False) -> None:
+        self._host("failed", result, ignored=bool(ignore_errors))
+
+    def v2_runner_on_skipped(self, result: Result) -> None:
+        self._host("skipped", result)
+
+    def v2_runner_on_unreachable(self, result: Result) -> None:
+        self._host("unreachable", result, ignored=bool(result.task_fields.get("ignore_unreachable")))
+
+    def v2_runner_item_on_ok(self, result: Result) -> None:
+        self._item("changed" if result.is_changed() else "ok", result)
+
+    def v2_runner_item_on_failed(self, result: Result) -> None:
+        self._item("failed", result, ignored=bool(result.task_fields.get("ignore_errors")))
+
+    def v2_runner_item_on_skipped(self, result: Result) -> None:
+        self._item("skipped", result)
+
+    def v2_runner_retry(self, result: Result) -> None:
+        # Of a loop's item this comes without the item: its label is made after the last attempt.
+        self._host("retry", result)
+
+    # A finished job comes as the host's result; v2_runner_on_async_ok and _failed would tell it twice.
+    def v2_runner_on_async_poll(self, result: Result) -> None:
+        if self._publisher is None:
+            return
+        name = result.host.get_name()
+        run, told = self._state.of_result(name, result.task)
+        self._tell_of_task(result.task, told)
+        data = {**run.about(), "host": name}
+        if job := result.result.get("ansible_job_id"):
+            data["job_id"] = str(job)[:1024]
+        self._tell("host.poll", data)
+
+    def _host(self, outcome: str, result: Result, ignored: bool = False) -> None:
+        if self._publisher is None:
+            return
+        host = result.host.get_name()
+        run, told = self._state.of_result(host, result.task)
+        self._tell_of_task(result.task, told)
+        data = {**run.about(), "host": host, "changed": result.is_changed()}
+        if outcome != "retry" and (sent := run.hosts.get(host)) is not None:
+            data["duration"] = round(time.monotonic() - sent, 3)
+        self._result(f"host.{outcome}", data, run, result, ignored)
+
+    def _item(self, outcome: str, result: Result, ignored: bool = False) -> None:
+        if self._publisher is None:
+            return
+        host = result.host.get_name()
+        run, told = self._state.of_result(host, result.task)
+        self._tell_of_task(result.task, told)
+        data = {**run.about(), "host": host, "changed": result.is_changed(), "item_index": run.items[host]}
+        run.items[host] += 1
+        self._result(f"item.{outcome}", data, run, result, ignored)
+
+    def _result(self, kind: str, data: dict[str, Any], run: TaskRun, result: Result, ignored: bool) -> None:
+        if self._publisher is None or not self._publisher.publishes:
+            return
+        found = result.result
+        bounded = Bounded(self._publisher.redactor)
+        if ignored:
+            data["ignored"] = True
+        if delegate := result.task.delegate_to:
+            data["delegated_to"] = bounded.text(delegate, 1_000)
+        for name, field in (("attempts", "attempt"), ("retries", "attempts")):
+            if isinstance(found.get(name), int):
+                # `retries` counts the first try as well
+                data[field] = found[name]
+        if asks_for_secrecy(result.task, found):
+            data["no_log"] = True
+            bounded.redacted = True
+        else:
+            if kind.startswith("item.") and (label := item_label(found, bounded)) is not None:
+                data["item"] = label
+            data.update(result_data(found, bounded, self._publisher.redactor))
+        self._tell(kind, data, bounded)
+
+    def v2_playbook_on_stats(self, stats: Stats) -> None:
+        if self._publisher is None:
+            return
+        for kind, data in self._state.play_finished():
+            self._tell(kind, data)
+        bounded = Bounded(self._publisher.redactor)
+        data = stats_data(stats, bounded)
+        data["duration"] = round(time.monotonic() - self._began, 3)
+        self._tell("run.finished", data, bounded)
+        publisher, self._publisher, self.disabled = self._publisher, None, True
+        self._say(publisher.finish())

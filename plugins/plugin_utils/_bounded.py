@@ -1,0 +1,119 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Any value of a result as plain JSON data of bounded size, without what stands behind a secret name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ._redact import MASK, Redactor
+
+# One event stays far below what a WebSocket server accepts in a message.
+LONGEST_TEXT = 4_000
+LONGEST_LIST = 200
+DEEPEST = 8
+MOST_CHARACTERS = 24_000
+CUT = "…"
+
+
+class Bounded:
+    """One event's worth of data; says afterwards whether anything was taken out or cut."""
+
+    def __init__(self, redactor: Redactor, characters: int = MOST_CHARACTERS) -> None:
+        self._redactor = redactor
+        self._left = characters
+        self.redacted = False
+        self.truncated = False
+
+    def text(self, value: object, longest: int = LONGEST_TEXT) -> str:
+        text = value if isinstance(value, str) else str(value)
+        if len(text) <= longest and len(text) <= self._left:
+            self._left -= len(text)
+            return text
+        # Cut only what has been searched: half of a secret would not be recognised afterwards. What is far beyond the
+        # cut needs no search, but a value at the edge of what was searched may be halved there.
+        window = text[: 2 * longest + self._redactor.longest]
+        searched = self._redactor.text(window)
+        if searched != window:
+            self.redacted = True
+        if len(window) < len(text):
+            searched = searched[: -self._redactor.longest]
+        self.truncated = True
+        kept = searched[: max(0, min(longest, self._left))]
+        self._left -= len(kept)
+        return kept + CUT
+
+    def value(self, value: object, depth: int = DEEPEST) -> object:
+        """Return the value as dict, list, str, int, float, bool or None."""
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, int):
+            self._left -= 8
+            # What JavaScript's numbers can't hold exactly is text.
+            return int(value) if abs(value) < 2**53 else str(value)
+        if isinstance(value, float):
+            self._left -= 8
+            return value if value - value == 0 else str(value)
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth)
+        if isinstance(value, (list, tuple)):
+            return self._list(value, depth)
+        return f"<{type(value).__name__}>"
+
+    def _mapping(self, value: Mapping[object, object], depth: int) -> object:
+        if depth <= 0 or self._left <= 0:
+            self.truncated = True
+            return CUT
+        kept: dict[str, object] = {}
+        # {name: DB_PASSWORD, value: ...} of a container's environment, {kind: Secret, data: ...}
+        named = value.get("name")
+        hides_value = isinstance(named, str) and self._redactor.is_secret_key(named)
+        hides_data = value.get("kind") == "Secret"
+        for key, inner in value.items():
+            if len(kept) >= LONGEST_LIST or self._left <= 0:
+                self.truncated = True
+                break
+            name = key if isinstance(key, str) else str(key)
+            if len(name) > 256:
+                name, self.truncated = self._redactor.text(name)[:256] + CUT, True
+            self._left -= len(name)
+            if self.hides(name, inner) or (hides_value and name == "value"):
+                kept[name] = self._mask(inner)
+            elif hides_data and name in ("data", "stringData") and isinstance(inner, Mapping):
+                kept[name] = {str(part): self._mask(secret) for part, secret in inner.items()}
+            else:
+                kept[name] = self.value(inner, depth - 1)
+        return kept
+
+    def hides(self, name: str, value: object) -> bool:
+        """Whether a value stands behind a secret name; a flag or nothing at all is no secret."""
+        return self._redactor.is_secret_key(name) and not (
+            value is None or value == "" or isinstance(value, bool)
+        )
+
+    def _mask(self, value: object) -> str:
+        self._redactor.learn(value)
+        self.redacted = True
+        return MASK
+
+    def _list(self, value: list[object] | tuple[object, ...], depth: int) -> object:
+        if depth <= 0 or self._left <= 0:
+            self.truncated = True
+            return CUT
+        kept: list[object] = []
+        secret_follows = False
+        for inner in value:
+            if len(kept) >= LONGEST_LIST or self._left <= 0:
+                self.truncated = True
+                break
+            kept.append(
+                self._mask(inner)
+                if secret_follows and isinstance(inner, str)
+                else self.value(inner, depth - 1)
+            )
+            secret_follows = isinstance(inner, str) and self._redactor.is_secret_option(inner)
+        return kept

@@ -1,0 +1,89 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The playbook's end of the pipe to the helper: it takes a line or drops it, and never waits."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import time
+
+from ._event_line import lost_line
+
+# What the kernel and then this process keep while the helper is not reading.
+PIPE_BYTES = 1_048_576
+KEPT_BYTES = 1_048_576
+
+_open: set[int] = set()
+
+
+def _close_in_fork() -> None:
+    # A worker that outlives a killed playbook would keep the pipe open, and the helper would wait for its end.
+    for descriptor in _open:
+        os.close(descriptor)
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_fork)
+
+
+class EventPipe:
+    """Lines for the helper. Hooks are called one at a time (Ansible holds a lock around them), so none is here."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._kept = bytearray()
+        self._lost = 0
+        self.lost = 0
+        self.broken = False
+        os.set_blocking(descriptor, False)
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            except OSError:
+                pass  # over the user's limit: the usual 64 KiB do
+        _open.add(descriptor)
+
+    def write(self, line: bytes) -> None:
+        """Write a line, keep it for later, or count it as lost; what was lost is told in its place."""
+        if self.broken or self._descriptor not in _open:
+            return
+        if self._lost and len(self._kept) < KEPT_BYTES:
+            self._kept += lost_line(self._lost)
+            self._lost = 0
+        if self._lost or len(self._kept) + len(line) > KEPT_BYTES:
+            self._flush()
+            self._lost += 1
+            self.lost += 1
+            return
+        self._kept += line
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._kept:
+            try:
+                written = os.write(self._descriptor, self._kept)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.broken = True  # the helper is gone
+                self._kept.clear()
+                return
+            del self._kept[:written]
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Close the pipe, after waiting at most so long for what is kept to go into it."""
+        if self._descriptor not in _open:
+            return
+        deadline = time.monotonic() + seconds
+        if self._lost:
+            self._kept += lost_line(self._lost)
+        self._flush()
+        while self._kept and (left := deadline - time.monotonic()) > 0:
+            select.select([], [self._descriptor], [], left)
+            self._flush()
+        _open.discard(self._descriptor)
+        os.close(self._descriptor)

@@ -1,0 +1,205 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The process beside a playbook that delivers its events and shows its progress.
+
+It reads the callback's lines from its standard input, which ends with the playbook, however that ends; it hears the
+modules on a unix socket; a thread of its own talks to the server. What it has to say to the user it writes to standard
+output, where the callback finds it, and the progress line to standard error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import selectors
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ._event_line import LOST, envelope, event_line
+from ._meter import Meter, ProgressSocket
+from ._progress_line import ProgressLine
+from ._redact import Redactor
+from ._session import Server, Session
+from ._spool import Spool, leftovers, spool_folder
+
+TICK = 0.05
+IDLE_TICK = 0.5
+# The server is not there after so long: tell the user.
+PATIENCE_SECONDS = 3.0
+# How long a run's end waits for events to be delivered, and for a server that says nothing.
+DRAIN_SECONDS = 1.6
+STUCK_SECONDS = 0.8
+
+
+class Helper:
+    """One run's helper. `settings` is the callback's first line."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._run = str(settings.get("run") or uuid.uuid4())
+        self._playbook = int(settings.get("pid") or os.getppid())
+        self._redactor = Redactor(settings.get("redact_keys") or (), settings.get("redact_values") or ())
+        self._line = ProgressLine(2, bool(settings.get("force_line")))
+        self._line.enabled = self._line.enabled and bool(settings.get("line"))
+        self._meter = Meter()
+        self._progress_events = 0
+        self._session: Session | None = None
+        self._spool: Spool | None = None
+        self._warned = False
+        self._began = time.monotonic()
+        self._selector = selectors.DefaultSelector()
+        self._socket: ProgressSocket | None = None
+        if settings.get("socket"):
+            try:
+                self._socket = ProgressSocket(str(settings["socket"]))
+                self._selector.register(self._socket.socket, selectors.EVENT_READ)
+            except OSError:
+                self._socket = None  # no progress, and no error
+        if settings.get("url"):
+            self._connect(settings)
+
+    def _connect(self, settings: dict[str, Any]) -> None:
+        self._place = place(str(settings["url"]))
+        server = Server(
+            str(settings["url"]),
+            str(settings.get("token") or ""),
+            settings.get("ca"),
+            bool(settings.get("verify")),
+        )
+        limit = int(settings.get("spool_bytes") or 0)
+        named = hashlib.sha256(server.url.encode()).hexdigest()[:16]
+        try:
+            folder = spool_folder(Path(str(settings["spool"])), named)
+            self._spool = Spool(folder / f"{self._run}.jsonl", limit // 2)
+            older = leftovers(folder, limit // 2, self._run)
+        except OSError as error:
+            self._warn(f"cannot keep events in {settings['spool']} ({error.strerror}), so none are sent")
+            return
+        self._folder = folder
+        self._session = Session(server, self._spool, older)
+        self._session.start()
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            os.write(1, f"{text}\n".encode(errors="replace"))
+
+    def work(self) -> None:
+        """Read until the playbook ends its side of the pipe, or is gone."""
+        os.set_blocking(0, False)
+        self._selector.register(0, selectors.EVENT_READ)
+        rest = b""
+        while True:
+            tick = TICK if self._meter.copies else IDLE_TICK
+            ready = {key.fd for key, _mask in self._selector.select(tick)}
+            if 0 in ready:
+                try:
+                    chunk = os.read(0, 1_048_576)
+                except BlockingIOError:
+                    continue
+                if not chunk:
+                    break
+                *lines, rest = (rest + chunk).split(b"\n")
+                self._take(lines)
+            if self._socket is not None and self._socket.socket.fileno() in ready:
+                self._hear(self._socket)
+            self._tell()
+            if not ready and os.getppid() != self._playbook:
+                break
+        self._finish()
+
+    def _take(self, lines: list[bytes]) -> None:
+        if self._spool is None or self._session is None:
+            return
+        for line in lines:
+            if line.startswith(b"{"):
+                self._spool.append(line + b"\n")
+            elif line.startswith(b"["):
+                word, *numbers = json.loads(line)
+                if word == LOST:
+                    self._spool.lost(int(numbers[0]))
+        self._session.wake()
+
+    def _hear(self, progress: ProgressSocket) -> None:
+        for _datagram in range(1_000):
+            said = progress.receive(self._playbook)
+            if said is None:
+                return
+            if said:
+                self._meter.hear(said, time.monotonic())
+
+    def _tell(self, everything: bool = False) -> None:
+        now = time.monotonic()
+        due = self._meter.due(now, everything)
+        if self._session is not None and self._spool is not None:
+            for key, data in due:
+                line = event_line("progress", data, self._redactor)
+                self._progress_events += 1
+                self._session.progress(
+                    key, envelope(self._run, self._spool.last, line, self._progress_events)
+                )
+            problem = self._session.problem
+            if problem and now - self._began > PATIENCE_SECONDS and not self._session.connected:
+                self._warn(
+                    f"{self._place}: {problem}. The run goes on; its events are kept in {self._folder} and sent when "
+                    "the server answers, at the latest by the next run"
+                )
+        if due and self._line.enabled:
+            self._line.show([json.loads(self._shown(copy.data)) for copy in self._meter.copies.values()])
+
+    def _shown(self, data: dict[str, Any]) -> str:
+        """Return progress as JSON without secrets; the line on the terminal may be in a log."""
+        encoded = json.dumps(data)
+        return json.dumps(self._redactor.scrub(data)) if self._redactor.suspects(encoded) else encoded
+
+    def _finish(self) -> None:
+        self._tell(everything=True)
+        self._line.erase()
+        if self._socket is not None:
+            self._socket.close()
+        if self._session is None or self._spool is None:
+            return
+        self._spool.finish("interrupted")
+        attempts = self._session.attempts
+        self._session.end()
+        self._session.wake()
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while not self._session.delivered and (now := time.monotonic()) < deadline:
+            if self._session.connected:
+                if now - max(self._session.moved, deadline - DRAIN_SECONDS - 0.2) > STUCK_SECONDS:
+                    break
+            elif self._session.attempts > attempts + 1:
+                break
+            time.sleep(0.005)
+        if left := self._spool.undelivered:
+            why = self._session.problem or "no answer"
+            self._warn(
+                f"{self._place}: {why}. {left} events were not delivered; they are kept in {self._folder} for the "
+                "next run"
+            )
+        if self._spool.delivered:
+            self._spool.close()
+
+
+def place(url: str) -> str:
+    """Return a URL without what may be secret in it."""
+    parts = urlsplit(url)
+    address = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{address}{parts.path}"
+
+
+def main() -> None:
+    settings = b""
+    while not settings.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            return
+        settings += byte
+    Helper(json.loads(settings)).work()
+    # The session's thread may be stuck in a connection; nothing of it has to be tidied.
+    os._exit(0)

@@ -1,0 +1,93 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Starts the helper process for a playbook and ends with it.
+
+A process and not a thread: threads and Ansible's forks hang each other (ansible/ansible#75408), and a hook that waits
+holds the whole play up (ansible/ansible#27705).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ._event_line import END
+from ._event_pipe import EventPipe
+
+# Nothing of the playbook's environment that may hold a secret goes to the helper.
+_INHERITED = (
+    "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "PYTHONUTF8", "VIRTUAL_ENV",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+
+
+class HelperProcess:
+    """The helper of one run."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], environment: Mapping[str, str], terminal: int | None
+    ) -> None:
+        """Start it. `terminal` is the descriptor that the progress line is written to.
+
+        Raises OSError when no process can be started.
+        """
+        kept = {
+            name: value for name, value in environment.items() if name in _INHERITED or name.startswith("LC_")
+        }
+        main = Path(__file__).with_name("_helper_main.py")
+        self._process = subprocess.Popen(
+            # -P: this folder's names must not shadow the standard library's
+            [sys.executable, "-P", str(main)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if terminal is None else terminal,
+            bufsize=0,
+            cwd="/",
+            env=kept,
+            start_new_session=True,
+        )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise OSError("the helper process has no pipes")
+        # The pipe's object is let go of, so that nothing but EventPipe closes its descriptor.
+        self._input = self._process.stdin
+        self.pipe = EventPipe(os.dup(self._input.fileno()))
+        self._input.close()
+        self._words = self._process.stdout
+        os.set_blocking(self._words.fileno(), False)
+        self.pipe.write(json.dumps(dict(settings)).encode() + b"\n")
+
+    def warning(self) -> str | None:
+        """Return what the helper has to say to the user, once."""
+        try:
+            said = self._words.read(65_536)
+        except (OSError, ValueError):
+            return None
+        return said.decode(errors="replace").strip() or None if said else None
+
+    def finish(self, seconds: float) -> str | None:
+        """End the run: give the helper at most so long to deliver, and return what it had to say."""
+        self.pipe.write(END)
+        self.pipe.close(seconds / 4)
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            # It goes on by itself and ends soon. Not a zombie either: this process ends before it or reaps it now.
+            pass
+        said = self.warning()
+        self._words.close()
+        return said
+
+    def abandon(self, seconds: float) -> None:
+        """End without saying that the run has ended; the helper tells the server that it was interrupted."""
+        self.pipe.close()
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass

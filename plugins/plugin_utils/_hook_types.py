@@ -1,0 +1,67 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""All that is used of what Ansible hands to a callback's hooks: the same in ansible-core 2.19, 2.20 and 2.21."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+
+class Host(Protocol):
+    def get_name(self) -> str: ...
+
+
+class Task(Protocol):
+    # The only identity that Ansible gives a task or a play.
+    _uuid: str
+    _role: Any
+    action: str
+    args: Mapping[str, object]
+    vars: Mapping[str, object]
+    tags: Iterable[object] | None
+    async_val: object
+    no_log: object
+    delegate_to: object
+
+    def get_name(self) -> str: ...
+
+    def get_path(self) -> str | None: ...
+
+
+class Play(Protocol):
+    _uuid: str
+    strategy: object
+    serial: object
+    vars: Mapping[str, object]
+
+    def get_name(self) -> str: ...
+
+
+class Playbook(Protocol):
+    _file_name: str | None
+
+
+class Result(Protocol):
+    @property
+    def host(self) -> Host: ...
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def task_fields(self) -> Mapping[str, object]: ...
+
+    @property
+    def result(self) -> Mapping[str, object]: ...
+
+    def is_changed(self) -> bool: ...
+
+
+class Stats(Protocol):
+    processed: Mapping[str, object]
+    custom: Mapping[str, object]
+
+    def summarize(self, host: str) -> Mapping[str, int]: ...

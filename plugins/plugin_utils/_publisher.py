@@ -1,0 +1,161 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""From the callback's options to a running helper."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import sys
+import tempfile
+import uuid
+from dataclasses import dataclass, fields
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ._helper_process import HelperProcess
+from ._redact import Redactor
+
+# See plugins/module_utils/_progress.py, which reads the first and falls back on the second.
+SOCKET_VARIABLE = "KUBEFERRY_PROGRESS_SOCKET"
+SOCKET_PLACE = "/tmp/kubeferry-progress-{pid}/socket"  # noqa: S108 (made with mkdir, which follows nothing)
+# The playbook waits at most so long for its last events to be delivered.
+FINISH_SECONDS = 1.9
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The callback's options, by their names there."""
+
+    url: str | None
+    token: str | None
+    ca_cert: str | None
+    validate_certs: bool
+    redact_keys: list[str]
+    redact_values: list[str]
+    spool: str
+    spool_mebibytes: int
+    progress: str
+    run: str | None
+
+    @classmethod
+    def names(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
+
+class Publisher:
+    """What the callback writes to."""
+
+    def __init__(self, helper: HelperProcess, redactor: Redactor, publishes: bool) -> None:
+        self._helper = helper
+        self.redactor = redactor
+        # Without a server the helper only shows progress, and events need not be made.
+        self.publishes = publishes
+        self._owner = os.getpid()
+        self._told_broken = False
+        # A run that ends without its recap (an interrupt, a syntax error in an include) still ends in good order.
+        atexit.register(self._abandon)
+
+    def write(self, line: bytes) -> None:
+        self._helper.pipe.write(line)
+
+    def warning(self) -> str | None:
+        """Return what there is to tell the user, once."""
+        if self._helper.pipe.broken and not self._told_broken:
+            self._told_broken = True
+            return "the helper process is gone; the rest of this run is not published"
+        return self._helper.warning()
+
+    def finish(self) -> str | None:
+        """Let the helper deliver what it has, for a short time, and return what there is to tell the user."""
+        atexit.unregister(self._abandon)
+        os.environ.pop(SOCKET_VARIABLE, None)
+        return self._helper.finish(FINISH_SECONDS) or self.warning_of_loss()
+
+    def warning_of_loss(self) -> str | None:
+        lost = self._helper.pipe.lost
+        return f"{lost} events were lost because the helper process did not read them" if lost else None
+
+    def _abandon(self) -> None:
+        if os.getpid() == self._owner:
+            self._helper.abandon(FINISH_SECONDS)
+
+
+def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
+    """Return a publisher, or None where there is nothing to do, and a warning where something is wrong."""
+    wants_line = options.progress == "always" or (
+        options.progress == "auto" and sys.stdout.isatty() and sys.stderr.isatty()
+    )
+    if not options.url and not wants_line:
+        return None, None
+    values = [*options.redact_values, *([options.token] if options.token else [])]
+    try:
+        redactor = Redactor(options.redact_keys, values)
+    except re.error as error:
+        return None, f"an entry of redact_keys is not a regular expression ({error}), so nothing is published"
+    redactor.learn_environment(os.environ)
+    url, wrong = _server_url(options.url)
+    if wrong:
+        return None, wrong
+    try:
+        run = str(uuid.UUID(options.run)) if options.run else str(uuid.uuid4())
+    except ValueError:
+        return None, "the option run is not a UUID, so nothing is published"
+    place = _socket_place()
+    settings = {
+        "run": run,
+        "pid": os.getpid(),
+        "url": url,
+        "token": options.token,
+        "ca": options.ca_cert,
+        "verify": options.validate_certs,
+        "redact_keys": options.redact_keys,
+        "redact_values": redactor.known(),
+        "spool": options.spool,
+        "spool_bytes": max(1, options.spool_mebibytes) * 1_048_576,
+        "socket": place,
+        "line": wants_line,
+        "force_line": options.progress == "always",
+    }
+    try:
+        helper = HelperProcess(settings, os.environ, sys.stderr.fileno() if wants_line else None)
+    except (OSError, ValueError) as error:
+        return None, f"cannot start the helper process: {error}"
+    if place:
+        # Before the first fork, so that every worker and so every module that runs here inherits it.
+        os.environ[SOCKET_VARIABLE] = place
+    return Publisher(helper, redactor, bool(url)), None
+
+
+def _server_url(given: str | None) -> tuple[str | None, str | None]:
+    if not given:
+        return None, None
+    parts = urlsplit(given)
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        return None, "the option url has to be ws://host or wss://host, so nothing is published"
+    return parts._replace(scheme=_SCHEMES[parts.scheme], path=parts.path or "/ws").geturl(), None
+
+
+def _socket_place() -> str | None:
+    """Make the directory of the socket for progress: under a name that a module finds without being told, if possible.
+
+    A module that becomes another user loses the environment, but can find the process that it comes from.
+    """
+    path = Path(SOCKET_PLACE.format(pid=os.getpid()))
+    try:
+        if path.parent.is_dir() and not path.parent.is_symlink() and path.parent.stat().st_uid == os.getuid():
+            shutil.rmtree(path.parent)  # left by a helper that was killed, of a process with the same number
+        path.parent.mkdir(mode=0o711)
+        path.parent.chmod(0o711)
+    except OSError:
+        try:
+            path = Path(tempfile.mkdtemp(prefix="kubeferry-")) / "socket"
+        except OSError:
+            return None
+    # The limit of a unix socket's path is 108 bytes with its end, 104 on macOS.
+    return str(path) if len(os.fsencode(path)) < 100 else None

@@ -1,0 +1,181 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What must not leave: values behind telling names, values that are known, and what looks like a credential.
+
+A value is known when the user lists it, when the environment holds it under a telling name, or when an argument or a
+result had it behind one. From then on it is taken out of every text, whatever field it turns up in.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote
+
+MASK = "<redacted>"
+
+# Names of options, environment variables and fields that hold a secret.
+KEYS = (
+    r"pass[-_]?(?:word|wd|phrase|code)|(?:^|[-_])pwd?(?:$|[-_])|secret|token|api[-_]?key|access[-_]?key|private[-_]?key"
+    r"|client[-_]?key|(?:certificate|client|ca)[-_]?(?:authority)?[-_]?data|kube[-_]?config|credential|authorization"
+    r"|^auth$|cookie|bearer"
+)
+# The same words where a program's output or arguments have them: name=value, "name": "value", --name value.
+_WORDS = (
+    r"pass[-_]?(?:word|wd|phrase)|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|key-data|credential"
+)
+_PATTERNS = (
+    # scheme://user:password@host, and a token in place of the user
+    (re.compile(r"(://)(?:[^\s\"'/\\<>]+|[^\s\"'/:@\\<>]+:[^\s\"'\\<>@]+)@"), rf"\1{MASK}@"),
+    (
+        re.compile(
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+        ),
+        MASK,
+    ),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"), MASK),
+    (re.compile(r"(?i)(\bauthorization\b[\"']?\s*[:=]\s*[\"']?)[^\"'\r\n<]+"), rf"\1{MASK}"),
+    (re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{8,}"), rf"\1{MASK}"),
+    (
+        re.compile(rf"(?i)((?:{_WORDS})[\w-]*[\"']?\s*[=:]\s*)(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'<,;&]+)"),
+        rf"\1{MASK}",
+    ),
+    (
+        re.compile(rf"(?i)((?<!\S)--?[\w-]*(?:{_WORDS})[\w-]*\s+)(?:\"[^\"]*\"|'[^']*'|[^\s\"'<-]\S*)"),
+        rf"\1{MASK}",
+    ),
+)
+# One of these is in every text that a pattern could change. They are looked for first, because `in` costs less than
+# a hundredth of what the patterns cost.
+_HINTS = ("://", "private", "eyj", "authorization", "bearer", "pass", "secret", "token", "key", "credential")
+
+_OPTION = re.compile(rf"(?i)^--?[\w-]*(?:{_WORDS})[\w-]*$")
+_ENVIRONMENT = re.compile(
+    r"TOKEN|PASS(?:WORD|WD|PHRASE)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE
+)
+_NOT_A_VALUE = re.compile(r"(?:_FILE|_PATH|_DIR|_URL|_SOCK|_NAME|_ID)$", re.IGNORECASE)
+
+# A shorter value that nobody listed is more likely a word ("default", "yes") than a secret.
+SHORTEST_LEARNT = 6
+# What a run can teach is bounded, because every event is searched for it.
+MOST_LEARNT = 500
+
+
+class Redactor:
+    """Knows the secret names and values of one run."""
+
+    def __init__(self, keys: Iterable[str] = (), values: Iterable[str] = ()) -> None:
+        """`keys` are regular expressions beside the built-in ones, `values` texts that may never leave.
+
+        Raises re.error for an expression that isn't one.
+        """
+        self._keys = re.compile("|".join([KEYS, *(f"(?:{key})" for key in keys)]), re.IGNORECASE)
+        self._known_keys: dict[str, bool] = {}
+        # Each known text, and how it looks inside JSON.
+        self._values: dict[str, str] = {}
+        self._learnt = 0
+        # How much of a text's end may be part of a secret that goes on after it.
+        self.longest = 4_096
+        for value in values:
+            self._add(value)
+
+    def is_secret_key(self, key: str) -> bool:
+        known = self._known_keys.get(key)
+        if known is None:
+            known = self._known_keys[key] = self._keys.search(key) is not None
+            if len(self._known_keys) > 10_000:
+                self._known_keys.clear()
+        return known
+
+    def is_secret_option(self, word: str) -> bool:
+        """Whether the next word of a command line is a secret, as after --token."""
+        return word.startswith("-") and _OPTION.match(word) is not None
+
+    def learn(self, value: object) -> None:
+        """Take a value that stood behind a secret name out of everything from now on."""
+        if isinstance(value, Mapping):
+            for inner in value.values():
+                self.learn(inner)
+        elif isinstance(value, (list, tuple)):
+            for inner in value:
+                self.learn(inner)
+        elif isinstance(value, (str, int)) and not isinstance(value, bool):
+            text = str(value)
+            if len(text) >= SHORTEST_LEARNT and text not in self._values and self._learnt < MOST_LEARNT:
+                if text in (MASK, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") or "{{" in text:
+                    return
+                self._learnt += 1
+                self._add(text)
+
+    def learn_environment(self, environment: Mapping[str, str]) -> None:
+        for name, value in environment.items():
+            if _ENVIRONMENT.search(name) and not _NOT_A_VALUE.search(name):
+                self.learn(value)
+
+    def learn_arguments(self, arguments: object, depth: int = 4) -> None:
+        """Find secrets among a task's arguments or variables, which themselves are never sent."""
+        if depth and isinstance(arguments, Mapping):
+            for key, value in arguments.items():
+                if self.is_secret_key(str(key)):
+                    self.learn(value)
+                elif isinstance(value, (Mapping, list)):
+                    self.learn_arguments(value, depth - 1)
+        elif depth and isinstance(arguments, list):
+            for value in arguments[:100]:
+                self.learn_arguments(value, depth - 1)
+
+    def known(self) -> list[str]:
+        """Return all values that are taken out, for the helper, which has progress to search."""
+        return list(self._values)
+
+    def _add(self, value: str) -> None:
+        if not value:
+            return
+        forms = [value, quote(value, safe=""), base64.b64encode(value.encode(errors="replace")).decode()]
+        # A value of several lines turns up line by line in stdout_lines and in logs.
+        forms += [line.strip() for line in value.splitlines() if len(line.strip()) >= 8]
+        inside = json.dumps(value)[1:-1]
+        forms += [inside, json.dumps(inside)[1:-1]]
+        for form in forms:
+            self._values[form] = json.dumps(form)[1:-1]
+            self.longest = max(self.longest, len(form))
+        # Longest first, so that a value that contains another is taken out whole.
+        self._values = dict(sorted(self._values.items(), key=lambda item: -len(item[0])))
+
+    def suspects(self, encoded: str) -> bool:
+        """Whether a JSON text may hold something to take out."""
+        for inside in self._values.values():
+            if inside in encoded:
+                return True
+        low = encoded.lower()
+        return any(hint in low for hint in _HINTS)
+
+    def text(self, text: str) -> str:
+        """Return a text without what is known or looks like a credential."""
+        for value in self._values:
+            if value in text:
+                text = text.replace(value, MASK)
+        low = text.lower()
+        if any(hint in low for hint in _HINTS):
+            for pattern, replacement in _PATTERNS:
+                text = pattern.sub(replacement, text)
+        return text
+
+    def scrub(self, value: object) -> object:
+        """Return plain JSON data with `text` applied to every text in it, and to the keys below its first level."""
+        if isinstance(value, dict):
+            return {key: self._scrub_inside(inner) for key, inner in value.items()}
+        return self._scrub_inside(value)
+
+    def _scrub_inside(self, value: object) -> object:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(key): self._scrub_inside(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._scrub_inside(inner) for inner in value]
+        return value

@@ -1,0 +1,102 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What an event tells of a task's result."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ._bounded import Bounded
+from ._hook_types import Task
+from ._redact import Redactor
+
+# Not told: arguments and facts (the two places where secrets live), differences (contents of files), an item's whole
+# result again, tracebacks, texts that another field has, and Ansible's own bookkeeping.
+_LEFT_OUT = {
+    "invocation", "ansible_facts", "diff", "results", "exception", "warnings", "deprecations", "changed", "failed",
+    "skipped", "unreachable", "msg", "stdout", "stderr", "stdout_lines", "stderr_lines", "parity", "attempts",
+    "retries", "item",
+    "ansible_loop", "ansible_loop_var", "ansible_index_var", "ansible_job_id", "censored", "module_stdout",
+    "module_stderr", "failed_when_result", "failed_when_suppressed_exception", "add_host", "add_group", "ansible_stats",
+}  # fmt: skip
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_MOST_NAMESPACES = 20
+# A report's lists are cut by the module that makes it; their names count apart from the rest of a result.
+_PARITY_CHARACTERS = 100_000
+
+
+def asks_for_secrecy(task: Task, result: Mapping[str, Any] | None = None) -> bool:
+    """Whether nothing of a result may be told.
+
+    `no_log` may still be a template when a hook sees it, and a template may turn out true: only a plain false counts.
+    """
+    if task.no_log is not False and task.no_log is not None:
+        return True
+    return result is not None and bool(result.get("_ansible_no_log") or "censored" in result)
+
+
+def namespaces(arguments: object) -> list[str]:
+    """Return the Kubernetes namespaces that a task's arguments name, at the top or in an endpoint."""
+    if not isinstance(arguments, Mapping):
+        return []
+    found: dict[str, None] = {}
+    for part in (arguments, *(value for value in arguments.values() if isinstance(value, Mapping))):
+        for key, value in part.items():
+            named = isinstance(key, str) and isinstance(value, str) and key.rpartition("_")[2] == "namespace"
+            if named and _NAMESPACE.fullmatch(value):
+                found[str(value)] = None
+    return list(found)[:_MOST_NAMESPACES]
+
+
+def item_label(result: Mapping[str, Any], bounded: Bounded) -> str | None:
+    """Return what a person calls the item of a loop; None where the result has none."""
+    label = result.get("_ansible_item_label", result.get(str(result.get("ansible_loop_var", "item"))))
+    if label is None:
+        return None
+    kept = bounded.value(label, depth=3)
+    return kept if isinstance(kept, str) else bounded.text(kept, 1_000)
+
+
+def result_data(result: Mapping[str, Any], bounded: Bounded, redactor: Redactor) -> dict[str, Any]:
+    """Return the fields that an event has of a result that is no secret."""
+    data: dict[str, Any] = {}
+    invocation = result.get("invocation")
+    if isinstance(invocation, Mapping):
+        arguments = invocation.get("module_args")
+        redactor.learn_arguments(arguments)
+        if named := namespaces(arguments):
+            data["namespaces"] = named
+    for name in ("msg", "stdout", "stderr"):
+        value = result.get(name)
+        if value is not None and value != "":
+            kept = value if isinstance(value, str) else bounded.value(value, depth=3)
+            data[name] = bounded.text(kept)
+    if warned := result.get("warnings"):
+        data["warnings"] = [bounded.text(_message(warning), 1_000) for warning in list(warned)[:20]]
+    if job := result.get("ansible_job_id"):
+        data["job_id"] = bounded.text(job, 1_000)
+    if isinstance(result.get("results"), list):
+        data["items"] = len(result["results"])
+    report = result.get("parity")
+    if isinstance(report, Mapping) and isinstance(report.get("counts"), Mapping) and "matched" in report:
+        apart = Bounded(redactor, _PARITY_CHARACTERS)
+        data["parity"] = apart.value(report)
+        bounded.redacted |= apart.redacted
+        bounded.truncated |= apart.truncated
+    rest = {
+        key: value for key, value in result.items() if key not in _LEFT_OUT and not key.startswith("_ansible")
+    }
+    item = result.get("ansible_loop_var")
+    if isinstance(item, str):
+        rest.pop(item, None)
+    if rest:
+        data["result"] = bounded.value(rest)
+    return data
+
+
+def _message(warning: object) -> object:
+    return warning.get("msg", "") if isinstance(warning, Mapping) else warning

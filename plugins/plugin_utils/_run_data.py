@@ -1,0 +1,79 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What is told of a whole run, at its beginning and at its end."""
+
+from __future__ import annotations
+
+import os
+import platform
+import pwd
+from collections.abc import Mapping
+from typing import Any
+
+from ansible import context
+from ansible.release import __version__ as ansible_version
+
+from ._bounded import Bounded
+from ._hook_types import Playbook, Stats
+
+# Of more hosts only the totals are told.
+MOST_HOSTS = 2_000
+
+
+def run_data(playbook: Playbook) -> dict[str, Any]:
+    """Return who runs what, and how."""
+    arguments = context.CLIARGS
+    data: dict[str, Any] = {
+        "playbook": os.path.basename(str(playbook._file_name or ""))[:1024] or "ad hoc",  # noqa: SLF001
+        "ansible_version": ansible_version,
+        "controller": platform.node()[:1024],
+        "user": _user(),
+        "check": bool(arguments.get("check")),
+        "diff": bool(arguments.get("diff")),
+    }
+    if isinstance(forks := arguments.get("forks"), int):
+        data["forks"] = forks
+    if limit := arguments.get("subset"):
+        data["limit"] = str(limit)[:1024]
+    for name in ("tags", "skip_tags"):
+        if tags := arguments.get(name):
+            data[name] = [str(tag)[:1024] for tag in tags][:100]
+    if job := os.environ.get("JOB_ID"):  # AWX
+        data["job"] = job[:1024]
+    return data
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())  # as in a container with a user that no file names
+
+
+def stats_data(stats: Stats, bounded: Bounded) -> dict[str, Any]:
+    """Return the recap."""
+    names = ("ok", "changed", "failures", "unreachable", "skipped", "rescued", "ignored")
+    totals = dict.fromkeys(names, 0)
+    by_host: dict[str, dict[str, int]] = {}
+    for host in sorted(stats.processed):
+        summary = stats.summarize(host)
+        for name in names:
+            totals[name] += summary[name]
+        if len(by_host) < MOST_HOSTS:
+            by_host[host] = {name: summary[name] for name in names}
+    data: dict[str, Any] = {
+        "status": "failed" if totals["failures"] or totals["unreachable"] else "ok",
+        "totals": totals,
+    }
+    if len(stats.processed) <= MOST_HOSTS:
+        data["stats"] = by_host
+    else:
+        bounded.truncated = True
+    if stats.custom:
+        custom = dict(stats.custom)
+        of_run = custom.pop("_run", None)
+        told = dict(of_run) if isinstance(of_run, Mapping) else {}
+        data["custom"] = bounded.value({**told, "hosts": custom} if custom else told)
+    return data

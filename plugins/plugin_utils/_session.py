@@ -1,0 +1,258 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The helper's connection to the event server.
+
+A thread of the helper, because connecting, TLS and sending block; whatever state they are stuck in, the helper can end.
+It uses websocket-client, which the Kubernetes client of the same playbook needs anyway; the standard library has no
+WebSocket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._spool import Spool
+
+try:
+    import websocket
+
+    HAS_WEBSOCKET = True
+except ImportError:
+    HAS_WEBSOCKET = False
+
+CONNECT_SECONDS = 5.0
+# An acknowledgement that takes longer means a frozen server: connect anew.
+ACK_SECONDS = 10.0
+PING_SECONDS = 20.0
+BACKOFF_SECONDS = (0.25, 10.0)
+BATCH_BYTES = 262_144
+BATCH_EVENTS = 500
+# Sent and not yet acknowledged, at most.
+WINDOW_BYTES = 1_048_576
+
+
+# Codes of an ERROR that trying again soon won't change.
+_LASTING = {"unauthenticated", "forbidden", "too_many_connections"}
+
+
+class Refused(Exception):
+    """The server does not take what we have; the message says why."""
+
+    def __init__(self, message: str, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the events go. `ca` is a file; `verify` false accepts any certificate."""
+
+    url: str
+    token: str
+    ca: str | None = None
+    verify: bool = True
+
+    def tls(self) -> ssl.SSLContext | None:
+        if not self.url.startswith("wss:"):
+            return None
+        context = ssl.create_default_context(cafile=self.ca)
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+class Session(threading.Thread):
+    """Delivers spools and progress, connecting again whenever it has to."""
+
+    def __init__(self, server: Server, own: Spool, older: Sequence[Spool]) -> None:
+        super().__init__(name="kubeferry-events", daemon=True)
+        self._server = server
+        self._own = own
+        self._spools = [own, *older]
+        self._lock = threading.Lock()
+        self._progress: dict[str, bytes] = {}
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._epoch: str | None = None
+        self._ending = threading.Event()
+        self.connected = False
+        self.attempts = 0
+        self.moved = time.monotonic()
+        self.problem: str | None = None
+
+    def wake(self) -> None:
+        """There is something new to send."""
+        try:
+            os.write(self._wake_write, b".")
+        except BlockingIOError:
+            pass  # it has not woken up from the last time
+
+    def progress(self, key: str, line: bytes) -> None:
+        """Send this; of one key only the newest."""
+        with self._lock:
+            self._progress[key] = line
+        self.wake()
+
+    def end(self) -> None:
+        """The run is over: try once more where there is no connection, and don't wait before it."""
+        self._ending.set()
+        self.wake()
+
+    @property
+    def delivered(self) -> bool:
+        return all(spool.delivered for spool in self._spools) and not self._progress
+
+    def run(self) -> None:
+        delay = BACKOFF_SECONDS[0]
+        if not HAS_WEBSOCKET:
+            self.problem = "the Python package websocket-client is not installed"
+            self.attempts = 1_000_000
+            return
+        while True:
+            try:
+                with_tls = self._server.tls()
+                connection = websocket.create_connection(
+                    self._server.url,
+                    timeout=CONNECT_SECONDS,
+                    sslopt={"context": with_tls} if with_tls else None,
+                    suppress_origin=True,
+                    enable_multithread=False,
+                )
+                try:
+                    self._hello(connection)
+                    delay = BACKOFF_SECONDS[0]
+                    self._converse(connection)
+                finally:
+                    self.connected = False
+                    connection.shutdown()  # type: ignore[no-untyped-call]
+            except Refused as error:
+                self.problem = str(error)
+                delay = BACKOFF_SECONDS[1] if error.lasting else delay
+            except (OSError, ValueError, websocket.WebSocketException) as error:
+                self.problem = _reason(error)
+            self.attempts += 1
+            # At the end of a run its helper decides how long it is worth while.
+            self._ending.wait(delay * random.uniform(0.75, 1.25))  # noqa: S311 (spreads load)
+            if self._ending.is_set():
+                time.sleep(0.1)
+            delay = min(2 * delay, BACKOFF_SECONDS[1])
+
+    def _hello(self, connection: websocket.WebSocket) -> None:
+        connection.send(
+            json.dumps({"type": "HELLO", "token": self._server.token, "client": "kubeferry.pvc.events"})
+        )
+        welcome = _message(connection.recv())
+        if welcome.get("type") != "WELCOME":
+            why = str(welcome.get("message") or "no event server answers there")[:300]
+            raise Refused(why, lasting=welcome.get("code") in _LASTING)
+        if "publish" not in (welcome.get("scopes") or ["publish"]):
+            raise Refused("the token may not publish", lasting=True)
+        limits = welcome.get("limits") or {}
+        self._batch_bytes = min(BATCH_BYTES, int(limits.get("message_bytes") or BATCH_BYTES) - 1_024)
+        self._batch_events = min(BATCH_EVENTS, int(limits.get("events_per_message") or BATCH_EVENTS))
+        epoch = str(welcome.get("epoch"))
+        for spool in self._spools:
+            spool.reconnect(same_history=epoch == self._epoch)
+        self._epoch = epoch
+        self.connected = True
+        self.problem = None
+        self.moved = time.monotonic()
+
+    def _converse(self, connection: websocket.WebSocket) -> None:
+        heard = time.monotonic()
+        while True:
+            self._send(connection)
+            heard_something, woken = self._wait(connection)
+            now = time.monotonic()
+            if woken:
+                os.read(self._wake_read, 65_536)
+            if heard_something:
+                self._receive(connection)
+                heard = now
+            waiting = any(spool.outstanding for spool in self._spools)
+            if waiting and now - max(self.moved, heard) > ACK_SECONDS:
+                raise Refused(f"no acknowledgement for {ACK_SECONDS:.0f} seconds")
+            if now - heard > 2 * PING_SECONDS:
+                raise Refused("no answer to a ping")
+            if now - heard > PING_SECONDS and int(now) % 5 == 0:
+                connection.ping()
+
+    def _wait(self, connection: websocket.WebSocket) -> tuple[bool, bool]:
+        """Wait until the server says something or there is something to send, and return which."""
+        wire = connection.sock
+        if wire is None:
+            raise Refused("the connection is closed")
+        if isinstance(wire, ssl.SSLSocket) and wire.pending():
+            return True, False  # TLS has read it off the socket already
+        ready = select.select([wire.fileno(), self._wake_read], [], [], 1.0)[0]
+        return wire.fileno() in ready, self._wake_read in ready
+
+    def _send(self, connection: websocket.WebSocket) -> None:
+        for spool in self._spools:
+            while spool.outstanding < WINDOW_BYTES and (
+                lines := spool.batch(self._batch_bytes, self._batch_events)
+            ):
+                if not spool.outstanding - sum(map(len, lines)) - len(lines):
+                    self.moved = time.monotonic()  # the clock of an acknowledgement starts here
+                connection.send(
+                    b'{"type":"PUBLISH","events":[' + b",".join(lines) + b"]}",
+                    opcode=websocket.ABNF.OPCODE_TEXT,
+                )
+        with self._lock:
+            latest, self._progress = list(self._progress.values()), {}
+        if latest:
+            lines = [line.rstrip(b"\n") for line in latest]
+            connection.send(
+                b'{"type":"PUBLISH","events":[' + b",".join(lines) + b"]}", opcode=websocket.ABNF.OPCODE_TEXT
+            )
+
+    def _receive(self, connection: websocket.WebSocket) -> None:
+        opcode, frame = connection.recv_data_frame(control_frame=True)
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise Refused("the server closed the connection")
+        if opcode not in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
+            return
+        message = _message(frame.data)
+        if message.get("type") == "ACK":
+            for spool in self._spools:
+                if spool.run == message.get("run"):
+                    spool.acknowledge(int(message["pubseq"]))
+            for spool in [older for older in self._spools[1:] if older.delivered]:
+                spool.close()
+                self._spools.remove(spool)
+            self.moved = time.monotonic()
+        elif message.get("type") == "ERROR" and not message.get("ids"):
+            raise Refused(str(message.get("message"))[:300], lasting=message.get("code") in _LASTING)
+
+
+def _publish(connection: websocket.WebSocket, events: list[bytes]) -> None:
+    # The events are JSON already, and taking them apart to put them together again would cost more than sending.
+    message = b'{"type":"PUBLISH","events":[' + b",".join(events) + b"]}"
+    connection.send(message, opcode=websocket.ABNF.OPCODE_TEXT)
+
+
+def _message(text: str | bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(text)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error) or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,224 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""A run's events on disk until the server has acknowledged them.
+
+Every event is written before it is sent, so that a helper or a machine that dies loses nothing that a later run could
+not send. One file holds one run, one event a line; whoever works with it holds a lock on it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections import deque
+from pathlib import Path
+
+from ._event_line import envelope, event_line, gap_envelope, pubseq_of
+from ._redact import Redactor
+
+# An acknowledged file is emptied beyond this size, so that a long run does not fill the disk.
+EMPTIED_FROM = 4 * 1_048_576
+# Left free for the events that end a run whose spool is full.
+RESERVE = 65_536
+_FINISHED = b'"type":"kubeferry.v1.run.finished"'
+
+
+class Spool:
+    """The events of one run, from one thread to another, by way of the disk."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        """Open or make the file. Raises OSError, BlockingIOError where another process works with it."""
+        self.path = path
+        self.run = path.stem
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._scan()
+        except OSError:
+            os.close(self._file)
+            raise
+        self._sent = self._acked = 0
+        self._acked_pubseq = 0
+        self._batches: deque[tuple[int, int]] = deque()
+        self._lost_from: int | None = None
+        self._rewound = False
+
+    def _scan(self) -> None:
+        """Find out what an earlier process left here; a line that it didn't finish goes."""
+        self.last, self._size, self._first, self.finished = 0, 0, 1, False
+        with os.fdopen(os.dup(self._file), "rb") as lines:
+            for line in lines:
+                number = pubseq_of(line)
+                if number is None:
+                    break
+                if not self._size:
+                    self._first = number
+                self.last = number
+                self._size += len(line)
+                self.finished = _FINISHED in line[:400]
+        os.ftruncate(self._file, self._size)
+
+    def append(self, line: bytes) -> None:
+        """Number an event and keep it. What doesn't fit on the disk is counted and a gap stands for it."""
+        with self._lock:
+            self.last += 1
+            ending = _FINISHED in line[:100]
+            self.finished |= ending
+            if self._lost_from is not None and not self._close_gap(ending):
+                return
+            if not self._put(envelope(self.run, self.last, line), RESERVE if ending else 0):
+                self._lost_from = self.last
+
+    def lost(self, count: int) -> None:
+        """Events were lost on their way here: they have numbers, and a gap stands for them."""
+        with self._lock:
+            first = self.last + 1
+            self.last += count
+            gap = gap_envelope(
+                self.run, first, self.last, "publisher_lost", "the helper process did not read fast enough"
+            )
+            if self._lost_from is None and not self._put(gap, RESERVE):
+                self._lost_from = first
+
+    def _close_gap(self, ending: bool) -> bool:
+        if self._lost_from is None:
+            return True
+        gap = gap_envelope(self.run, self._lost_from, self.last - 1, "spool_full", "the spool was full")
+        if self._size + RESERVE > self._limit and not ending:
+            return False
+        if not self._put(gap, RESERVE):
+            return False
+        self._lost_from = None
+        return True
+
+    def _put(self, line: bytes, beyond: int) -> bool:
+        if self._size + len(line) > self._limit + beyond:
+            return False
+        try:
+            written = os.pwrite(self._file, line, self._size)
+        except OSError:
+            return False
+        if written != len(line):
+            os.ftruncate(self._file, self._size)
+            return False
+        self._size += written
+        return True
+
+    def finish(self, status: str) -> None:
+        """Say how the run ended, where nobody has said so: its playbook is gone."""
+        if not self.finished:
+            self.append(event_line("run.finished", {"status": status}, Redactor()))
+
+    def batch(self, most_bytes: int, most_events: int) -> list[bytes]:
+        """Return the next events to send, without their line ends; none where all were sent."""
+        with self._lock:
+            if self._sent >= self._size:
+                return []
+            chunk = os.pread(self._file, min(most_bytes, self._size - self._sent), self._sent)
+            if b"\n" not in chunk:
+                # One event is larger than what is asked for: it goes alone.
+                chunk = os.pread(self._file, self._size - self._sent, self._sent)
+                chunk = chunk[: chunk.index(b"\n") + 1]
+            lines = chunk[: chunk.rindex(b"\n") + 1].splitlines(keepends=True)[:most_events]
+            self._sent += sum(map(len, lines))
+            last = pubseq_of(lines[-1])
+            self._batches.append((last if last is not None else self.last, self._sent))
+            return [line[:-1] for line in lines]
+
+    def acknowledge(self, pubseq: int) -> None:
+        """The server has all events up to this one.
+
+        Fewer than it acknowledged before: it lost its history, and gets what is still here from the beginning.
+        """
+        with self._lock:
+            if pubseq < self._acked_pubseq and not self._rewound:
+                self._rewind_to_start()
+            self._acked_pubseq = pubseq
+            while self._batches and self._batches[0][0] <= pubseq:
+                self._acked = self._batches.popleft()[1]
+            if self._acked == self._size >= EMPTIED_FROM:
+                os.ftruncate(self._file, 0)
+                self._size = self._sent = self._acked = 0
+                self._batches.clear()
+                self._first = self.last + 1
+
+    def reconnect(self, same_history: bool) -> None:
+        """Begin again after a lost connection: with what was not acknowledged, or with everything."""
+        with self._lock:
+            self._rewound = False
+            if same_history:
+                self._sent = self._acked
+                self._batches.clear()
+            else:
+                self._rewind_to_start()
+
+    def _rewind_to_start(self) -> None:
+        self._rewound = True
+        self._sent = self._acked = self._acked_pubseq = 0
+        self._batches.clear()
+        if self._first > 1:
+            # What was acknowledged and removed can't be sent again, and the server counts from 1.
+            old = os.pread(self._file, self._size, 0)
+            gap = gap_envelope(
+                self.run, 1, self._first - 1, "server_lost_history", "the server had them and lost them"
+            )
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, gap + old, 0)
+            self._size, self._first = len(gap) + len(old), 1
+
+    @property
+    def outstanding(self) -> int:
+        """How many bytes were sent and not acknowledged."""
+        return self._sent - self._acked
+
+    @property
+    def undelivered(self) -> int:
+        """How many events the server has not acknowledged."""
+        with self._lock:
+            return os.pread(self._file, self._size - self._acked, self._acked).count(b"\n")
+
+    @property
+    def delivered(self) -> bool:
+        return self._acked >= self._size and self._lost_from is None
+
+    def close(self) -> None:
+        """Remove the file if everything in it was delivered and let go of it."""
+        if self.delivered:
+            self.path.unlink(missing_ok=True)
+        os.close(self._file)
+
+
+def spool_folder(base: Path, server: str) -> Path:
+    """Return the folder of one server's spools, made private. Raises OSError."""
+    folder = base / server
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def leftovers(folder: Path, limit: int, own: str) -> list[Spool]:
+    """Open what earlier runs could not deliver, oldest first; beyond the limit the oldest are removed."""
+    files = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    files = [path for path in files if path.stem != own]
+    opened: list[Spool] = []
+    total = sum(path.stat().st_size for path in files)
+    for path in files:
+        try:
+            spool = Spool(path, limit)
+        except OSError:
+            continue  # a run that is still going on, or not ours
+        size = path.stat().st_size
+        if total > limit:
+            total -= size
+            path.unlink(missing_ok=True)
+            spool.close()
+        elif spool.last == 0:
+            spool.close()
+        else:
+            spool.finish("interrupted")
+            opened.append(spool)
+    return opened
