@@ -28,7 +28,8 @@ demo: ## Copy between two directories that stand in for claims; KUBECONFIG=... c
 .PHONY: serve
 serve: ## Run the event server in the foreground; KUBEFERRY_PORT=... is its port
 	@$(PYTHON) tools/make_venv.py run
-	@PYTHONPATH=roles/event_server/files $(run)/python -m kubeferry_events
+	@KUBEFERRY_HISTORY="$${KUBEFERRY_HISTORY:-.cache/events/history.db}" \
+		PYTHONPATH=roles/event_server/files $(run)/python -m kubeferry_events
 
 .PHONY: test
 test: venv ## Run every check; KUBECONFIG=... uses a cluster of yours in place of a new one

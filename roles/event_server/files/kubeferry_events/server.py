@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""The HTTP side: the page at every path, health, metrics, signing in, and the upgrade to a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+
+from aiohttp import hdrs, web
+
+from . import __version__
+from .cluster import find_cluster
+from .context import Context
+from .errors import ServerError, StoreError
+from .guard import guard
+from .hub import Hub
+from .ingest import Ingest
+from .kubernetes import KubernetesEvents
+from .login import Login
+from .metrics import Metrics
+from .sessions import Sessions
+from .settings import Settings
+from .sockets import Sockets
+from .store import Store
+from .store_sqlite import SqliteStore
+from .wire import compile_all
+
+log = logging.getLogger(__name__)
+
+PAGE = Path(__file__).parent / "page"
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+PRUNE_SECONDS = 60.0
+
+
+def make_store(settings: Settings) -> Store:
+    """The history that the settings name: a Redis URL, or a file."""
+    if settings.history.startswith(("redis://", "rediss://", "unix://")):
+        from .store_redis import RedisStore  # noqa: PLC0415 -- the client is needed only here
+
+        return RedisStore(settings.history)
+    return SqliteStore(settings.history)
+
+
+class Server:
+    """All parts of one running server."""
+
+    def __init__(self, settings: Settings, store: Store | None = None) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.hub = Hub(store or make_store(settings), settings.limits, self.metrics)
+        self.sessions = Sessions()
+        cluster = find_cluster(settings, os.environ)
+        self.kubernetes = KubernetesEvents(cluster, settings.limits, self.metrics) if cluster else None
+        self.context = Context(
+            settings=settings,
+            version=__version__,
+            hub=self.hub,
+            ingest=Ingest(self.hub),
+            metrics=self.metrics,
+            sessions=self.sessions,
+            kubernetes=self.kubernetes,
+        )
+        self.sockets = Sockets(self.context)
+        self.login = Login(self.context, cluster)
+        self._files = page_files()
+        self._chores: asyncio.Task[None] | None = None
+        self._runner: web.AppRunner | None = None
+        self.port = settings.port
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return self.settings.public_url or f"{self.settings.scheme}://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Open the history and listen. Raises ServerError."""
+        tls = self.settings.ssl_context()
+        compile_all()
+        await self.hub.open()
+        if self.kubernetes is not None:
+            await self.kubernetes.open()
+        await self.login.open()
+        self._gauges()
+        self._chores = asyncio.create_task(self._housekeeping())
+        # Its log would hold the query strings of the login's redirects.
+        self._runner = web.AppRunner(self.app(), access_log=None, handle_signals=False, shutdown_timeout=3)
+        await self._runner.setup()
+        site = web.TCPSite(
+            self._runner, self.settings.host, self.settings.port, ssl_context=tls, backlog=1024
+        )
+        try:
+            await site.start()
+        except OSError as error:
+            await self.stop()
+            raise ServerError(
+                f"Can't listen on {self.settings.host} port {self.settings.port}: {error.strerror}. "
+                "Set KUBEFERRY_PORT to another port."
+            ) from error
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        await self.sockets.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._chores is not None:
+            self._chores.cancel()
+            await asyncio.gather(self._chores, return_exceptions=True)
+        await self.login.close()
+        if self.kubernetes is not None:
+            await self.kubernetes.close()
+        try:
+            await self.hub.close()
+        except StoreError as error:
+            log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[guard(self.settings)], client_max_size=64 * 1024)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/login", self.login.begin)
+        app.router.add_get("/login/callback", self.login.finish)
+        app.router.add_post("/logout", self.login.end)
+        app.router.add_get("/{path:.*}", self._get)
+        return app
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+            if request.path in ("/", "/ws"):
+                return await self.sockets.handle(request)
+            return web.Response(status=404, text="The WebSocket is at /ws.\n")
+        # A page's own files by their names, and the page itself at every other path: it does the routing.
+        body, kind = self._files.get(request.path.lstrip("/"), self._files["index.html"])
+        return web.Response(
+            body=body, content_type=kind, charset="utf-8", headers={"Cache-Control": "no-cache"}
+        )
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        try:
+            await self.hub.store.read(None, self.hub.seq, 1)
+        except StoreError as error:
+            log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
+            return web.json_response({"status": "failing", "history": "can't be read"}, status=503)
+        return web.json_response({"status": "ok", "version": __version__, "epoch": self.hub.store.epoch})
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self.metrics.text().encode(), content_type="text/plain", charset="utf-8")
+
+    def _gauges(self) -> None:
+        self.metrics.gauge("runs", "Runs in the history", lambda: len(self.hub.rows))
+        self.metrics.gauge("seq", "The newest event's number", lambda: self.hub.seq)
+        self.metrics.gauge("sessions", "People signed in", lambda: len(self.sessions))
+
+    async def _housekeeping(self) -> None:
+        pruned = 0.0
+        while True:
+            await asyncio.sleep(1)
+            self.sessions.expire(time.time())
+            try:
+                await self.hub.save_rows()
+                if time.monotonic() - pruned > PRUNE_SECONDS:
+                    pruned = time.monotonic()
+                    self.hub.forget(await self.hub.store.prune(self.settings.retention, time.time()))
+            except StoreError as error:
+                log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
+                self.metrics.add("store_errors")
+
+
+def page_files() -> dict[str, tuple[bytes, str]]:
+    """The page's files by their names, read once: what is asked for is looked up, never opened."""
+    return {
+        path.relative_to(PAGE).as_posix(): (path.read_bytes(), TYPES[path.suffix])
+        for path in sorted(PAGE.rglob("*"))
+        if path.suffix in TYPES
+    }

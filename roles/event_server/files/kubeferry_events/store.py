@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""What a history must do. SQLite and Redis do it; nothing else knows which of them it is.
+
+The promise: once `append` returns, its events survive a crash of the server, each has a seq of its own, and `deliver`
+was or will be called with them in the order of seq, once. An event that was there already is neither stored nor
+delivered again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .limits import Retention
+from .wire import dump
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event on its way into the history. `pubseq` is None where it isn't counted: progress, and the server's own."""
+
+    run: str
+    body: bytes
+    event: dict[str, Any]
+    pubseq: int | None
+    # Of progress: the key under which only the newest is kept.
+    progress: str | None = None
+    task: str = ""
+    host: str = ""
+
+
+@dataclass(slots=True)
+class Stored:
+    """An event with its place in the history."""
+
+    seq: int
+    run: str
+    body: bytes  # as published, without epoch and seq
+    event: dict[str, Any]
+
+    @classmethod
+    def load(cls, seq: int, run: str, body: bytes) -> Stored:
+        return cls(seq, run, body, json.loads(body))
+
+
+def on_wire(body: bytes, epoch: str, seq: int) -> bytes:
+    """An event as viewers get it. Its JSON was made when it came in; only the cursor is added."""
+    return b'%s,"epoch":%s,"seq":%d}' % (body[:-1], dump(epoch), seq)
+
+
+Deliver = Callable[[Sequence[Stored]], None]
+
+
+class Store(Protocol):
+    """A history. Every method may raise StoreError."""
+
+    epoch: str
+    # The highest seq that was ever dropped: who resumes from below it has missed something.
+    pruned_seq: int
+
+    async def open(self, deliver: Deliver, on_reset: Callable[[], Awaitable[None]]) -> None:
+        """Get ready; `on_reset` is awaited whenever the history was replaced by another one."""
+
+    async def close(self) -> None: ...
+
+    async def append(self, drafts: Sequence[Draft]) -> None:
+        """Store all of them, durably, or none."""
+
+    async def read(self, run: str | None, after_seq: int, limit: int) -> list[Stored]:
+        """Stored events of a run, or of all, with a seq above, in order of seq; of progress the newest of each key."""
+
+    async def history(
+        self, run: str, *, task: str | None, host: str | None, before_seq: int | None, limit: int
+    ) -> list[Stored]:
+        """Stored events of a run without progress, the newest first."""
+
+    async def summaries(self) -> list[dict[str, Any]]:
+        """The rows of the list of runs, as they were last saved."""
+
+    async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None: ...
+
+    async def prune(self, keep: Retention, now: float) -> list[str]:
+        """Drop the oldest finished runs beyond what is to be kept, and return them. `now` is in Unix seconds."""
+
+
+def safe(text: str) -> str:
+    """A name as a database takes it: lone surrogates, which no encoding has, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()

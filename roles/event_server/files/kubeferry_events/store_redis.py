@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""A history that several servers share, in Redis: one stream for all runs to follow, one of each run to replay.
+
+The script below numbers, checks for duplicates and stores in one step, so that any replica may take any publisher.
+Every replica follows the common stream and shows what the others took in. One Redis server is meant (or one with
+replicas); a Redis Cluster would spread the keys. How durable an acknowledged event is, is Redis's own setting (AOF).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import redis.asyncio as client
+from redis.exceptions import RedisError, ResponseError
+
+from .errors import EpochChanged, StoreError
+from .limits import Retention
+from .run_state import iso_time
+from .store import Deliver, Draft, Stored, safe
+
+log = logging.getLogger(__name__)
+
+PREFIX = "kubeferry:"
+# What a replica may be behind before it has to read everything again.
+TAIL_LENGTH = 200_000
+BLOCK_MILLISECONDS = 2_000
+RETRY_SECONDS = 1.0
+
+# KEYS: epoch, seq, tail. ARGV: the expected epoch, the prefix, the tail's length, and then of each event: run, pubseq
+# ('' when it isn't counted), progress key ('' when it is no progress), task, host, body.
+APPEND = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('EPOCH changed') end
+local prefix, kept = ARGV[2], {}
+for i = 4, #ARGV, 6 do
+    local run, pubseq, progress, body = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 5]
+    local base = prefix .. 'run:' .. run
+    if pubseq == '' or redis.call('SADD', base .. ':seen', pubseq) == 1 then
+        local seq = redis.call('INCR', KEYS[2])
+        local id = string.format('%d-0', seq)
+        redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], id, 'r', run, 'b', body)
+        if progress == '' then
+            redis.call('XADD', base .. ':events', id, 't', ARGV[i + 3], 'h', ARGV[i + 4], 'b', body)
+        else
+            redis.call('HSET', base .. ':progress', progress, string.format('%d ', seq) .. body)
+        end
+        kept[#kept + 1] = seq
+    end
+end
+return #kept
+"""
+
+Fields = dict[bytes, bytes]
+
+
+class RedisStore:
+    """See `store.Store`."""
+
+    def __init__(self, url: str, prefix: str = PREFIX) -> None:
+        self._redis = client.from_url(
+            url, socket_connect_timeout=5, socket_timeout=30, health_check_interval=15
+        )
+        self._prefix = prefix
+        self._append = self._redis.register_script(APPEND)
+        self.epoch = ""
+        self.pruned_seq = 0
+        self._last = 0
+        self._deliver: Deliver = lambda _stored: None
+        self._on_reset: Callable[[], Awaitable[None]] | None = None
+        self._follower: asyncio.Task[None] | None = None
+
+    async def open(self, deliver: Deliver, on_reset: Callable[[], Awaitable[None]]) -> None:
+        self._deliver, self._on_reset = deliver, on_reset
+        await self._begin()
+        self._follower = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
+        await self._redis.aclose()
+
+    async def append(self, drafts: Sequence[Draft]) -> None:
+        arguments: list[str | bytes | int] = [self.epoch, self._prefix, TAIL_LENGTH]
+        for draft in drafts:
+            number = "" if draft.pubseq is None else str(draft.pubseq)
+            arguments += [
+                draft.run,
+                number,
+                safe(draft.progress or ""),
+                safe(draft.task),
+                safe(draft.host),
+                draft.body,
+            ]
+        keys = [self._key("epoch"), self._key("seq"), self._key("tail")]
+        await self._ask(self._append(keys=keys, args=arguments))
+
+    async def read(self, run: str | None, after_seq: int, limit: int) -> list[Stored]:
+        if run is None:
+            rows = await self._ask(self._redis.xrange(self._key("tail"), f"({after_seq}-0", count=limit))
+            return [_stored(row_id, fields) for row_id, fields in rows]
+        rows = await self._ask(self._redis.xrange(self._run(run, "events"), f"({after_seq}-0", count=limit))
+        found = [_stored(row_id, fields, run) for row_id, fields in rows]
+        # Progress is few; only what fits before the next page of events belongs to this one.
+        until = found[-1].seq if len(found) == limit else None
+        latest = cast("Fields", await self._ask(self._redis.hgetall(self._run(run, "progress"))))
+        for value in latest.values():
+            number, _, body = value.partition(b" ")
+            if int(number) > after_seq and (until is None or int(number) < until):
+                found.append(Stored.load(int(number), run, body))
+        return sorted(found, key=lambda stored: stored.seq)
+
+    async def history(
+        self, run: str, *, task: str | None, host: str | None, before_seq: int | None, limit: int
+    ) -> list[Stored]:
+        found: list[Stored] = []
+        newest = "+" if before_seq is None else f"({before_seq}-0"
+        while len(found) < limit:
+            rows = await self._ask(self._redis.xrevrange(self._run(run, "events"), newest, "-", count=1000))
+            if not rows:
+                break
+            newest = f"({rows[-1][0].decode()}"
+            found += [
+                _stored(row_id, fields, run)
+                for row_id, fields in rows
+                if (task is None or fields[b"t"].decode() == safe(task))
+                and (host is None or fields[b"h"].decode() == safe(host))
+            ]
+        return found[:limit]
+
+    async def summaries(self) -> list[dict[str, Any]]:
+        rows = cast("Fields", await self._ask(self._redis.hgetall(self._key("runs"))))
+        return [json.loads(row) for row in rows.values()]
+
+    async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None:
+        # Every replica writes what it has reduced from the same events: the last one is as good as any.
+        await self._ask(
+            self._redis.hset(self._key("runs"), mapping={row["run"]: json.dumps(row) for row in rows})
+        )
+
+    async def prune(self, keep: Retention, now: float) -> list[str]:
+        rows = sorted(await self.summaries(), key=lambda row: row.get("updated", ""))
+        oldest_kept = iso_time(now - keep.days * 86_400)
+        used = int((await self._ask(self._redis.info("memory")))["used_memory"])
+        dropped: list[str] = []
+        for row in rows:
+            finished = row["status"] not in ("running", "silent")
+            over = len(rows) - len(dropped) > keep.runs or used > keep.bytes
+            if row.get("updated", "") < oldest_kept or (finished and over):
+                used -= await self._drop(row)
+                dropped.append(row["run"])
+        return dropped
+
+    async def _drop(self, row: dict[str, Any]) -> int:
+        """Delete a run and return about how many bytes that freed."""
+        run = row["run"]
+        names = [self._run(run, part) for part in ("events", "progress", "seen")]
+        freed = [await self._ask(self._redis.memory_usage(name)) or 0 for name in names]
+        self.pruned_seq = max(self.pruned_seq, row.get("seq", 0))
+        await self._ask(self._redis.set(self._key("pruned_seq"), self.pruned_seq))
+        await self._ask(self._redis.hdel(self._key("runs"), run))
+        await self._ask(self._redis.delete(*names))
+        return sum(freed)
+
+    async def _begin(self) -> None:
+        """Take up the epoch that is there, or begin one; follow from the newest event."""
+        await self._ask(self._redis.set(self._key("epoch"), secrets.token_hex(8), nx=True))
+        self.epoch = (await self._ask(self._redis.get(self._key("epoch")))).decode()
+        self._last = int(await self._ask(self._redis.get(self._key("seq"))) or 0)
+        self.pruned_seq = int(await self._ask(self._redis.get(self._key("pruned_seq"))) or 0)
+
+    async def _follow(self) -> None:
+        """Deliver what any replica appends."""
+        while True:
+            try:
+                await self._follow_once()
+            except EpochChanged:
+                await self._start_anew()
+            except StoreError as error:
+                log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow_once(self) -> None:
+        last = f"{self._last}-0"
+        found = await self._ask(
+            self._redis.xread({self._key("tail"): last}, count=1000, block=BLOCK_MILLISECONDS)
+        )
+        if not found:
+            epoch = await self._ask(self._redis.get(self._key("epoch")))
+            if epoch is None or epoch.decode() != self.epoch:
+                raise EpochChanged("the history in Redis is another one")
+            return
+        rows = found[0][1]
+        first = int(rows[0][0].split(b"-")[0])
+        if first > self._last + 1:
+            # Cut off behind our back: this replica was too slow, or the stream is another one.
+            raise EpochChanged("the stream in Redis has gone on without this replica")
+        events = [_stored(row_id, fields) for row_id, fields in rows]
+        self._last = events[-1].seq
+        self._deliver(events)
+
+    async def _start_anew(self) -> None:
+        try:
+            await self._begin()
+            if self._on_reset is not None:
+                await self._on_reset()
+        except StoreError as error:
+            log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
+            self.epoch = ""  # comes back here
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _ask(self, question: Awaitable[Any] | Any) -> Any:  # noqa: ANN401 -- Redis answers are many things
+        try:
+            return await question
+        except ResponseError as error:
+            if "EPOCH" in str(error):
+                raise EpochChanged("the history in Redis is another one") from None
+            raise StoreError(f"Redis refused: {error}") from error
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreError(f"Redis can't be asked: {type(error).__name__}") from error
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}{name}"
+
+    def _run(self, run: str, part: str) -> str:
+        return f"{self._prefix}run:{run}:{part}"
+
+
+def _stored(row_id: bytes, fields: Fields, run: str | None = None) -> Stored:
+    return Stored.load(int(row_id.split(b"-")[0]), run or fields[b"r"].decode(), fields[b"b"])

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""The history in one SQLite file: one process writes, in its own thread; a crash loses nothing acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import StoreError
+from .limits import Retention
+from .store import Deliver, Draft, Stored, safe
+
+T = TypeVar("T")
+VERSION = 1
+TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, run TEXT NOT NULL, task TEXT NOT NULL, host TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX events_of_run ON events (run, seq);
+CREATE TABLE progress (
+    run TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (run, key))
+    WITHOUT ROWID;
+CREATE TABLE runs (run TEXT PRIMARY KEY, updated TEXT NOT NULL, finished INTEGER NOT NULL, summary TEXT NOT NULL)
+    WITHOUT ROWID;
+"""
+
+
+class SqliteStore:
+    """See `store.Store`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self.epoch = ""
+        self.pruned_seq = 0
+        self._next = 1
+        self._deliver: Deliver = lambda _stored: None
+        # A connection belongs to one thread. Readers don't wait for the writer (WAL).
+        self._writer = ThreadPoolExecutor(1, "history-writer")
+        self._reader = ThreadPoolExecutor(1, "history-reader")
+        self._write: sqlite3.Connection | None = None
+        self._read: sqlite3.Connection | None = None
+
+    async def open(self, deliver: Deliver, on_reset: Callable[[], Awaitable[None]]) -> None:
+        del on_reset  # nobody else writes this file
+        self._deliver = deliver
+        await self._in(self._writer, self._open_writer)
+        await self._in(self._reader, self._open_reader)
+
+    async def close(self) -> None:
+        for executor, connection in ((self._reader, self._read), (self._writer, self._write)):
+            if connection is not None:
+                await self._in(executor, connection.close)
+            executor.shutdown(wait=True)
+
+    async def append(self, drafts: Sequence[Draft]) -> None:
+        first = self._next
+        self._next += len(drafts)
+        await self._in(self._writer, lambda: self._insert(drafts, first))
+        self._deliver(
+            [Stored(first + at, draft.run, draft.body, draft.event) for at, draft in enumerate(drafts)]
+        )
+
+    async def read(self, run: str | None, after_seq: int, limit: int) -> list[Stored]:
+        where, values = ("run = ? AND ", [run]) if run else ("", [])
+        query = (
+            f"SELECT seq, run, body FROM events WHERE {where}seq > ? UNION ALL "  # noqa: S608 -- two constants
+            f"SELECT seq, run, body FROM progress WHERE {where}seq > ? ORDER BY seq LIMIT ?"
+        )
+        return await self._select(query, [*values, after_seq, *values, after_seq, limit])
+
+    async def history(
+        self, run: str, *, task: str | None, host: str | None, before_seq: int | None, limit: int
+    ) -> list[Stored]:
+        query, values = "SELECT seq, run, body FROM events WHERE run = ?", [run]
+        for column, value in (("task", task), ("host", host)):
+            if value is not None:
+                query += f" AND {column} = ?"
+                values.append(safe(value))
+        if before_seq is not None:
+            query += " AND seq < ?"
+        bounds = [limit] if before_seq is None else [before_seq, limit]
+        return await self._select(query + " ORDER BY seq DESC LIMIT ?", [*values, *bounds])
+
+    async def summaries(self) -> list[dict[str, Any]]:
+        rows = await self._in(
+            self._reader, lambda: self._connection(self._read).execute("SELECT summary FROM runs").fetchall()
+        )
+        return [json.loads(text) for (text,) in rows]
+
+    async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None:
+        values = [
+            (row["run"], row.get("updated", ""), row["status"] not in ("running", "silent"), json.dumps(row))
+            for row in rows
+        ]
+        await self._in(self._writer, lambda: self._save(values))
+
+    async def prune(self, keep: Retention, now: float) -> list[str]:
+        return await self._in(self._writer, lambda: self._prune(keep, now))
+
+    async def _select(self, query: str, values: list[Any]) -> list[Stored]:
+        rows = await self._in(
+            self._reader, lambda: self._connection(self._read).execute(query, values).fetchall()
+        )
+        return [Stored.load(seq, run, body) for seq, run, body in rows]
+
+    async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, work)
+        except (sqlite3.Error, OSError, RuntimeError) as error:
+            raise StoreError(f"The history {self._path} failed: {error}") from error
+
+    def _connection(self, connection: sqlite3.Connection | None) -> sqlite3.Connection:
+        if connection is None:
+            raise StoreError(f"The history {self._path} is not open.")
+        return connection
+
+    # What follows runs in the writer's or the reader's thread.
+
+    def _open_writer(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Results may hold what the publisher's redaction didn't know: for the owner's eyes only.
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._path.chmod(0o600)
+        database = self._write = sqlite3.connect(self._path, isolation_level=None)
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA journal_mode = WAL")
+        # A crash of the process loses nothing; a crash of the machine may lose the last moments, never the file.
+        database.execute("PRAGMA synchronous = NORMAL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, VERSION):
+            raise StoreError(
+                f"The history {self._path} is of version {version}, not {VERSION}: move it away."
+            )
+        if version == 0:
+            database.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+            database.execute("INSERT INTO meta VALUES ('epoch', ?)", [secrets.token_hex(8)])
+        meta = dict(database.execute("SELECT name, value FROM meta").fetchall())
+        self.epoch, self.pruned_seq = meta["epoch"], int(meta.get("pruned_seq", "0"))
+        (newest,) = database.execute(
+            "SELECT max((SELECT ifnull(max(seq), 0) FROM events), (SELECT ifnull(max(seq), 0) FROM progress))"
+        ).fetchone()
+        self._next = max(newest, self.pruned_seq) + 1
+
+    def _open_reader(self) -> None:
+        self._read = sqlite3.connect(self._path, isolation_level=None)
+        self._read.execute("PRAGMA query_only = ON")
+
+    def _insert(self, drafts: Sequence[Draft], first: int) -> None:
+        events, progress = [], []
+        for seq, draft in enumerate(drafts, first):
+            if draft.progress is None:
+                events.append((seq, draft.run, safe(draft.task), safe(draft.host), draft.body))
+            else:
+                progress.append((draft.run, safe(draft.progress), seq, draft.body))
+        database = self._connection(self._write)
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", events)
+            database.executemany("REPLACE INTO progress VALUES (?, ?, ?, ?)", progress)
+            database.execute("COMMIT")
+        except sqlite3.Error:
+            database.execute("ROLLBACK")
+            raise
+
+    def _save(self, values: list[tuple[str, str, bool, str]]) -> None:
+        database = self._connection(self._write)
+        database.executemany("REPLACE INTO runs VALUES (?, ?, ?, ?)", values)
+
+    def _prune(self, keep: Retention, now: float) -> list[str]:
+        database = self._connection(self._write)
+        oldest = database.execute(
+            "SELECT run, finished, updated < strftime('%Y-%m-%dT%H:%M:%S', ?, 'unixepoch') FROM runs ORDER BY updated",
+            [now - keep.days * 86_400],
+        ).fetchall()
+        dropped = []
+        left = len(oldest)
+        for run, finished, is_old in oldest:
+            # A run that never finished is dropped for its age alone.
+            beyond = is_old or (finished and (left > keep.runs or self._size() > keep.bytes))
+            if beyond:
+                self._drop(database, run)
+                dropped.append(run)
+                left -= 1
+        if dropped:
+            database.execute("PRAGMA incremental_vacuum")
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return dropped
+
+    def _size(self) -> int:
+        database = self._connection(self._write)
+        (pages,), (free,), (size,) = (
+            database.execute(f"PRAGMA {name}").fetchone()
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def _drop(self, database: sqlite3.Connection, run: str) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        (newest,) = database.execute(
+            "SELECT max((SELECT ifnull(max(seq), 0) FROM events WHERE run = ?1),"
+            " (SELECT ifnull(max(seq), 0) FROM progress WHERE run = ?1))",
+            [run],
+        ).fetchone()
+        self.pruned_seq = max(self.pruned_seq, newest)
+        database.execute("REPLACE INTO meta VALUES ('pruned_seq', ?)", [str(self.pruned_seq)])
+        for table in ("events", "progress", "runs"):
+            database.execute(f"DELETE FROM {table} WHERE run = ?", [run])  # noqa: S608 -- a constant
+        database.execute("COMMIT")
