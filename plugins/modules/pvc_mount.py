@@ -268,8 +268,6 @@ def main() -> None:
         module.fail_json(msg=str(exc))
     for text in result.pop("warnings"):
         module.warn(text)
-    for text in result.pop("warnings"):
-        module.warn(text)
     module.exit_json(**result)
 
 
