@@ -15,13 +15,23 @@ from .layout import Instance, Layout
 
 def get(layout: Layout, instance: Instance, path: str) -> dict[str, Any] | None:
     """The object at ``path``; an empty one if the answer is not JSON; None if there is no such answer."""
+    return _ask(layout, instance, path, "GET")
+
+
+def delete(layout: Layout, instance: Instance, path: str) -> None:
+    """Delete the object at ``path`` if it is there."""
+    _ask(layout, instance, path, "DELETE")
+
+
+def _ask(layout: Layout, instance: Instance, path: str, method: str) -> dict[str, Any] | None:
     try:
         context = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
         context.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
-        with opener.open(f"https://127.0.0.1:{instance.api_port}{path}", timeout=5) as answer:
+        url = f"https://127.0.0.1:{instance.api_port}{path}"
+        with opener.open(urllib.request.Request(url, method=method), timeout=5) as answer:
             body = answer.read()
     except (OSError, urllib.error.URLError):
         return None

@@ -7,12 +7,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import api
+from .errors import ClusterError
 from .group import Group, Service
 from .kubeconfig import write as write_kubeconfig
 from .layout import Instance, Layout
 from .pki import Pki
 from .proc import wait_until
 
+CRASHES = 5  # etcd may be slow to appear, and the API server ends once or twice until it does
 COPIER_NAMESPACE = "source-namespace"
 
 
@@ -150,11 +152,30 @@ def start(layout: Layout, instance: Instance, binaries: Path) -> None:
 
 
 def wait_ready(layout: Layout, instance: Instance, timeout: float = 120) -> None:
-    """Wait until the API server is ready."""
-    wait_until(
-        "the API server to be ready",
-        lambda: api.is_ready(layout, instance),
-        timeout,
-        log=layout.logs / "kube-apiserver.log",
-        interval=0.2,
-    )
+    """Wait until the API server is ready; fail early if it or etcd does nothing but crash."""
+    before = _restarts(layout)
+
+    def probe() -> bool:
+        for name, restarts in _restarts(layout).items():
+            if restarts - before.get(name, 0) >= CRASHES:
+                raise ClusterError(f"{name} keeps crashing.", layout.logs / f"{name}.log")
+        return api.is_ready(layout, instance)
+
+    log = layout.logs / "kube-apiserver.log"
+    wait_until("the API server to be ready", probe, timeout, log=log, interval=0.2)
+    _correct_endpoint(layout, instance)
+
+
+def _restarts(layout: Layout) -> dict[str, int]:
+    services = group(layout).services()
+    return {name: services[name]["restarts"] for name in ("etcd", "kube-apiserver") if name in services}
+
+
+def _correct_endpoint(layout: Layout, instance: Instance) -> None:
+    """Let the API server write its own Service's endpoint anew if its port has changed: it keeps an old port."""
+    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+    ports = (api.get(layout, instance, path) or {}).get("ports", [])
+    if ports and ports[0]["port"] != instance.api_port:
+        for old in (path, "/api/v1/namespaces/default/endpoints/kubernetes"):
+            api.delete(layout, instance, old)
+        wait_until("the API server's own endpoint", lambda: bool(api.get(layout, instance, path)), 30)
