@@ -49,7 +49,13 @@ class Comparison:
     """Compares a selection of two trees, as often as asked; what was read once isn't read again."""
 
     def __init__(
-        self, source: Tree, target: Tree, selection: Selection, checksum: str, metadata: str, progress: Progress
+        self,
+        source: Tree,
+        target: Tree,
+        selection: Selection,
+        checksum: str,
+        metadata: str,
+        progress: Progress,
     ) -> None:
         self._source = source
         self._target = target
@@ -119,7 +125,9 @@ class Comparison:
         known = source.entries.keys() | source.unreadable.keys()
         absent = [name for name in self._selection.files if name not in known]
         if absent:
-            raise EndpointError(f"{some(absent)} isn't in {where}: correct the list of files. Nothing was changed.")
+            raise EndpointError(
+                f"{some(absent)} isn't in {where}: correct the list of files. Nothing was changed."
+            )
         for parent in self._selection.parents():
             entry = source.get(parent)
             if entry is not None and entry.kind != DIR:

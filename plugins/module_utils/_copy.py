@@ -4,9 +4,9 @@
 # Note: private to the kubeferry.pvc collection; it may change without notice.
 """The copy: preflight, two manifests, a plan, the move, and the proof.
 
-Follow `files` through `Copy.run`: it becomes a selection, the selection two manifests, these a plan, the plan batches that
-are moved, checked where they have landed and only then given their names; and a last pair of manifests says whether the
-two sides match.
+Follow `files` through `Copy.run`: it becomes a selection, the selection two manifests, these a plan, the
+plan batches that are moved, checked where they have landed and only then given their names; and a last
+pair of manifests says whether the two sides match.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from ._comparison import Comparison
-from ._errors import BusyError, ConnectionLost, EndpointError, ProtocolError, Throttled, Unreachable, UsageError
+from ._errors import (
+    BusyError,
+    ConnectionLost,
+    EndpointError,
+    ProtocolError,
+    Throttled,
+    Unreachable,
+    UsageError,
+)
 from ._manifest import DIR, FILE, SYMLINK, Entry, Manifest
 from ._names import some
 from ._parity import Parity, parity
@@ -66,7 +74,13 @@ class Copy:
     """One copy of a selection from a tree to another."""
 
     def __init__(
-        self, source: Tree, target: TargetTree, selection: Selection, options: Options, transport: Transport, progress: Progress
+        self,
+        source: Tree,
+        target: TargetTree,
+        selection: Selection,
+        options: Options,
+        transport: Transport,
+        progress: Progress,
     ) -> None:
         self._source = source
         self._target = target
@@ -108,7 +122,9 @@ class Copy:
         return self._comparison.plan(source, target, self._options.delete)
 
     def _require_room(self, plan: Plan, facts: Facts) -> None:
-        replaced = sum(c.have.size for c in plan.by_action(REPLACE) if c.have is not None and c.have.kind == FILE)
+        replaced = sum(
+            c.have.size for c in plan.by_action(REPLACE) if c.have is not None and c.have.kind == FILE
+        )
         new = plan.content_bytes()
         needed = max(0, new - replaced) + min(BATCH_BYTES, replaced)
         if facts.free_bytes is not None and needed > facts.free_bytes:
@@ -196,7 +212,9 @@ class Copy:
         failed = {e.path for e in files if not e.digest or arrived.get(e.path) != e.digest}
         for path in failed:
             self._comparison.forget(path)
-        whole = [change for change in batch if change.want and not failed & {change.path, change.want.hardlink}]
+        whole = [
+            change for change in batch if change.want and not failed & {change.path, change.want.hardlink}
+        ]
         self._target.apply(
             Changes(
                 clear=[entry for change in whole for entry in doomed.get(change.path, ())],
@@ -235,11 +253,15 @@ def preflight(source: Tree, target: TargetTree) -> tuple[Facts, Facts]:
         there, here = source.facts(), looking.result()
     require_directory(there, source.where)
     if not there.readable:
-        raise EndpointError(f"{source.where} can't be read by user {there.uid}: run as a user who may read it.")
+        raise EndpointError(
+            f"{source.where} can't be read by user {there.uid}: run as a user who may read it."
+        )
     if here.kind != "missing" or not here.writable:
         require_directory(here, target.where)
     if not here.writable:
-        raise EndpointError(f"{target.where} can't be written to by user {here.uid}: mount it writable, or run as another.")
+        raise EndpointError(
+            f"{target.where} can't be written to by user {here.uid}: mount it writable, or run as another."
+        )
     if there.volume and there.volume == here.volume:
         raise UsageError(f"{source.where} and {target.where} are the same directory: choose another target.")
     return there, here
@@ -284,7 +306,10 @@ def _directories(plan: Plan, source: Manifest) -> list[Entry]:
     return [
         entry
         for entry in found
-        if entry is not None and entry.kind == DIR and entry.path != b"." and (not entry.implied or entry.path in made)
+        if entry is not None
+        and entry.kind == DIR
+        and entry.path != b"."
+        and (not entry.implied or entry.path in made)
     ]
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from ._copy import Copy, Options, Outcome
 from ._endpoint import opened
 from ._interrupt import interruptible
+from ._names import display
 from ._parity import LIST_LIMIT, sentence
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Plan
-from ._names import display
 from ._progress import Progress
 from ._report import Hop, record
 from ._selection import select
@@ -46,7 +46,10 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         hop = _hop(outcome, options, source.where, target.where, transport.name)
     if params["report"] and not check_mode:
         record(params["report"], params["label"] or "copy", hop)
-    return {**_result(hop, outcome, params["target"]["manifest"], check_mode=check_mode), "warnings": warnings}
+    return {
+        **_result(hop, outcome, params["target"]["manifest"], check_mode=check_mode),
+        "warnings": warnings,
+    }
 
 
 def _hop(outcome: Outcome, options: Options, source: str, target: str, transport: str) -> Hop:
@@ -82,7 +85,7 @@ def _result(hop: Hop, outcome: Outcome, manifest: str | None, *, check_mode: boo
     if not hop.whole and not check_mode:
         what = sentence(hop.parity.as_dict(), str(hop.words["metadata"]))
         result["msg"] = (
-            f"{hop.target} isn't a whole copy of {hop.source}: {what}. What matches was kept; run again to copy the rest."
+            f"{hop.target} isn't a whole copy of {hop.source}: {what}. What matches was kept: run again for the rest."
         )
     return result
 

@@ -18,10 +18,9 @@ from ._local_tree import LocalTree
 from ._progress import Progress
 from ._shell_tree import ShellTree
 from ._staged_tree import StagedTree
+from ._transport import AnyTree
 
 MOUNT_SECONDS = 120.0
-
-AnyTree = LocalTree | ShellTree
 
 
 @contextmanager
@@ -42,7 +41,9 @@ def opened(
         with _mount.borrowed(cluster, endpoint, MOUNT_SECONDS, read_only=option != "target") as pod:
             path = os.path.normpath(os.path.join(pod.path, (endpoint.get("path") or ".").lstrip("/")))
             if path != pod.path and not path.startswith(pod.path + "/"):
-                raise UsageError(f"{option}.path: {endpoint['path']!r} leads out of the claim: give a path in it.")
+                raise UsageError(
+                    f"{option}.path: {endpoint['path']!r} leads out of the claim: give a path in it."
+                )
             yield ShellTree(cluster.runner(pod.namespace, pod.pod, pod.container), path, progress)
         return
     yield _in_pod(cluster, endpoint, option, progress)
@@ -53,7 +54,9 @@ def _local(endpoint: Mapping[str, Any], option: str, progress: Progress) -> Loca
         if endpoint.get(key):
             raise UsageError(f"{option}: {key} needs a namespace: add {option}.namespace.")
     if not endpoint.get("path"):
-        raise UsageError(f"{option}: no path and no namespace: give the directory, or the pod or claim that holds it.")
+        raise UsageError(
+            f"{option}: no path and no namespace: give the directory, or the pod or claim that holds it."
+        )
     path = os.path.expanduser(endpoint["path"])
     if endpoint.get("manifest"):
         return StagedTree(path, endpoint["manifest"], progress, as_source=option != "target")

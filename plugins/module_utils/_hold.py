@@ -49,7 +49,7 @@ class Hold:
             raise self._error
         if self._status == BUSY:
             raise BusyError(
-                f"Another run is copying to {self._where}: wait until it has ended, or stop it, then run this one again."
+                f"Another run is copying to {self._where}: wait until it has ended, or stop it, then try again."
             )
         raise EndpointError(
             f"{self._where} can't be written to: {self._said or 'no answer'}. "

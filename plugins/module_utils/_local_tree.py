@@ -127,7 +127,7 @@ class LocalTree:
     def apply(self, changes: Changes) -> None:
         with Folder(self._root) as folder:
             for path in changes.discard:
-                _attempt(lambda at: os.unlink(at[1], dir_fd=at[0]), folder, self._received(path))
+                _attempt(_unlink, folder, self._received(path))
             _remove(folder, changes.clear)
             for entry in changes.bare:
                 self._set_attributes(folder, entry, self._received(entry.path))
@@ -190,7 +190,9 @@ class LocalTree:
         """Lock the target. The lock is the kernel's, so it ends with this process, whatever ends it."""
         folder.make_parents(WORK_DIR + b"/lock")
         parent, name = folder.at(WORK_DIR + b"/lock")
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
+        descriptor = os.open(
+            name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before may have removed the file while this one opened it.
@@ -200,7 +202,7 @@ class LocalTree:
         except (BlockingIOError, FileNotFoundError) as exc:
             os.close(descriptor)
             raise BusyError(
-                f"Another run is copying to {self.where}: wait until it has ended, or stop it, then run this one again."
+                f"Another run is copying to {self.where}: wait until it has ended, or stop it, then try again."
             ) from exc
         self._lock = descriptor
 
@@ -289,7 +291,9 @@ class LocalTree:
     def _trouble(self, exc: OSError) -> KubeferryError:
         why = FULL.get(exc.errno or 0)
         if why is not None:
-            return EndpointError(f"{self.where} {why}: make room there and run again; nothing half-written was kept.")
+            return EndpointError(
+                f"{self.where} {why}: make room there and run again; nothing half-written was kept."
+            )
         name = display(os.fsencode(exc.filename)) if exc.filename else "a file"
         return EndpointError(f"{name} can't be written below {self.where}: {exc.strerror}.")
 
@@ -323,8 +327,15 @@ def _attempt(step: Callable[[tuple[int, bytes]], None], folder: Folder, path: by
 def _remove(folder: Folder, entries: Iterable[Entry]) -> None:
     deepest_first = sorted(entries, key=lambda entry: entry.path, reverse=True)
     for entry in deepest_first:
-        remove = os.rmdir if entry.kind == DIR else os.unlink
-        _attempt(lambda at, remove=remove: remove(at[1], dir_fd=at[0]), folder, entry.path)
+        _attempt(_rmdir if entry.kind == DIR else _unlink, folder, entry.path)
+
+
+def _rmdir(at: tuple[int, bytes]) -> None:
+    os.rmdir(at[1], dir_fd=at[0])
+
+
+def _unlink(at: tuple[int, bytes]) -> None:
+    os.unlink(at[1], dir_fd=at[0])
 
 
 def _look(folder: Folder, path: bytes, manifest: Manifest) -> Entry | None:

@@ -52,7 +52,12 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             "user who may read it."
         )
     changed = _write(manifest, params["dest"], check_mode=check_mode) if params["dest"] else False
-    return {**_result(manifest, params["dest"]), "changed": changed, "source": tree.where, "warnings": warnings}
+    return {
+        **_result(manifest, params["dest"]),
+        "changed": changed,
+        "source": tree.where,
+        "warnings": warnings,
+    }
 
 
 def _write(manifest: Manifest, path: str, *, check_mode: bool) -> bool:
@@ -61,7 +66,10 @@ def _write(manifest: Manifest, path: str, *, check_mode: bool) -> bool:
         old = _manifest.read(path) if os.path.exists(path) else None
     except ManifestError:
         old = None
-    same = old is not None and (old.checksum, list(map(_plain, old))) == (manifest.checksum, list(map(_plain, manifest)))
+    same = old is not None and (old.checksum, list(map(_plain, old))) == (
+        manifest.checksum,
+        list(map(_plain, manifest)),
+    )
     if not same and not check_mode:
         _manifest.write(manifest, path)
     return not same

@@ -67,7 +67,9 @@ def relative(text: str, root: str, option: str) -> bytes:
         raise UsageError(f"{option}: {text!r} isn't below {root}: give paths relative to it.")
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
-        raise UsageError(f"{option}: {text!r} holds '..', which could leave {root}: give the path without it.")
+        raise UsageError(
+            f"{option}: {text!r} holds '..', which could leave {root}: give the path without it."
+        )
     return b"/".join(parts) or b"."
 
 

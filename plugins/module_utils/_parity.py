@@ -47,7 +47,9 @@ class Parity:
         lists: dict[str, Any] = {
             "missing": self.missing,
             "mismatched": [{"path": path, "differs": differs} for path, differs in self.mismatched.items()],
-            "metadata_differences": [{"path": path, "differs": differs} for path, differs in self.metadata.items()],
+            "metadata_differences": [
+                {"path": path, "differs": differs} for path, differs in self.metadata.items()
+            ],
             "extra": self.extra,
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable.items()],
         }
@@ -62,7 +64,9 @@ class Parity:
 
 def parity(plan: Plan, source: Manifest, target: Manifest) -> Parity:
     """What a plan that should have been empty says about the copy."""
-    unreadable = {display(path): reason for path, reason in {**target.unreadable, **source.unreadable}.items()}
+    unreadable = {
+        display(path): reason for path, reason in {**target.unreadable, **source.unreadable}.items()
+    }
     return Parity(
         matched=plan.matched,
         missing=[display(change.path) for change in plan.by_action(CREATE)],
@@ -74,9 +78,10 @@ def parity(plan: Plan, source: Manifest, target: Manifest) -> Parity:
 
 
 def _both(change: Change) -> dict[str, list[str]]:
-    assert change.want is not None and change.have is not None
-    want, have = change.want, change.have
-    return {name: [attribute(want, name), attribute(have, name)] for name in change.reasons}
+    return {
+        name: [attribute(entry, name) for entry in (change.want, change.have) if entry is not None]
+        for name in change.reasons
+    }
 
 
 def attribute(entry: Entry, name: str) -> str:

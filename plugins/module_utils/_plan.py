@@ -62,7 +62,8 @@ class Plan:
 
     def content(self) -> list[Entry]:
         """Source entries whose bytes must be moved."""
-        return [change.want for change in self.by_action(CREATE, REPLACE) if needs_content(change.want)]
+        wanted = (change.want for change in self.by_action(CREATE, REPLACE))
+        return [entry for entry in wanted if entry is not None and needs_content(entry)]
 
     def content_bytes(self) -> int:
         return sum(entry.size for entry in self.content())
@@ -132,17 +133,15 @@ def make_plan(source: Manifest, target: Manifest, rules: Rules, delete: bool = F
             continue
         action = CREATE if have is None else METADATA if REPLACING.isdisjoint(reasons) else REPLACE
         plan.changes.append(Change(want.path, action, reasons, want, have))
-    plan.extra = [
-        entry.path for entry in target if entry.path not in source.entries and not entry.implied
-    ]
+    plan.extra = [entry.path for entry in target if entry.path not in source.entries and not entry.implied]
     if delete:
         plan.changes += [Change(path, DELETE, ("extra",), have=target.entries[path]) for path in plan.extra]
     else:
-        _refuse_conflicts(plan, target)
+        _refuse_conflicts(plan)
     return plan
 
 
-def _refuse_conflicts(plan: Plan, target: Manifest) -> None:
+def _refuse_conflicts(plan: Plan) -> None:
     """A directory that must give way to something else would take its files with it: only if asked."""
     doomed = {c.path + b"/" for c in plan.by_action(REPLACE) if c.have is not None and c.have.kind == DIR}
     if doomed:

@@ -19,13 +19,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from typing import Self
 
 from ._errors import ConnectionLost, EndpointError, KubeferryError
 from ._local_tree import LocalTree
 from ._manifest import Entry
 from ._runner import LocalRunner, Process, Runner, chunks
 from ._shell_tree import ShellTree
-from ._tree import TargetTree, Tree
 
 REMOTE_SHELL = """
 import os, socket, sys, threading
@@ -59,9 +59,10 @@ ACCEPT_SECONDS = 30.0
 class Rsync:
     """Moves files between a tree in a pod and one on this machine."""
 
-    def __init__(self, source: Tree, target: TargetTree) -> None:
-        self._source = source
-        self._target = target
+    def __init__(self, pod: ShellTree, here: LocalTree, *, pulls: bool) -> None:
+        self._pod = pod
+        self._here = here
+        self._pulls = pulls
 
     def run(self, entries: Sequence[Entry]) -> int:
         """Bring the content of `entries` into the target's work directory. Returns the bytes on the wire."""
@@ -72,15 +73,9 @@ class Rsync:
             shell = os.path.join(private, "shell.py")
             with open(shell, "w", encoding="ascii") as stream:
                 stream.write(REMOTE_SHELL)
-            with Relay(self._runner, os.path.join(private, "link")) as relay:
+            with Relay(self._pod.runner, os.path.join(private, "link")) as relay:
                 command = [sys.executable, "-I", shell, relay.path]
                 return self._rsync(shlex.join(command), names, relay)
-
-    @property
-    def _runner(self) -> Runner:
-        tree = self._source if isinstance(self._source, ShellTree) else self._target
-        assert isinstance(tree, ShellTree)
-        return tree.runner
 
     def _rsync(self, shell: str, names: str, relay: Relay) -> int:
         """`--ignore-times` since the plan has decided already, `--secluded-args` since no shell reads our words."""
@@ -98,20 +93,22 @@ class Rsync:
         if relay.error is not None:
             raise relay.error
         if any(text in said for text in ("No space left on device", "Disk quota exceeded")):
-            raise EndpointError(f"{self._target.where} is full: make room there and run again.")
-        sent = [int(count) for count in re.findall(r"^Total bytes (?:sent|received): (\d+)", stats, re.MULTILINE)]
+            raise EndpointError(
+                f"{(self._here if self._pulls else self._pod).where} is full: make room there and run again."
+            )
+        sent = [
+            int(count) for count in re.findall(r"^Total bytes (?:sent|received): (\d+)", stats, re.MULTILINE)
+        ]
         if status and not sent:
             raise ConnectionLost(f"rsync broke off (exit status {status}): {said}.")
         return sum(sent)
 
     def _places(self) -> tuple[str, str, str]:
         """Source and target as rsync wants them, and the directory with the versions that the target has."""
-        if isinstance(self._source, ShellTree):
-            assert isinstance(self._target, LocalTree)
-            work, root = os.fsdecode(self._target.work_tree), os.fsdecode(self._target.root)
-            return f"pod:{self._source.path}/", f"{work}/", root
-        assert isinstance(self._source, LocalTree) and isinstance(self._target, ShellTree)
-        return f"{os.fsdecode(self._source.root)}/", f"pod:{self._target.work_tree}/", self._target.path
+        if self._pulls:
+            work, root = os.fsdecode(self._here.work_tree), os.fsdecode(self._here.root)
+            return f"pod:{self._pod.path}/", f"{work}/", root
+        return f"{os.fsdecode(self._here.root)}/", f"pod:{self._pod.work_tree}/", self._pod.path
 
 
 class Relay:
@@ -127,7 +124,7 @@ class Relay:
         self._socket.settimeout(ACCEPT_SECONDS)
         self._thread = threading.Thread(target=self._serve, name="kubeferry-rsync", daemon=True)
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -16,15 +16,16 @@ import selectors
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ._errors import CommandNotFound, ConnectionLost, ExecError, Stalled
 
 READ_SIZE = 1 << 18
 STDERR_LIMIT = 64 * 1024
+CLOSED = -1
 
 
-Stdin = Iterable[bytes] | int
+Stdin: TypeAlias = "Iterable[bytes] | int"
 """What a command reads: pieces made on demand, or the descriptor of a pipe or socket."""
 
 
@@ -125,33 +126,29 @@ class LocalRunner:
 class LocalProcess:
     """A child process whose three pipes are pumped by `read()`."""
 
-    def __init__(
-        self, child: subprocess.Popen[bytes], stdin: Stdin | None, stall_seconds: float
-    ) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], stdin: Stdin | None, stall_seconds: float) -> None:
         self._child = child
-        self._source = stdin if isinstance(stdin, int) else None
+        self._source = stdin if isinstance(stdin, int) else CLOSED
         self._pieces = iter(() if stdin is None or isinstance(stdin, int) else stdin)
         self._pending = memoryview(b"")
         self._stderr = bytearray()
         self._stall_seconds = stall_seconds
         self._selector = selectors.DefaultSelector()
-        self._stdin, self._stdout = (
-            None if pipe is None else pipe.fileno() for pipe in (child.stdin, child.stdout)
+        self._stdin, self._stdout, self._diagnostics = (
+            CLOSED if pipe is None else pipe.fileno() for pipe in (child.stdin, child.stdout, child.stderr)
         )
-        self._diagnostics = None if child.stderr is None else child.stderr.fileno()
         for pipe in (self._stdin, self._stdout, self._diagnostics):
-            if pipe is not None:
+            if pipe != CLOSED:
                 os.set_blocking(pipe, False)
         for pipe in (self._stdout, self._diagnostics):
-            if pipe is not None:
-                self._selector.register(pipe, selectors.EVENT_READ)
+            self._selector.register(pipe, selectors.EVENT_READ)
         self._await_stdin()
 
     def read(self) -> bytes:
         deadline = time.monotonic() + self._stall_seconds
-        while self._stdout is not None or self._diagnostics is not None:
+        while self._stdout != CLOSED or self._diagnostics != CLOSED:
             ready = {key.fd for key, _events in self._selector.select(timeout=1.0)}
-            if ready or self._source is not None:
+            if ready or self._source != CLOSED:
                 deadline = time.monotonic() + self._stall_seconds
             elif time.monotonic() > deadline:
                 raise Stalled(f"A command on this machine was silent for {self._stall_seconds:.0f} s.")
@@ -188,31 +185,31 @@ class LocalProcess:
         self._selector.close()
 
     def _take_output(self) -> bytes:
-        assert self._stdout is not None
         data = os.read(self._stdout, READ_SIZE)
         if not data:
             self._selector.unregister(self._stdout)
-            self._stdout = None
+            self._stdout = CLOSED
         return data
 
     def _take_diagnostics(self) -> None:
-        assert self._diagnostics is not None
         data = os.read(self._diagnostics, READ_SIZE)
         self._stderr += data
         del self._stderr[:-STDERR_LIMIT]
         if not data:
             self._selector.unregister(self._diagnostics)
-            self._diagnostics = None
+            self._diagnostics = CLOSED
 
     def _await_stdin(self) -> None:
         """Listen for what the next step of feeding needs: room in the pipe, or input from the descriptor."""
-        if self._stdin is None:
+        if self._stdin == CLOSED:
             return
         wanted, other = (
-            (self._stdin, self._source) if self._pending or self._source is None else (self._source, self._stdin)
+            (self._stdin, self._source)
+            if self._pending or self._source == CLOSED
+            else (self._source, self._stdin)
         )
         watched = self._selector.get_map()
-        if other is not None and other in watched:
+        if other != CLOSED and other in watched:
             self._selector.unregister(other)
         if wanted not in watched:
             self._selector.register(
@@ -220,7 +217,6 @@ class LocalProcess:
             )
 
     def _feed(self) -> None:
-        assert self._stdin is not None
         try:
             if not self._pending:
                 piece = self._next_piece()
@@ -228,7 +224,7 @@ class LocalProcess:
                     self._end_input()
                     return
                 self._pending = memoryview(piece)
-            if self._source is None or self._stdin in self._selector.get_map():
+            if self._source == CLOSED or self._stdin in self._selector.get_map():
                 self._pending = self._pending[os.write(self._stdin, self._pending) :]
             self._await_stdin()
         except BlockingIOError:
@@ -238,16 +234,16 @@ class LocalProcess:
             self._end_input()
 
     def _next_piece(self) -> bytes:
-        if self._source is not None:
+        if self._source != CLOSED:
             return os.read(self._source, READ_SIZE)
         return next((piece for piece in self._pieces if piece), b"")
 
     def _end_input(self) -> None:
-        if self._stdin is None:
+        if self._stdin == CLOSED:
             return
         for descriptor in (self._stdin, self._source):
-            if descriptor is not None and descriptor in self._selector.get_map():
+            if descriptor != CLOSED and descriptor in self._selector.get_map():
                 self._selector.unregister(descriptor)
-        self._stdin = self._source = None
-        assert self._child.stdin is not None
-        self._child.stdin.close()
+        self._stdin = self._source = CLOSED
+        if self._child.stdin is not None:
+            self._child.stdin.close()

@@ -2,8 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""The shell scripts that run at an endpoint. They are constants: every value comes as an argument or on
-standard input, so that no name can be taken for code.
+"""The shell scripts that run at an endpoint.
+
+They are constants: every value comes as an argument or on standard input, so that no name can be taken for code.
 
 They keep to POSIX sh and to what a bare BusyBox has. `$1` is always the directory and `$2` a mark that
 is printed before any output of the script's own, so that a banner on standard output can be told from
@@ -177,9 +178,11 @@ done
 exit 0
 """
 )
-"""Unpack the archive of lists on standard input and work them off in the order of their names. The step is the name's
-ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`, `mv` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves
-names into the directory that the link of the same number leads to. What fails is found by the next scan."""
+"""Unpack the archive of lists on standard input and work them off in the order of their names.
+
+The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,
+`mv` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves names into the directory that the link of the same
+number leads to. What fails is found by the next scan."""
 
 FINISH = (
     _START

@@ -83,7 +83,9 @@ def select(
     names = tuple(dict.fromkeys(relative(name, root, "files") for name in files or ()))
     for name in names:
         if work_path(name):
-            raise UsageError(f"files: {WORK_DIR.decode()} is the collection's own work directory: leave it out.")
+            raise UsageError(
+                f"files: {WORK_DIR.decode()} is the collection's own work directory: leave it out."
+            )
     return Selection(
         files=() if b"." in names else names,
         include=tuple(_pattern(text, "include") for text in include or ()),

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ._errors import ConnectionLost, ProtocolError
+from ._errors import ProtocolError
 from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry, sums_line
 from ._tar import ByteStream
 
@@ -48,7 +48,9 @@ def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
         if count == b"end":
             return
         if not count.isdigit():
-            raise ProtocolError("the count of names isn't a number: something else wrote to its standard output")
+            raise ProtocolError(
+                "the count of names isn't a number: something else wrote to its standard output"
+            )
         names = [stream.until(b"\0", MAX_NAME) for _number in range(int(count))]
         lines = stream.until(b"\0", MAX_BATCH)
         unreadable = list(_until_empty(stream)) if with_unreadable else []

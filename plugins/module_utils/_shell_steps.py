@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from . import _tar as tar
 from ._manifest import DIR, FILE, SOCKET, SYMLINK, Entry
-from ._selection import WORK_DIR
 from ._tree import Changes
 
 FEW = 3

@@ -16,7 +16,6 @@ from . import _tar as tar
 from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError, ToolMissing
 from ._hold import Hold
 from ._manifest import DIGEST_BYTES, NANOSECOND, SECOND, SYMLINK, Entry, Manifest, group_links, ordered
-from ._names import display
 from ._progress import Progress
 from ._runner import Process, Runner, chunks
 from ._selection import Selection
@@ -153,7 +152,7 @@ class ShellTree:
     def _run(self, script: str, *arguments: str) -> bytes:
         process = self._runner.start(self._argv(script, *arguments))
         try:
-            return b"".join(map(bytes, iter(lambda stream=self._begun(process): stream.some(1 << 20), b"")))
+            return self._begun(process).rest()
         finally:
             process.close()
 
@@ -166,7 +165,9 @@ class ShellTree:
             status, said = process.wait(), process.stderr().decode("utf-8", "replace").strip()
             if status == scripts.NO_DIRECTORY:
                 raise EndpointError(f"{self.where} can't be entered: {said}.") from exc
-            raise ExecError(f"{self.where} gave no answer (exit status {status}): {said or 'it said nothing'}.") from exc
+            raise ExecError(
+                f"{self.where} gave no answer (exit status {status}): {said or 'it said nothing'}."
+            ) from exc
         return stream
 
     def _finish(self, process: Process) -> None:
@@ -271,7 +272,9 @@ class ShellTree:
             tool = "openssl"
         elif tool not in tools:
             have = sorted(name for name in DIGEST_BYTES if f"{name}sum" in tools)
-            raise ToolMissing(f"{self._runner.where} has no {tool}: set checksum to one of {', '.join(have)}.")
+            raise ToolMissing(
+                f"{self._runner.where} has no {tool}: set checksum to one of {', '.join(have)}."
+            )
         wanted = set(paths)
         for batch in self._batches(scripts.DIGEST, [prefix + path for path in paths], False, checksum, tool):
             for name, digest in output.digests(batch, 2 * DIGEST_BYTES[checksum]):

@@ -42,7 +42,9 @@ class StagedTree(LocalTree):
         for path, entry in found.entries.items():
             known = kept.get(path)
             if known is not None and _same_thing(known, entry):
-                found.entries[path] = replace(known, digest="", hardlink=entry.hardlink, identity=entry.identity)
+                found.entries[path] = replace(
+                    known, digest="", hardlink=entry.hardlink, identity=entry.identity
+                )
         for known in kept:
             if known.kind not in ON_DISK and selection.holds(known.path):
                 found.entries[known.path] = known

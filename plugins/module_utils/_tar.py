@@ -118,6 +118,9 @@ class ByteStream:
         out, self._left = self._left[:limit], self._left[limit:]
         return out
 
+    def rest(self) -> bytes:
+        """All that is left."""
+        return b"".join([bytes(self._left), *self._pieces])
 
     def until(self, mark: bytes, limit: int) -> bytes:
         """What comes before `mark`, which is taken from the stream as well.
@@ -214,8 +217,7 @@ def _check(block: bytes) -> None:
 
 def _parse_number(field: bytes) -> int:
     if field[0] & 0x80:
-        value = int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
-        return value
+        return int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
     try:
         return int(field.strip(b" \0") or b"0", 8)
     except ValueError as exc:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ._errors import UsageError
 from ._local_tree import LocalTree
@@ -20,6 +20,8 @@ from ._manifest import Entry
 from ._rsync import Rsync
 from ._shell_tree import ShellTree
 from ._tree import TargetTree, Tree
+
+AnyTree: TypeAlias = "LocalTree | ShellTree"
 
 DELTA_BYTES = 64 << 10
 """From this size on it pays to send a difference instead of the whole file."""
@@ -89,23 +91,24 @@ class AutoTransport:
         return Moved(whole.bytes + parts.bytes, parts.bare)
 
 
-def choose(name: str, source: Tree, target: TargetTree) -> Transport:
+def choose(name: str, source: AnyTree, target: AnyTree) -> Transport:
     """The transport called `name` (C(auto), C(tar) or C(rsync)). Raises UsageError where rsync can't work."""
     tar = TarTransport(source, target)
     if name == "tar":
         return tar
-    why = _hindrance(source, target)
-    if why is None:
-        rsync = RsyncTransport(Rsync(source, target))
-        return rsync if name == "rsync" else AutoTransport(tar, rsync)
+    if isinstance(source, ShellTree) and isinstance(target, LocalTree):
+        rsync = RsyncTransport(Rsync(source, target, pulls=True))
+    elif isinstance(source, LocalTree) and isinstance(target, ShellTree):
+        rsync = RsyncTransport(Rsync(target, source, pulls=False))
+    else:
+        return _without_rsync(name, tar, "it needs one end in a pod and the other one on this machine")
+    without = [tree.where for tree in (source, target) if "rsync" not in tree.facts().tools]
+    if without:
+        return _without_rsync(name, tar, f"rsync isn't installed at {' and '.join(without)}")
+    return rsync if name == "rsync" else AutoTransport(tar, rsync)
+
+
+def _without_rsync(name: str, tar: TarTransport, why: str) -> TarTransport:
     if name == "rsync":
         raise UsageError(f"transport: rsync can't be used here, since {why}: use auto or tar.")
     return tar
-
-
-def _hindrance(source: Tree, target: Tree) -> str | None:
-    kinds = {LocalTree if isinstance(tree, LocalTree) else ShellTree for tree in (source, target)}
-    if kinds != {LocalTree, ShellTree}:
-        return "it needs one end in a pod and the other one on this machine"
-    without = [tree.where for tree in (source, target) if "rsync" not in tree.facts().tools]
-    return f"rsync isn't installed at {' and '.join(without)}" if without else None

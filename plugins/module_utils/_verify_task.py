@@ -13,7 +13,7 @@ from typing import Any
 
 from ._comparison import Comparison
 from ._copy import require_directory
-from ._endpoint import AnyTree, opened
+from ._endpoint import opened
 from ._errors import EndpointError
 from ._interrupt import interruptible
 from ._manifest import FILE, Manifest
@@ -22,6 +22,7 @@ from ._parity import LIST_LIMIT, parity, sentence
 from ._progress import Progress
 from ._report import Hop, record
 from ._selection import select
+from ._transport import AnyTree
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -52,7 +53,9 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     return result
 
 
-def _compare(params: Mapping[str, Any], source: AnyTree | ManifestTree, target: AnyTree, progress: Progress) -> Hop:
+def _compare(
+    params: Mapping[str, Any], source: AnyTree | ManifestTree, target: AnyTree, progress: Progress
+) -> Hop:
     checksum = params["checksum"] or (source.checksum if isinstance(source, ManifestTree) else "sha256")
     if isinstance(source, ManifestTree) and source.checksum != checksum:
         raise EndpointError(

@@ -9,13 +9,17 @@ DOCUMENTATION = r"""
 module: pvc_copy
 short_description: Copy files between pods and directories, and prove that every byte arrived
 description:
-  - Copies a directory tree, or some files of it, from a pod to this machine, from this machine to a pod, from pod to pod or from
+  - Copies a directory tree, or some files of it, from a pod to this machine, from this machine to a pod, from pod to
+    pod or from
     directory to directory, with paths, owners, modes, modification times, links and special files.
-  - Every file's digest is taken where the file lies, at the source and again at the target after the copy. A file gets
-    its final name only when the two are equal; what isn't is sent again, up to O(retries) times. The task succeeds only
+  - Every file's digest is taken where the file lies, at the source and again at the target after the copy. A file
+    gets
+    its final name only when the two are equal; what isn't is sent again, up to O(retries) times. The task succeeds
+    only
     if all that was asked for matches.
   - Only what differs is sent, so running it again costs little and changes nothing.
-  - Needs no C(kubectl) or C(oc). A container needs a shell, C(find), C(xargs), C(stat), C(tar) and a digest tool, all of which BusyBox has.
+  - Needs no C(kubectl) or C(oc). A container needs a shell, C(find), C(xargs), C(stat), C(tar) and a digest tool, all
+    of which BusyBox has.
 version_added: 0.1.0
 author:
   - the kubeferry.pvc contributors (@kubeferry)
@@ -31,7 +35,8 @@ attributes:
     description: Can run in C(check_mode) and return changed status prediction without modifying the target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    description:
+      - Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     support: full
     details:
       - Names the paths and what differs, never contents.
@@ -45,7 +50,8 @@ options:
   include:
     description:
       - Take only what matches one of these shell patterns, and what lies below it.
-      - V(*) and V(?) stay within one name, V(**) crosses directories. A pattern without a slash matches a name at any depth.
+      - V(*) and V(?) stay within one name, V(**) crosses directories. A pattern without a slash matches a name at any
+        depth.
     type: list
     elements: str
   exclude:
@@ -54,19 +60,22 @@ options:
     elements: str
   delete:
     description:
-      - Remove what the target has and the source hasn't, of what is selected. This is done last, when everything else has been verified.
+      - Remove what the target has and the source hasn't, of what is selected. This is done last, when everything else
+        has been verified.
     type: bool
     default: false
   checksum:
     description:
-      - The digest by which contents are compared. The endpoint's container needs the tool, such as C(sha256sum), or C(openssl).
+      - The digest by which contents are compared. The endpoint's container needs the tool, such as C(sha256sum), or
+        C(openssl).
       - V(md5) and V(sha1) find accidents but can be deceived.
     type: str
     choices: [sha256, sha512, sha1, md5]
     default: sha256
   transport:
     description:
-      - V(tar) sends whole files. V(rsync) sends differences; it needs rsync in the container and on this machine, which must be one
+      - V(tar) sends whole files. V(rsync) sends differences; it needs rsync in the container and on this machine,
+        which must be one
         of the two ends.
       - V(auto) uses rsync for large files that have changed, where it is available, and tar for all others.
     type: str

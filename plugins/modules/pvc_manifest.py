@@ -9,7 +9,8 @@ DOCUMENTATION = r"""
 module: pvc_manifest
 short_description: Write down what a tree holds, with the digest of every file
 description:
-  - Reads a directory in a pod or on this machine and writes a manifest, a file of JSON lines with the type, size, owner, mode, modification
+  - Reads a directory in a pod or on this machine and writes a manifest, a file of JSON lines with the type, size,
+    owner, mode, modification
     time, link target and digest of every path, and beside it the digests in the format that C(sha256sum -c) reads.
   - M(kubeferry.pvc.pvc_verify) compares a directory with it later.
 version_added: 0.1.0
@@ -26,7 +27,8 @@ attributes:
     description: Can run in C(check_mode) and return changed status prediction without modifying the target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    description:
+      - Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     support: none
 options:
   dest:
@@ -43,7 +45,8 @@ options:
   include:
     description:
       - Take only what matches one of these shell patterns, and what lies below it.
-      - V(*) and V(?) stay within one name, V(**) crosses directories. A pattern without a slash matches a name at any depth.
+      - V(*) and V(?) stay within one name, V(**) crosses directories. A pattern without a slash matches a name at any
+        depth.
     type: list
     elements: str
   exclude:
@@ -52,7 +55,8 @@ options:
     elements: str
   checksum:
     description:
-      - The digest by which contents are compared. The endpoint's container needs the tool, such as C(sha256sum), or C(openssl).
+      - The digest by which contents are compared. The endpoint's container needs the tool, such as C(sha256sum), or
+        C(openssl).
       - V(md5) and V(sha1) find accidents but can be deceived.
     type: str
     choices: [sha256, sha512, sha1, md5]
@@ -151,9 +155,9 @@ sums:
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
-from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_task import run
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_task import run
 
 
 def argument_spec() -> dict[str, object]:

@@ -10,7 +10,8 @@ module: pvc_verify
 short_description: Prove that two trees are equal, and change nothing
 description:
   - Compares a directory in a pod or on this machine with another one, or with a manifest file.
-  - Names, types, link targets, owners, modes, modification times and the digests of all files are compared. The digests are taken
+  - Names, types, link targets, owners, modes, modification times and the digests of all files are compared. The
+    digests are taken
     where the files lie.
   - The task fails when the target differs, and names what differs.
 version_added: 0.1.0
@@ -30,7 +31,8 @@ attributes:
     details:
       - Does the same as without, but leaves the file in O(report) alone.
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    description:
+      - Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     support: none
     details:
       - There is nothing to change. What differs is in the result.
@@ -47,7 +49,8 @@ options:
   include:
     description:
       - Take only what matches one of these shell patterns, and what lies below it.
-      - V(*) and V(?) stay within one name, V(**) crosses directories. A pattern without a slash matches a name at any depth.
+      - V(*) and V(?) stay within one name, V(**) crosses directories. A pattern without a slash matches a name at any
+        depth.
     type: list
     elements: str
   exclude:
@@ -56,7 +59,8 @@ options:
     elements: str
   checksum:
     description:
-      - The digest by which contents are compared. The endpoint's container needs the tool, such as C(sha256sum), or C(openssl).
+      - The digest by which contents are compared. The endpoint's container needs the tool, such as C(sha256sum), or
+        C(openssl).
       - V(md5) and V(sha1) find accidents but can be deceived.
       - Without it, the one of O(manifest) or V(sha256).
     type: str
@@ -220,9 +224,9 @@ metadata:
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
-from ansible_collections.kubeferry.pvc.plugins.module_utils._verify_task import run
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._verify_task import run
 
 
 def argument_spec() -> dict[str, object]:
