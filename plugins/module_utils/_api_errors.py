@@ -107,7 +107,7 @@ def _tls(exc: ssl.SSLError, server: str) -> KubeferryError | None:
         )
     if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return ConnectionLost(f"The API server {server} closed the connection before it answered; try again.")
-    reason = (exc.reason or str(exc)).replace("_", " ").lower()
+    reason = (getattr(exc, "reason", "") or str(exc)).replace("_", " ").lower()
     if "alert" in reason:
         return Unauthorized(
             f"The API server {server} refused the TLS handshake ({reason}): check client_cert and client_key."

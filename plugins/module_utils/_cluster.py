@@ -16,14 +16,13 @@ import ssl
 import threading
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
 
 from ._cluster_api import ClusterApi
-from ._errors import ClusterError, KubeferryError, Unauthorized, UsageError
+from ._errors import KubeferryError, Unauthorized, UsageError
 from ._exec import Access, ExecRunner, Negotiated
 from ._exec_errors import Target
 from ._exec_stream import HAS_WEBSOCKET, Limits
@@ -50,7 +49,7 @@ AUTH_KEYS = tuple(AUTH_ARG_SPEC)
 # Names a cluster, so an endpoint that gives one of them inherits no credentials meant for another.
 _WHERE = ("kubeconfig", "host")
 _SHARED = ("proxy", "no_proxy", "proxy_headers", "persist_config")
-_IN_CLUSTER_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_YAML_ERRORS = {"ScannerError", "ParserError", "ReaderError", "ConstructorError", "ComposerError"}
 
 # `kubernetes.config` works on one global default configuration.
 _loading = threading.Lock()
@@ -96,6 +95,8 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
             spec = _create_auth_spec(None, **auth) if environment else _explicit(auth)
             configuration = _create_configuration(spec)
             extra = _create_headers(None, **auth) if environment else _impersonation(auth)
+    except UsageError:
+        raise
     except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
         error = _unusable(exc, auth)
     else:
@@ -104,10 +105,19 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
 
 
 def _explicit(auth: Mapping[str, Any]) -> dict[str, Any]:
-    spec = {true: auth[name] for true, name in AUTH_ARG_MAP.items() if name in auth}
-    if "kubeconfig" not in spec and "host" not in spec:
-        spec["kubeconfig"] = None
-    return spec
+    """The options of an endpoint that stands for itself, as `kubernetes.core` wants them."""
+    proofs = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
+    if (
+        "kubeconfig" not in auth
+        and "context" not in auth
+        and not any(auth.keys() >= {*each} for each in proofs)
+    ):
+        # Else credentials of the default kubeconfig, which are for another server, would go to this host.
+        raise UsageError(
+            f"An endpoint with the host {auth.get('host')} of its own needs credentials of its own: give its "
+            "api_key, client_cert and client_key, or kubeconfig."
+        )
+    return {true: auth[name] for true, name in AUTH_ARG_MAP.items() if name in auth}
 
 
 def _impersonation(auth: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,33 +128,25 @@ def _impersonation(auth: Mapping[str, Any]) -> dict[str, Any]:
 def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     """A sentence for what the configuration loader said. Its own text may quote the file, tokens included."""
     path = auth.get("kubeconfig")
-    name = f"kubeconfig {path}" if isinstance(path, str) else "the kubeconfig"
+    name = "kubeconfig"
+    if isinstance(path, str):
+        # In two pieces: `kubernetes.core` has the option as a secret, since it may be the content itself, so
+        # Ansible would put stars in place of the whole path.
+        folder, file = os.path.split(path)
+        name += f" {file} in {folder or 'the working directory'}"
     kind, text = type(exc).__name__, str(exc)
     if isinstance(exc, FileNotFoundError) or "does not exist" in text or "No configuration found" in text:
         return UsageError(f"There is no usable {name}: check its path, or give host and api_key.")
     if "context" in text.lower() and ("Expected" in text or "not found" in text.lower()):
-        return UsageError(
-            f"{name[:1].upper()}{name[1:]} has no context {auth.get('context')!r}: check its name."
-        )
+        return UsageError(f"The {name} has no context {auth.get('context')!r}: check its name.")
     if isinstance(exc, PermissionError):
-        return UsageError(f"{name[:1].upper()}{name[1:]} can't be read: check its permissions.")
-    if "exec" in text and ("exit" in text or "process" in text):
-        return Unauthorized(f"The credential plugin that {name} names failed: run it by hand to see why.")
-    if kind in {
-        "ScannerError",
-        "ParserError",
-        "ReaderError",
-        "ConstructorError",
-        "AttributeError",
-        "TypeError",
-    }:
-        return UsageError(f"{name[:1].upper()}{name[1:]} isn't a valid kubeconfig ({kind}): check the file.")
+        return UsageError(f"The {name} can't be read: check its permissions.")
+    if isinstance(exc, AttributeError | KeyError | TypeError | ValueError) or kind in _YAML_ERRORS:
+        return UsageError(f"The {name} isn't a valid kubeconfig ({kind}): check the file.")
     if "Invalid kube-config" in text:
-        return UsageError(
-            f"{name[:1].upper()}{name[1:]} isn't a valid kubeconfig: {text.splitlines()[0][:200]}."
-        )
-    return ClusterError(
-        f"The options for the API server can't be used: {kind}; check {name}, host and api_key."
+        return UsageError(f"The {name} isn't a valid kubeconfig: {text.splitlines()[0][:200]}.")
+    return UsageError(
+        f"The options for the API server can't be used ({kind}): check {name}, host and api_key."
     )
 
 
@@ -225,6 +227,9 @@ class Cluster(ClusterApi):
         while `_guard` may still have work to do.
         """
         config = self._configuration
+        if not config.verify_ssl:
+            # We warn ourselves, once.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         options: dict[str, Any] = {"ssl_context": self._tls}
         if self._server_name():
             options["server_hostname"] = options["assert_hostname"] = self._server_name()

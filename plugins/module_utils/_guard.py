@@ -95,7 +95,9 @@ def find_controller() -> int | None:
         parent = _parent(leader)
         if parent <= 1 or Path(f"/proc/{leader}/exe").readlink() != Path(f"/proc/{parent}/exe").readlink():
             return None
-        return parent if b"ansible" in Path(f"/proc/{parent}/cmdline").read_bytes() else None
+        # `ansible-playbook …` by its path, or `python -m ansible playbook …`; options of Python may come before.
+        command = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")[:4]
+        return parent if any(os.path.basename(word).startswith(b"ansible") for word in command) else None
     except (OSError, ValueError, IndexError):
         return None
 

@@ -20,10 +20,10 @@ def describe(pod: dict[str, Any]) -> str:
     for container in status.get("containerStatuses") or []:
         state = container.get("state") or {}
         name = container.get("name")
-        if state.get("waiting"):
-            words.append(f"container {name} waits ({state['waiting'].get('reason') or 'no reason given'})")
-        elif state.get("terminated"):
-            ended = state["terminated"]
+        waiting, ended = state.get("waiting"), state.get("terminated")
+        if waiting is not None:
+            words.append(f"container {name} waits ({waiting.get('reason') or 'no reason given'})")
+        elif ended is not None:
             words.append(
                 f"container {name} has ended ({ended.get('reason') or 'exit status'} {ended.get('exitCode')})"
             )

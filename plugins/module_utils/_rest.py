@@ -145,6 +145,8 @@ class Rest:
             headers.append(("Content-Type", "application/json"))
         try:
             return self._send(method, self._base + path, headers, body, timeout)
+        except KubeferryError:
+            raise
         except Exception as exc:  # noqa: BLE001 -- urllib3, ssl and socket raise what they like
             error = broken(exc, self.server)
         raise error

@@ -100,7 +100,8 @@ class FakeApi:
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         if url.path == "/version":
             return 200, {"gitVersion": "v1.35.0"}
-        parts = [unquote(part) for part in url.path.split("/")[3:]]
+        # A server may sit below a path of its proxy's.
+        parts = [unquote(part) for part in url.path.partition("/api/v1/")[2].split("/")]
         if parts[0] == "namespaces" and len(parts) == 2:
             return self._refused("get", "namespaces") or self._namespace(parts[1])
         namespace, resource, name = parts[1], parts[2], parts[3] if len(parts) > 3 else ""

@@ -1,0 +1,365 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Credentials and connections, against a server on loopback and with kubeconfigs of every sort."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import socket
+import stat
+import sys
+import threading
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from execserver import ExecServer
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import auth_of, connect
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    ConnectionLost,
+    Unauthorized,
+    Unreachable,
+    UsageError,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
+
+
+@pytest.fixture(autouse=True)
+def no_surroundings(monkeypatch, tmp_path):
+    """Neither this machine's kubeconfig nor its variables."""
+    for name in ("HOST", "API_KEY", "KUBECONFIG", "CONTEXT", "VERIFY_SSL", "SSL_CA_CERT", "PROXY"):
+        monkeypatch.delenv(f"K8S_AUTH_{name}", raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "KUBECONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    return _certificate(tmp_path_factory.mktemp("tls") / "server.pem")
+
+
+def _certificate(path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kubeferry test")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def kubeconfig(path, server, user, **cluster):
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "clusters": [{"name": "c", "cluster": {"server": server, **cluster}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [
+            {"name": "here", "context": {"cluster": "c", "user": "u"}},
+            {"name": "there", "context": {"cluster": "c", "user": "u"}},
+        ],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_tls_is_verified_in_both_ways(certificate, tmp_path):
+    data = bytes(range(256)) * 8000
+    with ExecServer(tls=certificate) as server:
+        cluster = server.cluster()
+        assert cluster.warnings == []
+        assert cluster.get_pod("ns", "pod")["status"]["phase"] == "Running"
+        assert output(cluster.runner("ns", "pod"), ["cat"], stdin=data)[:2] == (0, data)
+
+        stranger = connect({**server.auth(), "ca_cert": str(_certificate(tmp_path / "other.pem"))})
+        with pytest.raises(Unreachable, match=r"can't be verified.*ca_cert"):
+            stranger.get_pod("ns", "pod")
+        with pytest.raises(Unreachable, match=r"can't be verified.*ca_cert"):
+            output(stranger.runner("ns", "pod"), ["true"])
+
+
+def test_tls_without_verification_works_and_warns_once(certificate):
+    with ExecServer(tls=certificate) as server:
+        cluster = connect({"host": server.url, "api_key": "t", "validate_certs": False})
+        assert output(cluster.runner("ns", "pod"), ["true"])[0] == 0
+        cluster.get_pod("ns", "pod")
+    assert len(cluster.warnings) == 1
+    assert "validate_certs" in cluster.warnings[0]
+
+
+def test_plain_http_to_a_tls_port(certificate):
+    with ExecServer(tls=certificate) as server:
+        cluster = connect({"host": server.url.replace("https", "http"), "api_key": "t"})
+        with pytest.raises(ConnectionLost, match=r"closed|broke"):
+            output(cluster.runner("ns", "pod"), ["true"])
+
+
+def test_https_to_a_plain_port():
+    with ExecServer() as server:
+        cluster = connect({"host": server.url.replace("http", "https"), "api_key": "t"})
+        with pytest.raises((Unreachable, ConnectionLost), match=r"scheme|closed"):
+            output(cluster.runner("ns", "pod"), ["true"])
+
+
+def test_token_and_impersonation_go_with_every_request():
+    options = {"impersonate_user": "alice", "impersonate_groups": ["a", "b"]}
+    with ExecServer() as server:
+        cluster = connect({**server.auth(), **options})
+        cluster.get_pod("ns", "pod")
+        output(cluster.runner("ns", "pod"), ["true"])
+        for headers in (server.api.requests[-1][3], server.execs[-1].headers):
+            assert headers["authorization"] == "Bearer a-token"
+            assert headers["impersonate-user"] == "alice"
+            assert headers["impersonate-group"] == "a,b"
+
+
+def test_a_credential_plugin_is_asked_again_when_its_token_has_expired(tmp_path):
+    count = tmp_path / "count"
+    plugin = tmp_path / "plugin"
+    plugin.write_text(
+        f"#!{sys.executable}\n"
+        "import json, pathlib\n"
+        f"path = pathlib.Path({str(count)!r})\n"
+        "number = len(path.read_text()) if path.exists() else 0\n"
+        "path.write_text('x' * (number + 1))\n"
+        "status = {'token': f'token-{number}', 'expirationTimestamp': '2020-01-01T00:00:00Z'}\n"
+        "version = 'client.authentication.k8s.io/v1'\n"
+        "print(json.dumps({'apiVersion': version, 'kind': 'ExecCredential', 'status': status}))\n"
+    )
+    plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
+    user = {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": str(plugin),
+            "interactiveMode": "Never",
+        }
+    }
+    with ExecServer() as server:
+        cluster = connect({"kubeconfig": kubeconfig(tmp_path / "config", server.url, user)})
+        for _number in range(2):
+            output(cluster.runner("ns", "pod"), ["true"])
+        tokens = [entry.headers["authorization"] for entry in server.execs]
+        assert len(set(tokens)) == 2
+
+
+def test_credentials_that_cannot_be_renewed():
+    def hook(config):
+        raise OSError(2, "No such file", "/var/run/secrets/token")
+
+    with ExecServer() as server:
+        cluster = server.cluster()
+        cluster._configuration.refresh_api_key_hook = hook
+        for work in (
+            lambda: cluster.get_pod("ns", "pod"),
+            lambda: output(cluster.runner("ns", "pod"), ["true"]),
+        ):
+            with pytest.raises(Unauthorized, match="renewed"):
+                work()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no usable kubeconfig"),
+        ("{{{", "isn't a valid kubeconfig"),
+        ("[]", "isn't a valid kubeconfig"),
+        ("just text", "isn't a valid kubeconfig"),
+        ("apiVersion: v1\nkind: Config\n", "kubeconfig"),
+        ("users: [{name: u, user: {token: s3cret-token}}]\ncontexts: 5\n", "kubeconfig"),
+    ],
+)
+def test_unusable_kubeconfigs_are_named_in_one_sentence(tmp_path, content, words):
+    path = tmp_path / "config"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError, match=words) as caught:
+        connect({"kubeconfig": str(path)})
+    assert f"kubeconfig config in {tmp_path}" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_context_is_named(tmp_path):
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"token": "t"})
+    assert connect({"kubeconfig": path, "context": "there"}).server == "127.0.0.1:1"
+    with pytest.raises(UsageError, match="no context 'nowhere'"):
+        connect({"kubeconfig": path, "context": "nowhere"})
+
+
+def test_no_settings_at_all():
+    with pytest.raises(UsageError, match="give host and api_key"):
+        connect({})
+
+
+def test_missing_certificate_files(tmp_path):
+    with pytest.raises(UsageError, match="ca_cert"):
+        connect({"host": "https://127.0.0.1:1", "api_key": "t", "ca_cert": str(tmp_path / "none")}).get_pod(
+            "a", "b"
+        )
+
+
+def test_settings_of_one_cluster_stay_out_of_the_next(certificate, tmp_path):
+    path = kubeconfig(
+        tmp_path / "config",
+        "https://127.0.0.1:1",
+        {"client-certificate": str(certificate), "client-key": str(certificate), "token": "first"},
+    )
+    connect({"kubeconfig": path})
+    with ExecServer() as server:
+        cluster = connect({"host": server.url, "username": "u", "password": "p"})
+        assert cluster._configuration.cert_file is None
+        cluster.get_pod("ns", "pod")
+        assert server.api.requests[-1][3]["authorization"].startswith("Basic ")
+
+
+def test_an_endpoint_with_its_own_cluster_inherits_nothing(monkeypatch):
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of the environment")
+    monkeypatch.setenv("K8S_AUTH_HOST", "https://environment:6443")
+    task = {"host": "https://task", "api_key": "of the task", "validate_certs": False, "proxy": "http://p:1"}
+    cluster = connect(task, {"host": "https://endpoint", "api_key": "its own", "client_cert": None})
+    assert cluster.server == "endpoint"
+    assert dict(cluster._headers())["Authorization"] == "Bearer its own"
+    assert cluster._configuration.verify_ssl
+    assert cluster._configuration.proxy == "http://p:1"
+
+
+def test_an_endpoint_with_just_a_host_gets_no_credentials_from_anywhere(tmp_path):
+    kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"token": "of the file"})
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / "config").rename(tmp_path / ".kube" / "config")
+    with pytest.raises(UsageError, match="needs credentials of its own"):
+        connect({"api_key": "of the task"}, {"host": "https://endpoint"})
+
+
+def test_an_endpoint_with_a_context_uses_the_tasks_kubeconfig_only(monkeypatch, tmp_path):
+    path = kubeconfig(tmp_path / "config", "https://of-the-context:1", {"token": "of the context"})
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of the environment")
+    for task, environment in (
+        ({"kubeconfig": path, "host": "https://task"}, ""),
+        ({"host": "https://task"}, path),
+    ):
+        monkeypatch.setenv("K8S_AUTH_KUBECONFIG", environment)
+        cluster = connect(task, {"context": "there"})
+        assert cluster.server == "of-the-context:1"
+        assert dict(cluster._headers())["Authorization"] == "Bearer of the context"
+
+
+def test_an_endpoint_without_settings_is_the_tasks(monkeypatch):
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of the environment")
+    cluster = connect({"host": "https://task"}, {"host": None, "path": "/"})
+    assert dict(cluster._headers())["Authorization"] == "Bearer of the environment"
+    assert auth_of({"host": "h", "api_key": "a"}, {"api_key": "b"}) == {"host": "h", "api_key": "b", "": True}
+
+
+def test_a_kubeconfig_as_dictionary(tmp_path):
+    path = tmp_path / "config"
+    kubeconfig(path, "https://127.0.0.1:2", {"token": "t"})
+    assert connect({"kubeconfig": yaml.safe_load(path.read_text())}).server == "127.0.0.1:2"
+
+
+def test_a_proxy_is_used_by_both_ways():
+    with ExecServer() as server, _Proxy() as proxy:
+        cluster = connect({**server.auth(), "proxy": f"http://user:pass%20word@127.0.0.1:{proxy.port}"})
+        assert output(cluster.runner("ns", "pod"), ["echo", "a"])[:2] == (0, b"a\n")
+        assert proxy.seen[0].startswith("CONNECT 127.0.0.1:")
+        assert "Proxy-Authorization: Basic" in proxy.seen[0]
+        bypassed = connect(
+            {**server.auth(), "proxy": f"http://127.0.0.1:{proxy.port}", "no_proxy": "127.0.0.1"}
+        )
+        bypassed.get_pod("ns", "pod")
+        output(bypassed.runner("ns", "pod"), ["true"])
+        assert len(proxy.seen) == 1
+
+
+@pytest.mark.parametrize("proxy", ["https://p:1", "p:1", "ftp://p"])
+def test_a_proxy_that_cannot_do_it_is_refused(proxy):
+    with pytest.raises(UsageError, match="proxy must be"):
+        connect({"host": "http://127.0.0.1:1", "api_key": "t", "proxy": proxy}).runner("ns", "pod").start(
+            ["true"]
+        )
+
+
+def test_each_thread_has_its_own_connections():
+    with ExecServer() as server:
+        cluster = server.cluster()
+        pools = []
+
+        def work():
+            cluster.get_pod("ns", "pod")
+            pools.append(cluster._thread.pool)
+
+        threads = [threading.Thread(target=work) for _number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert len({id(pool) for pool in pools}) == 3
+
+
+class _Proxy:
+    """An HTTP proxy that knows CONNECT only."""
+
+    def __enter__(self):
+        self.seen = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *details):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _address = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
+
+    def _tunnel(self, client):
+        with client:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(4096)
+            self.seen.append(head.decode())
+            host, port = head.split()[1].decode().split(":")
+            with socket.create_connection((host, int(port))) as server:
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
+                back.start()
+                _pass_on(client, server)
+                back.join(10)
+
+
+def _pass_on(source, target):
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass

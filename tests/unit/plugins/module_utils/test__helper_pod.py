@@ -1,0 +1,240 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Helper pods against an API server in memory, with a clock of its own."""
+
+from __future__ import annotations
+
+import pytest
+from fakeapi import FakeApi, claim, pod, sender, status
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _helper_pod
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster_api import ClusterApi
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    Forbidden,
+    HelperPodError,
+    NotFound,
+    Throttled,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_pod import HelperPods
+from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import EXPIRES, HelperRequest
+from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Rest
+
+
+class Clock:
+    """Time passes only by sleeping; `after` holds what happens then, by the second."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.after = []
+
+    def sleep(self, seconds):
+        self.now += seconds
+        for moment, action in list(self.after):
+            if moment <= self.now:
+                self.after.remove((moment, action))
+                action()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(_helper_pod.time, "monotonic", lambda: made.now)
+    return made
+
+
+@pytest.fixture
+def api(clock):
+    made = FakeApi()
+    made.add("persistentvolumeclaims", claim())
+
+    def start(item):
+        item["status"] = {"phase": "Pending"}
+        clock.after.append((clock.now + 3, lambda: item.update(status=pod()["status"])))
+
+    made.created = start
+    return made
+
+
+@pytest.fixture
+def cluster(api):
+    return ClusterApi(Rest("https://h", list, sender(api)))
+
+
+@pytest.fixture
+def pods(cluster, clock):
+    return HelperPods(cluster, clock.sleep)
+
+
+def request(**options):
+    return HelperRequest(**{"namespace": "ns", "claim": "pvc-0", "run_id": "r1", **options})
+
+
+def names(api):
+    return sorted(item["metadata"]["name"] for item in api.all("pods", "ns"))
+
+
+def test_made_once_found_again_and_removed(api, pods):
+    first, second = pods.ensure(request(), 60), pods.ensure(request(), 60)
+    assert (first.changed, second.changed) == (True, False)
+    assert (first.pod, first.path, first.volume["name"]) == ("kubeferry-pvc-0-r1", "/mnt/pvc-0", "pv-pvc-0")
+    assert pods.of_run("ns", "r1") == ["kubeferry-pvc-0-r1"]
+    assert pods.remove("ns", "r1", 60) == ["kubeferry-pvc-0-r1"]
+    assert pods.remove("ns", "r1", 60) == []
+    assert names(api) == ["pod"]
+
+
+def test_a_pod_that_was_asked_for_differently_is_replaced(api, pods):
+    pods.ensure(request(), 60)
+    before = api.find("pods", "ns", "kubeferry-pvc-0-r1")["metadata"]["uid"]
+    assert pods.ensure(request(read_only=True), 60).changed
+    assert api.find("pods", "ns", "kubeferry-pvc-0-r1")["metadata"]["uid"] != before
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_has_ended_is_replaced(api, pods, phase):
+    pods.ensure(request(), 60)
+    api.find("pods", "ns", "kubeferry-pvc-0-r1")["status"] = {"phase": phase}
+    assert pods.ensure(request(), 60).changed
+
+
+def test_a_pod_on_its_way_out_is_waited_for(api, pods, clock):
+    pods.ensure(request(), 60)
+    old = api.find("pods", "ns", "kubeferry-pvc-0-r1")
+    old["metadata"]["deletionTimestamp"] = "now"
+    # The API server keeps it until the kubelet has stopped it.
+    api.refuse[("delete", "pods")] = [(200, {})]
+    clock.after.append((clock.now + 5, lambda: api.remove("pods", old)))
+    assert pods.ensure(request(), 60).changed
+
+
+def test_somebody_elses_pod_of_that_name_is_left_alone(api, pods):
+    api.add("pods", pod("kubeferry-pvc-0-r1"))
+    with pytest.raises(HelperPodError, match="isn't ours"):
+        pods.ensure(request(), 60)
+    assert names(api) == ["kubeferry-pvc-0-r1", "pod"]
+
+
+def test_what_never_starts_is_diagnosed_and_removed(api, pods):
+    api.created = lambda item: item.update(
+        status={
+            "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]
+        }
+    )
+    with pytest.raises(HelperPodError, match=r"wasn't ready in time: no node takes it.*0/1 nodes"):
+        pods.ensure(request(), 30)
+    assert names(api) == ["pod"]
+
+
+def test_what_is_hopeless_is_not_waited_for(api, pods, clock):
+    waiting = {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}
+    api.created = lambda item: item.update(status=waiting)
+    with pytest.raises(HelperPodError, match="image_pull_secrets"):
+        pods.ensure(request(), 1000)
+    assert clock.now < 5
+    assert names(api) == ["pod"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_while_waiting_removes_the_pod(api, pods, clock, error):
+    def interrupt():
+        raise error
+
+    clock.after.append((1, interrupt))
+    with pytest.raises(error):
+        pods.ensure(request(), 60)
+    assert names(api) == ["pod"]
+
+
+def test_a_failed_removal_does_not_hide_why_it_came_to_that(api, pods, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    waiting = {"containerStatuses": [{"state": {"waiting": {"reason": "InvalidImageName"}}}]}
+    api.created = lambda item: item.update(status=waiting)
+    api.refuse[("delete", "pods")] = [(503, status(503, "busy"))] * 9
+    with pytest.raises(HelperPodError, match="image name"):
+        pods.ensure(request(), 60)
+
+
+def test_errors_on_the_way_are_passed_on(api, pods, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(NotFound, match="Claim ns/other"):
+        pods.ensure(request(claim="other"), 60)
+    api.refuse[("create", "pods")] = [(403, status(403, 'User "u" cannot create resource "pods"'))]
+    with pytest.raises(Forbidden, match="verb create on pods"):
+        pods.ensure(request(), 60)
+    api.refuse[("create", "pods")] = [(403, status(403, 'violates PodSecurity "restricted:latest"'))]
+    with pytest.raises(HelperPodError, match="pod_security"):
+        pods.ensure(request(), 60)
+    api.refuse[("create", "pods")] = [(503, status(503, "busy"))] * 9
+    with pytest.raises(Throttled):
+        pods.ensure(request(), 60)
+    assert names(api) == ["pod"]
+
+
+def test_a_claim_for_one_pod_that_has_one(api, pods):
+    api.add("persistentvolumeclaims", claim("one", accessModes=["ReadWriteOncePod"]))
+    app = api.add("pods", pod("app", claim="one"))
+    with pytest.raises(HelperPodError, match="pod app has it"):
+        pods.ensure(request(claim="one"), 60)
+    app["status"]["phase"] = "Succeeded"
+    assert pods.ensure(request(claim="one"), 60).changed
+
+
+def test_a_claim_in_use_draws_the_pod_to_its_node(api, pods):
+    api.add("pods", pod("app", claim="pvc-0"))
+    pods.ensure(request(), 60)
+    assert "node-1" in str(api.find("pods", "ns", "kubeferry-pvc-0-r1")["spec"]["affinity"])
+
+
+def test_foreseeing_changes_nothing_and_tells_the_same(api, pods):
+    assert pods.foresee(request()).changed
+    assert names(api) == ["pod"]
+    assert any("dryRun=All" in target for _method, target, *_rest in api.requests)
+    pods.ensure(request(), 60)
+    assert not pods.foresee(request()).changed
+    assert pods.foresee(request(read_only=True)).changed
+    api.refuse[("create", "pods")] = [(403, status(403, 'violates PodSecurity "restricted:latest"'))]
+    with pytest.raises(HelperPodError, match="pod_security"):
+        pods.foresee(request(run_id="other"))
+
+
+def test_reaping_takes_what_has_ended_of_any_run_and_nothing_else(api, pods):
+    for run in ("r1", "r2", "r3"):
+        pods.ensure(request(run_id=run), 60)
+    api.find("pods", "ns", "kubeferry-pvc-0-r1")["status"]["phase"] = "Failed"
+    api.find("pods", "ns", "kubeferry-pvc-0-r2")["metadata"]["annotations"][EXPIRES] = (
+        "2020-01-01T00:00:00+00:00"
+    )
+    api.find("pods", "ns", "pod")["status"]["phase"] = "Failed"
+    assert sorted(pods.expired("ns")) == ["kubeferry-pvc-0-r1", "kubeferry-pvc-0-r2"]
+    assert sorted(pods.reap("ns")) == ["kubeferry-pvc-0-r1", "kubeferry-pvc-0-r2"]
+    assert names(api) == ["kubeferry-pvc-0-r3", "pod"]
+
+
+def test_removing_waits_until_the_pod_is_gone(api, pods, clock):
+    pods.ensure(request(), 60)
+    item = api.find("pods", "ns", "kubeferry-pvc-0-r1")
+    api.refuse[("delete", "pods")] = [(200, {})] * 2
+    clock.after.append((clock.now + 5, lambda: api.remove("pods", item)))
+    started = clock.now
+    pods.remove("ns", "r1", 60)
+    assert clock.now - started >= 5
+    pods.ensure(request(), 60)
+    api.refuse[("delete", "pods")] = [(200, {})]
+    with pytest.raises(HelperPodError, match="still there"):
+        pods.remove("ns", "r1", 10)
+
+
+def test_a_block_with_a_pod_leaves_none_behind_but_one_that_was_there(api, pods):
+    def work():
+        with pods.mounted(request(), 60) as mounted:
+            assert mounted.pod in names(api)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert names(api) == ["pod"]
+    pods.ensure(request(), 60)
+    with pods.mounted(request(), 60):
+        pass
+    assert names(api) == ["kubeferry-pvc-0-r1", "pod"]

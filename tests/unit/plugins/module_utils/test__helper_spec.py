@@ -1,0 +1,185 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import UsageError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import (
+    CLAIM,
+    EXPIRES,
+    RUN,
+    SPEC,
+    HelperRequest,
+    has_expired,
+    helper_pod,
+    new_run_id,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+# https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline
+BASELINE = {
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+}
+
+
+def request(**options):
+    return HelperRequest(**{"namespace": "ns", "claim": "pvc-0", "run_id": "r1", **options})
+
+
+@pytest.mark.parametrize(
+    "claim", ["pvc-0", "data.db", "a" * 253, "a" * 40 + "-" + "b" * 40, "x." * 20 + "y", "A", "a" * 51 + "-b"]
+)
+@pytest.mark.parametrize("run_id", ["r1", "a" * 63, "0123456789ab", "0123456789abc"])
+def test_every_name_is_a_dns_label_and_every_label_is_one(claim, run_id):
+    pod = helper_pod(request(claim=claim, run_id=run_id), NOW)
+    label = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+    for text in (pod["metadata"]["name"], *pod["metadata"]["labels"].values()):
+        assert label.fullmatch(text), text
+    assert pod["metadata"]["annotations"][CLAIM] == claim
+
+
+def test_different_claims_and_runs_have_different_names():
+    long = "a" * 60
+    pairs = [
+        (long + "b", "r"),
+        (long + "c", "r"),
+        ("a.b", "r"),
+        ("a-b", "r"),
+        ("a", "x" * 20),
+        ("a", "x" * 21),
+    ]
+    assert len({request(claim=claim, run_id=run).name for claim, run in pairs}) == len(pairs)
+    assert request(claim="pvc-0", run_id="r1").name == "kubeferry-pvc-0-r1"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"run_id": ""},
+        {"run_id": "a_b"},
+        {"run_id": "-a"},
+        {"run_id": "a" * 64},
+        {"run_id": "A"},
+        {"path": "mnt"},
+        {"path": "/"},
+        {"path": "/a:b"},
+        {"lifetime": 0},
+    ],
+)
+def test_what_kubernetes_would_refuse_is_refused_before(options):
+    with pytest.raises(UsageError):
+        request(**options)
+
+
+def test_new_run_ids_differ_and_are_valid():
+    assert len({request(run_id=new_run_id()).run_id for _number in range(100)}) == 100
+
+
+def test_a_pod_with_nothing_but_the_claim():
+    pod = helper_pod(request(), NOW)
+    spec = pod["spec"]
+    assert spec["volumes"] == [{"name": "claim", "persistentVolumeClaim": {"claimName": "pvc-0"}}]
+    assert spec["containers"][0]["volumeMounts"] == [
+        {"name": "claim", "mountPath": "/mnt/pvc-0", "readOnly": False}
+    ]
+    assert spec["activeDeadlineSeconds"] == 4 * 3600
+    assert spec["restartPolicy"] == "Never"
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert "fsGroup" not in spec["securityContext"]
+    assert pod["metadata"]["labels"][RUN] == "r1"
+    assert pod["metadata"]["annotations"][EXPIRES] == "2026-01-02T07:04:05+00:00"
+
+
+def test_baseline_is_root_with_no_capability_that_the_level_forbids():
+    context = helper_pod(request(), NOW)["spec"]["containers"][0]["securityContext"]
+    assert context["runAsUser"] == 0
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert set(context["capabilities"]["add"]) <= BASELINE
+
+
+def test_restricted_asks_for_nothing_that_the_level_forbids():
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
+    context = helper_pod(request(pod_security="restricted"), NOW)["spec"]["containers"][0]["securityContext"]
+    assert context == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_every_option_arrives():
+    pod = helper_pod(
+        request(
+            path="/data",
+            image="registry/image:1",
+            read_only=True,
+            lifetime=60,
+            run_as_user=5,
+            run_as_group=6,
+            service_account="sa",
+            image_pull_secrets=["s"],
+            node_selector={"a": "b"},
+            tolerations=[{"operator": "Exists"}],
+            resources={"limits": {"cpu": "1"}},
+        ),
+        NOW,
+        node="node-7",
+    )
+    spec, container = pod["spec"], pod["spec"]["containers"][0]
+    assert container["image"] == "registry/image:1"
+    assert container["volumeMounts"] == [{"name": "claim", "mountPath": "/data", "readOnly": True}]
+    assert (container["securityContext"]["runAsUser"], container["securityContext"]["runAsGroup"]) == (5, 6)
+    assert container["resources"] == {"limits": {"cpu": "1"}}
+    assert spec["activeDeadlineSeconds"] == 60
+    assert spec["serviceAccountName"] == "sa"
+    assert spec["imagePullSecrets"] == [{"name": "s"}]
+    assert spec["nodeSelector"] == {"a": "b"}
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert "node-7" in str(spec["affinity"])
+
+
+def test_the_digest_tells_what_was_asked_for_and_not_when_or_where():
+    def digest(pod):
+        return pod["metadata"]["annotations"][SPEC]
+
+    assert digest(helper_pod(request(), NOW)) == digest(
+        helper_pod(request(), NOW + timedelta(hours=1), "node")
+    )
+    assert digest(helper_pod(request(), NOW)) != digest(helper_pod(request(read_only=True), NOW))
+
+
+@pytest.mark.parametrize(
+    ("phase", "expires", "expired"),
+    [
+        ("Running", "2026-01-02T03:04:04+00:00", True),
+        ("Running", "2026-01-02T03:04:06+00:00", False),
+        ("Pending", "2026-01-02T03:04:04+00:00", True),
+        ("Failed", "2026-01-02T03:04:06+00:00", True),
+        ("Succeeded", "", True),
+        ("Running", "", False),
+        ("Running", "tomorrow", False),
+        ("Running", "2026-01-02T03:04:04", False),
+    ],
+)
+def test_what_has_expired(phase, expires, expired):
+    pod = {"metadata": {"annotations": {EXPIRES: expires}}, "status": {"phase": phase}}
+    assert has_expired(pod, NOW) is expired

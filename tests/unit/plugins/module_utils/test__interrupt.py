@@ -1,0 +1,56 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import Interrupted
+from ansible_collections.kubeferry.pvc.plugins.module_utils._interrupt import interruptible
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_unwinds_the_block_through_every_except(number):
+    cleaned = []
+
+    def work():
+        with interruptible():
+            try:
+                os.kill(os.getpid(), number)
+            except Exception:  # noqa: BLE001 -- what the engine does with errors that it can handle
+                pytest.fail("the signal was taken for an error")
+            finally:
+                os.kill(os.getpid(), number)  # a second one doesn't disturb the cleaning up
+                cleaned.append(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=signal.Signals(number).name):
+        work()
+    assert cleaned == [number]
+    assert signal.getsignal(number) is before
+
+
+def test_blocks_may_be_nested():
+    def work():
+        with interruptible(), interruptible():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        work()
+
+
+def test_other_threads_are_left_alone():
+    done = []
+
+    def work():
+        with interruptible():
+            done.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(5)
+    assert done == [signal.SIG_DFL]

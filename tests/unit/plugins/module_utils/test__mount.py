@@ -1,0 +1,137 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module `pvc_mount` without Ansible around it, against a server on loopback."""
+
+from __future__ import annotations
+
+import pytest
+from execserver import ExecServer
+from fakeapi import claim, pod
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _guard, _mount
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import HelperPodError, UsageError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """The names of the guards that were started, and that were told to look."""
+    found = {"start": [], "notify": []}
+    monkeypatch.setattr(_guard, "start", lambda watch: found["start"].append(watch.name) or True)
+    monkeypatch.setattr(_guard, "notify", found["notify"].append)
+    return found
+
+
+@pytest.fixture
+def server(guarded):
+    with ExecServer() as started:
+        started.api.add("persistentvolumeclaims", claim())
+        started.api.created = lambda item: item.update(status=pod()["status"])
+        yield started
+
+
+def params(server, **options):
+    defaults = {
+        "state": "present",
+        "namespace": "ns",
+        "pvc": "pvc-0",
+        "run_id": "r1",
+        "image": "busybox:1.36",
+        "read_only": False,
+        "lifetime": 60,
+        "pod_security": "baseline",
+        "wait_timeout": 5,
+        "keep": False,
+    }
+    return {**defaults, **server.auth(), **options}
+
+
+def test_present_twice_and_absent_twice(server, guarded):
+    results = [
+        _mount.run(params(server, state=state), check_mode=False)
+        for state in ("present", "present", "absent", "absent")
+    ]
+    assert [result["changed"] for result in results] == [True, False, True, False]
+    assert results[0]["pod"] == "kubeferry-pvc-0-r1"
+    assert results[0]["diff"] == {
+        "before": {"helper_pods": []},
+        "after": {"helper_pods": ["kubeferry-pvc-0-r1"]},
+    }
+    assert results[1]["diff"]["before"] == results[1]["diff"]["after"]
+    assert results[2]["removed"] == ["kubeferry-pvc-0-r1"]
+    assert len(guarded["start"]) == 2
+    assert {*guarded["start"]} == {*guarded["notify"]}
+
+
+def test_a_run_id_is_made_where_none_is_given(server):
+    first, second = (_mount.run(params(server, run_id=None), check_mode=False) for _number in range(2))
+    assert first["run_id"] != second["run_id"]
+    assert first["changed"]
+    assert second["changed"]
+
+
+def test_check_mode_changes_nothing_and_predicts(server, guarded):
+    assert _mount.run(params(server), check_mode=True)["changed"]
+    assert len(server.api.all("pods", "ns")) == 1
+    _mount.run(params(server), check_mode=False)
+    assert not _mount.run(params(server), check_mode=True)["changed"]
+    absent = _mount.run(params(server, state="absent"), check_mode=True)
+    assert (absent["changed"], absent["removed"]) == (True, ["kubeferry-pvc-0-r1"])
+    assert len(server.api.all("pods", "ns")) == 2
+    assert len(guarded["start"]) == 1
+    assert guarded["notify"] == []
+
+
+def test_a_pod_that_is_to_be_kept_has_no_guard(server, guarded):
+    assert not _mount.run(params(server, keep=True), check_mode=False)["guarded"]
+    assert guarded["start"] == []
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_remains_of_other_runs_are_reaped(server, state):
+    _mount.run(params(server, run_id="old"), check_mode=False)
+    server.api.find("pods", "ns", "kubeferry-pvc-0-old")["status"]["phase"] = "Failed"
+    foreseen = _mount.run(params(server, state=state), check_mode=True)
+    result = _mount.run(params(server, state=state), check_mode=False)
+    assert foreseen["reaped"] == result["reaped"] == ["kubeferry-pvc-0-old"]
+    assert result["changed"]
+
+
+def test_errors_are_ours(server):
+    with pytest.raises(UsageError, match="run_id"):
+        _mount.run(params(server, run_id="Not A Label"), check_mode=False)
+
+
+def test_a_borrowed_pod_is_gone_afterwards(server, guarded):
+    endpoint = {"namespace": "ns", "pvc": "pvc-0", "image": "busybox:1.36"}
+    cluster = server.cluster()
+    with _mount.borrowed(cluster, endpoint, 5, read_only=True) as mounted:
+        runner = cluster.runner(mounted.namespace, mounted.pod, mounted.container)
+        assert output(runner, ["echo", "a"])[1] == b"a\n"
+        made = server.api.find("pods", "ns", mounted.pod)
+        assert made["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] is True
+    assert len(server.api.all("pods", "ns")) == 1
+    assert guarded["start"] == guarded["notify"]
+
+
+def test_the_end_of_a_borrowed_pod_does_not_hide_an_error(server, monkeypatch):
+    def work():
+        with _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, 5, read_only=True):
+            raise ZeroDivisionError
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    server.api.refuse[("delete", "pods")] = [(500, {"message": "no"})] * 99
+    with pytest.raises(ZeroDivisionError):
+        work()
+
+
+def test_a_borrowed_pod_that_does_not_start(server):
+    waiting = {"containerStatuses": [{"state": {"waiting": {"reason": "InvalidImageName"}}}]}
+    server.api.created = lambda item: item.update(status=waiting)
+    with (
+        pytest.raises(HelperPodError, match="image name"),
+        _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, 5, read_only=False),
+    ):
+        pytest.fail("there is no pod")
+    assert len(server.api.all("pods", "ns")) == 1

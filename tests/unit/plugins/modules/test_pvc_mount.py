@@ -1,0 +1,76 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module as Ansible runs it: its options checked, its result and its errors as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from execserver import ExecServer
+from fakeapi import claim, pod, status
+
+from ansible_collections.kubeferry.pvc.plugins.modules import pvc_mount
+
+
+@pytest.fixture
+def server():
+    with ExecServer() as started:
+        started.api.add("persistentvolumeclaims", claim())
+        started.api.created = lambda item: item.update(status=pod()["status"])
+        yield started
+
+
+@pytest.fixture
+def run(server, capsys):
+    def call(**options):
+        options = {"namespace": "ns", **server.auth(), **options}
+        with patch_module_args(options), pytest.raises(SystemExit):
+            pvc_mount.main()
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_present_and_absent(server, run):
+    made = run(pvc="pvc-0", run_id="r1", keep=True)
+    assert (made["changed"], made["pod"], made["path"]) == (True, "kubeferry-pvc-0-r1", "/mnt/pvc-0")
+    assert not run(pvc="pvc-0", run_id="r1", keep=True)["changed"]
+    assert run(state="absent", run_id="r1")["removed"] == ["kubeferry-pvc-0-r1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "pvc"),
+        ({"state": "absent"}, "run_id"),
+        ({"pvc": "other"}, "Claim ns/other doesn't exist"),
+        ({"pvc": "pvc-0", "run_id": "A B"}, "run_id 'A B'"),
+        ({"pvc": "pvc-0", "pod_security": "privileged"}, "pod_security"),
+        (
+            {"pvc": "pvc-0", "host": None, "kubeconfig": "/nonexistent/config"},
+            "no usable kubeconfig config in /nonexistent:",
+        ),
+    ],
+)
+def test_errors_are_a_sentence_and_leave_no_pod(server, run, options, words):
+    result = run(**options)
+    assert result["failed"]
+    assert words in result["msg"]
+    assert "\n" not in result["msg"]
+    assert len(server.api.all("pods", "ns")) == 1
+
+
+def test_no_secret_in_any_message(server, run):
+    for code in (401, 403, 500):
+        server.api.refuse[("get", "persistentvolumeclaims")] = [(code, status(code, "no"))] * (
+            4 if code == 500 else 1
+        )
+        assert "a-token" not in run(pvc="pvc-0")["msg"]
+
+
+def test_missing_libraries_are_named(run, monkeypatch):
+    monkeypatch.setattr(pvc_mount, "IMPORT_ERROR", "Traceback of the import")
+    assert "kubernetes" in run(pvc="pvc-0")["msg"]
