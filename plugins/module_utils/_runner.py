@@ -16,7 +16,7 @@ import selectors
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, Union
 
 from ._errors import CommandNotFound, ConnectionLost, ExecError, Stalled
 
@@ -25,7 +25,7 @@ STDERR_LIMIT = 64 * 1024
 CLOSED = -1
 
 
-Stdin: TypeAlias = "Iterable[bytes] | int"
+Stdin: TypeAlias = Union[Iterable[bytes], int]  # noqa: UP007 -- `|` at run time fails ansible-test's import checks
 """What a command reads: pieces made on demand, or the descriptor of a pipe or socket."""
 
 
