@@ -10,7 +10,7 @@ endif
 PYTHON ?= python3
 venv := .cache/venv/bin
 run := .cache/venv-run/bin
-suites := lint sanity unit molecule
+suites := lint sanity unit callback molecule
 
 .DEFAULT_GOAL := help
 
@@ -39,6 +39,7 @@ test: venv ## Run every check; KUBECONFIG=... uses a cluster of yours in place o
 lint: ## Check style, types, headers, playbooks and changelog
 sanity: ## Run ansible-test sanity
 unit: ## Run the unit tests
+callback: ## Run the events callback in real playbooks, with each ansible-core that has a Python here
 molecule: ## Run the scenarios on a real cluster; SCENARIO=... runs one
 $(suites): venv
 	@$(venv)/python tests/run.py $@

@@ -121,6 +121,7 @@ SUITES = (
     Suite("lint", "ruff, mypy, shellcheck, licence headers, changelog, ansible-lint", lint),
     Suite("sanity", "ansible-test sanity", sanity),
     Suite("unit", "pytest tests/unit", tests_in("tests/unit")),
+    Suite("callback", "real playbooks with the events callback, each ansible-core", tests_in("tests/callback")),
     Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
 )
 

@@ -10,7 +10,8 @@ name: events
 type: aggregate
 short_description: Publishes a run to the kubeferry event server and shows the progress of copies
 version_added: 0.1.0
-author: the kubeferry.pvc contributors
+author:
+  - the kubeferry.pvc contributors (@kubeferry)
 description:
   - Publishes plays, tasks, results of hosts and items, retries, asynchronous jobs and the recap of a run as they
     happen, and how far each copy of this collection's modules is.
@@ -134,6 +135,7 @@ EXAMPLES = r"""
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
@@ -326,10 +328,7 @@ class CallbackModule(CallbackBase):
             data["ignored"] = True
         if delegate := result.task.delegate_to:
             data["delegated_to"] = bounded.text(delegate, 1_000)
-        for name, field in (("attempts", "attempt"), ("retries", "attempts")):
-            if isinstance(found.get(name), int):
-                # `retries` counts the first try as well
-                data[field] = found[name]
+        self._attempt(kind, data, run, found)
         if asks_for_secrecy(result.task, found):
             data["no_log"] = True
             bounded.redacted = True
@@ -338,6 +337,17 @@ class CallbackModule(CallbackBase):
                 data["item"] = label
             data.update(result_data(found, bounded, self._publisher.redactor))
         self._tell(kind, data, bounded)
+
+    def _attempt(self, kind: str, data: dict[str, Any], run: TaskRun, found: Mapping[str, object]) -> None:
+        # Counted here: `attempts` of a retry is the failed attempt in ansible-core 2.19 and 2.20, the next one in 2.21.
+        host = data["host"]
+        if kind == "host.retry":
+            run.failed_attempts[host] += 1
+            data["attempt"] = run.failed_attempts[host]
+            if isinstance(tries := found.get("retries"), int):
+                data["attempts"] = tries  # it counts the first try as well
+        elif failed := run.failed_attempts.pop(host, 0):
+            data["attempt"] = failed + 1
 
     def v2_playbook_on_stats(self, stats: Stats) -> None:
         if self._publisher is None:

@@ -37,9 +37,10 @@ class TaskRun:
     handler: bool
     began: float
     ended: float | None = None
-    # When it was sent to each host, and the number of items that each has told of.
+    # When it was sent to each host, the items that each has told of, and the failed attempts of the present one.
     hosts: dict[str, float] = field(default_factory=dict)
     items: Counter[str] = field(default_factory=Counter)
+    failed_attempts: Counter[str] = field(default_factory=Counter)
 
     def about(self) -> dict[str, Any]:
         """What every event of a host has of its task."""
@@ -94,8 +95,12 @@ class RunState:
 
     def task_started(self, task: Task, handler: bool = False) -> list[Told]:
         """Begin a task, unless another host has begun it already (free, host_pinned)."""
+        known = self._tasks.get(str(task._uuid))  # noqa: SLF001
+        # `meta` is announced for each host by `linear` too, and no host has a result of it.
+        if known is not None and not (self._lockstep and known.hosts):
+            return []
         if not self._lockstep:
-            return [] if str(task._uuid) in self._tasks else self._begin(task, handler)  # noqa: SLF001
+            return self._begin(task, handler)
         told: list[Told] = [self._task_finished(before) for before in self._tasks.values()]
         self._tasks.clear()
         return [*told, *self._begin(task, handler)]
