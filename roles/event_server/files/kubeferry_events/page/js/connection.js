@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Copyright: the kubeferry.pvc contributors
+
+// The WebSocket: says hello, asks again for what it was asked for after every break, and goes on where it was.
+
+const SOONEST = 400;
+const LATEST = 15000;
+
+export class Connection extends EventTarget {
+  #socket = null;
+  #token = "";
+  #timer = 0;
+  #failures = 0;
+  #wanted = null; // the subscription: {run} or {summaries: true}
+  #cursor = null; // {epoch, seq} of the newest event seen of it
+  welcome = null;
+
+  // Start, or start again with another token (empty: the session cookie alone).
+  open(token) {
+    this.#token = token;
+    this.#failures = 0;
+    this.#drop();
+    this.#connect();
+  }
+
+  subscribe(wanted) {
+    this.#wanted = wanted;
+    this.#cursor = null;
+    this.#ask();
+  }
+
+  // Remember how far the events have come, to go on from there after a break.
+  reached(epoch, seq) {
+    this.#cursor = { epoch, seq };
+  }
+
+  send(message) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    this.#socket.send(JSON.stringify(message));
+    return true;
+  }
+
+  #ask() {
+    if (!this.welcome || !this.#wanted) return;
+    const message = { type: "SUBSCRIBE", ...this.#wanted };
+    if (this.#cursor && this.#wanted.run) {
+      message.epoch = this.#cursor.epoch;
+      message.after_seq = this.#cursor.seq;
+    }
+    this.send(message);
+  }
+
+  #connect() {
+    const address = new URL("/ws", location.href);
+    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(address);
+    this.#socket = socket;
+    this.#tell("link", { state: this.#failures ? "reconnecting" : "connecting" });
+    socket.onopen = () => this.send({ type: "HELLO", client: "page", ...(this.#token ? { token: this.#token } : {}) });
+    socket.onmessage = (event) => this.#receive(JSON.parse(event.data));
+    socket.onclose = () => this.#closed(socket);
+  }
+
+  #receive(message) {
+    if (message.type === "WELCOME") {
+      this.welcome = message;
+      this.#failures = 0;
+      this.#tell("link", { state: "live" });
+      this.#tell("welcome", message);
+      this.#ask();
+      return;
+    }
+    if (message.type === "ERROR" && !this.welcome && message.request === "HELLO") {
+      this.#drop();
+      this.#tell("refused", message);
+      return;
+    }
+    // Events come again and again: one batch is one call, so that a page has one frame of work for it.
+    this.#tell("message", message);
+  }
+
+  #closed(socket) {
+    if (socket !== this.#socket) return;
+    this.welcome = null;
+    this.#failures += 1;
+    this.#tell("link", { state: "reconnecting" });
+    // A server that restarts is not met by all its pages in the same moment.
+    const wait = Math.min(LATEST, SOONEST * 2 ** Math.min(this.#failures, 6)) * (0.6 + Math.random() * 0.4);
+    this.#timer = setTimeout(() => this.#connect(), wait);
+  }
+
+  #drop() {
+    clearTimeout(this.#timer);
+    this.welcome = null;
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+  }
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

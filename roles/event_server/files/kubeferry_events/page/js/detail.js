@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Copyright: the kubeferry.pvc contributors
+
+// A result in full, fetched from the history when somebody wants to see it.
+
+import { dialog, h, put } from "./dom.js";
+import { clock, dateTime, duration } from "./format.js";
+
+const STATE = { started: "running", poll: "running", retry: "retry" };
+
+let asked = null;
+
+export function showResult(owner, { task, host }) {
+  const body = dialog([task?.name || "Task", host].filter(Boolean).join(" · "), h("p", { class: "quiet" }, "Reading the history …"));
+  asked = { owner, body, task_id: task?.task_id, host };
+  const sent = owner.app.connection.send({ type: "GET_HISTORY", run: owner.id, limit: 200, ...(task ? { task_id: task.task_id } : {}), ...(host ? { host } : {}) });
+  if (!sent) put(body, h("p", {}, "Not connected now: try again when the page is live."));
+}
+
+export function receiveHistory(message) {
+  if (!asked || message.task_id !== asked.task_id || message.host !== asked.host || message.run !== asked.owner.id) return;
+  const results = message.events.filter((event) => /^kubeferry\.v1\.(host|item)\./.test(event.type) && !event.type.endsWith(".started"));
+  const task = asked.owner.run?.tasks.get(asked.task_id);
+  put(asked.body,
+    task && h("dl", { class: "pairs" }, pairs({ Module: task.action, Role: task.role, Defined: task.path, Started: dateTime(task.started), Took: duration(task.duration) })),
+    results.length === 0 ? h("p", { class: "quiet" }, "No result yet.") : results.map(result),
+    message.more ? h("p", { class: "quiet" }, "Only the newest 200 events are shown: choose one host in the matrix.") : null);
+}
+
+function pairs(values) {
+  return Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "")
+    .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]);
+}
+
+function result(event) {
+  const { data } = event;
+  const state = event.type.split(".").at(-1);
+  const flags = [data.ignored && "ignored", data.no_log && "no_log", event.redacted && "redacted", event.truncated && "cut for its size"].filter(Boolean);
+  const blocks = [["Message", data.msg], ["Warnings", data.warnings?.join("\n")], ["Standard output", data.stdout], ["Standard error", data.stderr]];
+  return h("section", { class: "card", "aria-label": `${data.host}: ${state}` },
+    h("div", { class: "body" },
+      h("div", { class: "head small" },
+        h("span", { class: "badge", "data-s": STATE[state] ?? state }, state), h("b", {}, data.item ? `${data.host} · ${data.item}` : data.host),
+        h("span", { class: "quiet" }, clock(event.time), data.duration === undefined ? "" : ` · ${duration(data.duration)}`),
+        data.delegated_to && h("span", { class: "quiet" }, `on ${data.delegated_to}`),
+        data.attempt && h("span", { class: "quiet" }, `attempt ${data.attempt}${data.attempts ? ` of ${data.attempts}` : ""}`),
+        flags.map((flag) => h("span", { class: "badge" }, flag))),
+      blocks.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("div", { class: "quiet small" }, name), h("pre", {}, value))),
+      data.result && h("details", {}, h("summary", {}, "Result"), h("pre", {}, JSON.stringify(data.result, null, 2)))));
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Copyright: the kubeferry.pvc contributors
+
+// What one run looks like now: a snapshot, and every event since applied to it. The same rules as the server's
+// run_state.py; a test compares the two.
+
+const PREFIX = "kubeferry.v1.";
+const LETTERS = { started: "s", poll: "s", retry: "r", ok: "o", changed: "c", failed: "f", skipped: "k", unreachable: "u" };
+const FINAL = "ocfkui";
+const LIMITS = { problems: 200, parity: 200, progress: 200, gaps: 100, namespaces: 50 };
+const PROBLEM_FIELDS = ["task_id", "task", "host", "item", "msg", "ignored", "action"];
+const STARTED_FIELDS = ["playbook", "controller", "user", "job", "check", "ansible_version", "limit", "diff", "tags"];
+
+function pick(data, names) {
+  return Object.fromEntries(names.filter((name) => name in data).map((name) => [name, data[name]]));
+}
+
+export function progressKey(data) {
+  return data.key || `${data.host ?? ""} ${data.label} ${data.pid ?? ""}`;
+}
+
+export class Run {
+  constructor(snapshot) {
+    const state = snapshot.state;
+    this.id = snapshot.run;
+    this.seq = snapshot.seq;
+    Object.assign(this, { summary: state.summary, stats: state.stats ?? {}, parity: state.parity, problems: state.problems });
+    Object.assign(this, { gaps: state.gaps, missing: state.missing ?? [] });
+    this.namespaces = new Set(state.namespaces);
+    this.plays = new Map(state.plays.map((play) => [play.play_id, play]));
+    this.tasks = new Map(state.tasks.map((task) => [task.task_id, { ...task, cells: [...task.cells] }]));
+    this.hosts = [...state.hosts];
+    this.hostNumber = new Map(this.hosts.map((host, at) => [host, at]));
+    this.progress = new Map(state.progress.map((item) => [item.key, item]));
+  }
+
+  // Returns what changed, as the set of views that show it.
+  apply(event) {
+    if (event.seq <= this.seq) return;
+    this.seq = event.seq;
+    const kind = event.type.slice(PREFIX.length);
+    const [group, what] = kind.split(".");
+    const { data, time } = event;
+    const summary = this.summary;
+    if (kind !== "progress") summary.events = (summary.events ?? 0) + 1;
+    if (!(summary.updated >= time)) summary.updated = time;
+    if (summary.status === "silent") summary.status = "running";
+    for (const name of data.namespaces ?? []) if (this.namespaces.size < LIMITS.namespaces) this.namespaces.add(name);
+    this[`_${group}`]?.(what, data, time, event);
+  }
+
+  _run(what, data, time) {
+    if (what === "started") Object.assign(this.summary, pick(data, STARTED_FIELDS), { started: time });
+    else {
+      Object.assign(this.summary, { status: data.status, finished: time });
+      if ("duration" in data) this.summary.duration = data.duration;
+      this.stats = data.stats ?? {};
+    }
+  }
+
+  _play(what, data, time) {
+    const play = this.plays.get(data.play_id) ?? { play_id: data.play_id };
+    this.plays.set(data.play_id, play);
+    if (what === "started") {
+      Object.assign(play, pick(data, ["name", "strategy", "batch"]), { started: time });
+      for (const host of data.hosts ?? []) this.#number(host);
+    } else play.finished = time;
+  }
+
+  #task(data) {
+    let task = this.tasks.get(data.task_id);
+    if (!task) {
+      task = { task_id: data.task_id, cells: [] };
+      this.tasks.set(data.task_id, task);
+      this.summary.tasks = this.tasks.size;
+    }
+    return task;
+  }
+
+  #number(host) {
+    let number = this.hostNumber.get(host);
+    if (number === undefined) {
+      number = this.hosts.push(host) - 1;
+      this.hostNumber.set(host, number);
+      this.summary.hosts = this.hosts.length;
+    }
+    return number;
+  }
+
+  _task(what, data, time) {
+    const task = this.#task(data);
+    if (what === "started") {
+      Object.assign(task, pick(data, ["play_id", "name", "action", "role", "path", "handler", "no_log", "namespaces"]), { started: time });
+      this.summary.task = task.name;
+    } else Object.assign(task, { finished: time }, pick(data, ["duration"]));
+  }
+
+  _host(what, data, time, event) {
+    const task = this.#task(data);
+    task.name ??= data.task ?? "";
+    task.play_id ??= data.play_id ?? "";
+    task.started ??= time;
+    const number = this.#number(data.host);
+    while (task.cells.length <= number) task.cells.push(".");
+    const before = task.cells[number];
+    const ignored = Boolean(data.ignored) && (what === "failed" || what === "unreachable");
+    if (!((what === "started" || what === "poll") && FINAL.includes(before))) task.cells[number] = ignored ? "i" : LETTERS[what];
+    const counted = ignored ? "ignored" : what;
+    const counts = this.summary.counts;
+    if (counted in counts) counts[counted] += 1;
+    if (what === "failed" || what === "unreachable") this.#problem(what, data, time, event);
+    if (data.parity && what !== "started" && what !== "poll" && what !== "retry") this.#parity(data, time);
+  }
+
+  _item(what, data, time, event) {
+    if (what === "failed") this.#problem(what, data, time, event);
+    if (data.parity && what !== "retry") this.#parity(data, time);
+  }
+
+  #problem(what, data, time, event) {
+    this.problems.push({ ...pick(data, PROBLEM_FIELDS), what, time, seq: event.seq });
+    if (this.problems.length > LIMITS.problems) this.problems.shift();
+  }
+
+  #parity(data, time) {
+    const counts = data.parity.counts;
+    this.summary.mismatches = (this.summary.mismatches ?? 0) + ["missing", "mismatched", "unreadable"].reduce((sum, name) => sum + (counts[name] ?? 0), 0);
+    if (this.parity.length < LIMITS.parity) {
+      this.parity.push({ task_id: data.task_id, host: data.host, time, ...pick(data, ["task", "item"]), report: data.parity });
+    }
+  }
+
+  _progress(_what, data, time) {
+    const key = progressKey(data);
+    const before = this.progress.get(key);
+    if (!before && this.progress.size >= LIMITS.progress) this.progress.delete(this.progress.keys().next().value);
+    this.progress.set(key, data.phase === "end" && before ? { ...before, phase: "end", time } : { ...data, key, time });
+  }
+
+  _gap(_what, data, time, event) {
+    this.gaps.push({ ...data, time, seq: event.seq });
+    if (this.gaps.length > LIMITS.gaps) this.gaps.shift();
+  }
+}

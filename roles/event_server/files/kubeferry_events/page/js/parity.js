@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Copyright: the kubeferry.pvc contributors
+
+// The proof: what matched, and every file that did not.
+
+import { attribute, h, keyed, put } from "./dom.js";
+import { clock, number, plural } from "./format.js";
+
+const KINDS = { missing: "missing at the target", mismatched: "different", unreadable: "unreadable", metadata: "other mode, owner or time", extra: "only at the target" };
+const STATE = { missing: "failed", mismatched: "failed", unreadable: "failed", metadata: "changed", extra: "skipped" };
+
+function rows(report) {
+  const list = (name, fn) => (report[name] ?? []).map((item) => ({ kind: name, ...fn(item) }));
+  return [
+    ...list("missing", (path) => ({ path, how: "" })),
+    ...list("mismatched", (item) => ({ path: item.path, how: (item.differs ?? []).join(", ") })),
+    ...list("unreadable", (item) => ({ path: item.path, how: item.reason ?? "" })),
+    ...list("metadata", (item) => ({ path: item.path, how: Object.entries(item.differs ?? {}).map(([name, [want, have] = []]) => `${name} ${want} → ${have}`).join(", ") })),
+    ...list("extra", (path) => ({ path, how: "" })),
+  ];
+}
+
+export class ParityView {
+  constructor(root, owner) {
+    this.owner = owner;
+    this.search = h("input", { type: "search", placeholder: "Search paths …", "aria-label": "Search paths", "data-search": true, oninput: () => owner.draw() });
+    this.onlyProblems = false;
+    this.button = h("button", { type: "button", class: "plain", "aria-pressed": "false", onclick: () => this.toggle() }, "Only mismatches");
+    this.list = h("div", { class: "reports" });
+    this.empty = h("div", { class: "card empty" }, h("strong", {}, "No parity report yet"), "Each copy and each comparison leaves one when it ends.");
+    put(root, h("div", { class: "tools" }, this.search, this.button), this.list, this.empty);
+  }
+
+  toggle() {
+    this.onlyProblems = !this.onlyProblems;
+    attribute(this.button, "aria-pressed", String(this.onlyProblems));
+    this.owner.draw();
+  }
+
+  draw(run) {
+    const query = this.search.value.toLowerCase();
+    const reports = run.parity.map((entry, at) => ({ ...entry, at, name: entry.item || entry.task || run.tasks.get(entry.task_id)?.name || "comparison" }));
+    const shown = reports.map((entry) => ({ ...entry, rows: rows(entry.report).filter((row) => row.path.toLowerCase().includes(query)) }))
+      .filter((entry) => (!query || entry.rows.length) && (!this.onlyProblems || entry.rows.some((row) => STATE[row.kind] === "failed")));
+    keyed(this.list, shown, (entry) => `${entry.at} ${query}`, (entry) => this.#make(entry));
+    this.empty.hidden = shown.length > 0;
+    if (!shown.length && run.parity.length) put(this.empty, h("strong", {}, "No report matches"));
+  }
+
+  #make({ report, name, host, time, rows: found }) {
+    const { counts } = report;
+    const broken = (counts.missing ?? 0) + (counts.mismatched ?? 0) + (counts.unreadable ?? 0);
+    const verdict = broken ? plural(broken, "mismatch", "mismatches") : "every byte arrived";
+    return h("article", { class: "card report" },
+      h("header", {}, h("h2", {}, name), h("span", { class: "quiet small" }, `${host} · ${clock(time)}`), h("span", { class: "badge", "data-s": broken ? "failed" : "ok" }, `${broken ? "✕" : "✓"} ${verdict}`)),
+      h("div", { class: "ratio" }, h("span", {}, h("b", {}, number(counts.matched ?? report.matched)), " matched"),
+        Object.keys(KINDS).filter((kind) => counts[kind]).map((kind) => h("span", {}, h("b", {}, number(counts[kind])), ` ${KINDS[kind]}`))),
+      found.length > 0 && h("div", { class: "scroll" }, h("table", {},
+        h("thead", {}, h("tr", {}, ["Path", "What", "How"].map((title) => h("th", { scope: "col" }, title)))),
+        h("tbody", {}, found.map((row) => h("tr", {}, h("td", { class: "mono" }, row.path), h("td", { class: "nowrap" }, h("span", { class: "badge", "data-s": STATE[row.kind] }, KINDS[row.kind])), h("td", { class: "quiet" }, row.how)))))),
+      report.truncated ? h("p", { class: "ratio" }, "The lists are cut; the report file has all of them.") : null);
+  }
+}

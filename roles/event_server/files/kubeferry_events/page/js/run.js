@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Copyright: the kubeferry.pvc contributors
+
+// One run: its head, its numbers, and the five views of it.
+
+import { announce, eachFrame, h, put, text } from "./dom.js";
+import { dateTime, number, plural } from "./format.js";
+import { KubernetesView } from "./kubernetes.js";
+import { MatrixView } from "./matrix.js";
+import { Run } from "./model.js";
+import { ParityView } from "./parity.js";
+import { badge, took } from "./runs.js";
+import { TimelineView } from "./timeline.js";
+import { TransfersView } from "./transfers.js";
+
+export const TABS = [
+  ["timeline", "Timeline", TimelineView],
+  ["matrix", "Matrix", MatrixView],
+  ["transfers", "Transfers", TransfersView],
+  ["parity", "Parity", ParityView],
+  ["kubernetes", "Kubernetes", KubernetesView],
+];
+const TILES = [["ok", "ok"], ["changed", "changed"], ["failed", "failed"], ["unreachable", "unreachable"], ["ignored", "ignored"], ["skipped", "skipped"]];
+
+export class RunView {
+  constructor(root, app, id, tab) {
+    Object.assign(this, { root, app, id, tab, run: null, view: null });
+    this.draw = eachFrame(() => this.#draw());
+    this.title = h("h1", {}, "Run");
+    this.status = h("span");
+    this.facts = h("div", { class: "facts" });
+    this.bar = h("div");
+    this.tiles = h("div", { class: "tiles" });
+    this.tabs = h("nav", { class: "tabs", "aria-label": "Views of this run" });
+    this.body = h("div");
+    this.waiting = h("div", { class: "empty" }, "Reading the run …");
+    put(root,
+      h("p", { class: "small quiet" }, h("a", { href: "/", "data-link": true }, "Runs"), " / ", id.slice(0, 8)),
+      h("div", { class: "head" }, this.title, this.status), this.facts, this.tiles, this.tabs, this.body, this.waiting);
+    this.show(tab);
+  }
+
+  show(tab) {
+    const [name, , View] = TABS.find(([key]) => key === tab) ?? TABS[0];
+    this.tab = name;
+    this.view?.close?.();
+    put(this.body);
+    this.view = new View(this.body, this);
+    this.draw();
+  }
+
+  close() {
+    this.view?.close?.();
+  }
+
+  receive(message) {
+    if (message.type === "SNAPSHOT" && message.run === this.id) {
+      if (message.resync) this.app.gapNotice(message.resync);
+      this.run = new Run(message);
+      this.app.connection.reached(message.epoch, message.seq);
+    } else if (message.type === "EVENTS" && this.run) {
+      let last = null;
+      const before = this.run.summary.status;
+      for (const event of message.events) {
+        if (event.runid !== this.id) continue;
+        this.run.apply(event);
+        last = event;
+      }
+      if (last) this.app.connection.reached(last.epoch, this.run.seq);
+      if (before !== this.run.summary.status) announce(`The run has ${this.run.summary.status === "ok" ? "succeeded" : this.run.summary.status}.`);
+    } else if (message.type === "ERROR" && message.code === "unknown_run") {
+      put(this.waiting, h("strong", {}, "No such run"), message.message);
+      return;
+    }
+    this.view.receive?.(message);
+    this.draw();
+  }
+
+  tick() {
+    if (this.run?.summary.status === "running") this.draw();
+  }
+
+  #draw() {
+    if (!this.run) return;
+    this.waiting.hidden = true;
+    const { summary } = this.run;
+    text(this.title, summary.playbook ?? `run ${this.id.slice(0, 8)}`);
+    document.title = `${summary.playbook ?? "run"} · kubeferry`;
+    if (this.shownStatus !== summary.status) {
+      this.shownStatus = summary.status;
+      put(this.status, badge(summary.status));
+    }
+    this.#facts(summary);
+    this.#tiles(summary);
+    this.#tabs();
+    // Beside the tasks, and not only in their own view.
+    this.app.clusterEvents.watch(this.run.namespaces);
+    this.view.draw(this.run);
+  }
+
+  #facts(summary) {
+    const facts = [
+      `started ${dateTime(summary.started)}`, `${summary.finished ? "took" : "for"} ${took(summary)}`,
+      plural(this.run.hosts.length, "host"), plural(this.run.tasks.size, "task"),
+      summary.user && `by ${summary.user}`, summary.controller && `on ${summary.controller}`, summary.job && `job ${summary.job}`,
+      summary.check && "check mode: nothing was changed", summary.ansible_version && `ansible-core ${summary.ansible_version}`,
+    ].filter(Boolean);
+    const line = facts.join("\n");
+    if (this.factLine === line) return;
+    this.factLine = line;
+    put(this.facts, facts.map((fact) => h("span", {}, fact)));
+  }
+
+  #tiles(summary) {
+    const key = JSON.stringify(summary.counts);
+    if (this.tileKey === key) return;
+    this.tileKey = key;
+    put(this.tiles, TILES.map(([name, word]) => {
+      const count = summary.counts[name] ?? 0;
+      return h("div", { class: "card tile", "data-s": name, "data-zero": count === 0 }, h("b", {}, number(count)), word);
+    }));
+  }
+
+  #tabs() {
+    const run = this.run;
+    const mismatches = run.summary.mismatches ?? 0;
+    const notes = {
+      timeline: [run.tasks.size], matrix: [run.hosts.length], transfers: [run.progress.size],
+      parity: mismatches ? [mismatches, "failed"] : [run.parity.length], kubernetes: [run.namespaces.size],
+    };
+    const key = JSON.stringify([this.tab, notes]);
+    if (this.tabKey === key) return;
+    this.tabKey = key;
+    const focused = document.activeElement?.getAttribute?.("data-tab");
+    put(this.tabs, TABS.map(([name, word], at) => {
+      const [count, state] = notes[name];
+      return h("a", { href: `/runs/${this.id}/${name}`, "data-link": true, "data-tab": name, title: `${word} (${at + 1})`, "aria-current": name === this.tab ? "page" : null },
+        word, count ? h("span", { class: "n", "data-s": state }, number(count)) : null);
+    }));
+    if (focused) this.tabs.querySelector(`[data-tab="${focused}"]`)?.focus();
+  }
+}
+

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Copyright: the kubeferry.pvc contributors
+
+// Copies under way and done: bytes, files, rate, time left, phase.
+
+import { attribute, h, keyed, put, text } from "./dom.js";
+import { bytes, clock, duration, number } from "./format.js";
+
+const STALE = 15000;
+
+export class TransfersView {
+  constructor(root, owner) {
+    this.owner = owner;
+    this.search = h("input", { type: "search", placeholder: "Search transfers …", "aria-label": "Search transfers", "data-search": true, oninput: () => owner.draw() });
+    this.list = h("div", { class: "transfers" });
+    this.empty = h("div", { class: "card empty" }, h("strong", {}, "No transfer yet"), "Copies and comparisons show here while they run.");
+    put(root, h("div", { class: "tools" }, this.search), this.list, this.empty);
+  }
+
+  draw(run) {
+    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const items = [...run.progress.values()].filter((item) => words.every((word) => `${item.label} ${item.host ?? ""} ${item.phase}`.toLowerCase().includes(word)));
+    // What still moves comes first.
+    items.sort((a, b) => (a.phase === "end") - (b.phase === "end") || (a.time < b.time ? 1 : -1));
+    keyed(this.list, items, (item) => item.key, () => this.#make(), (element, item) => this.#update(element, item, run));
+    this.empty.hidden = items.length > 0;
+  }
+
+  #make() {
+    const parts = {
+      label: h("b"), host: h("span", { class: "quiet small" }), phase: h("span", { class: "badge" }), fill: h("i"), bytes: h("span"), files: h("span"), rate: h("span"), left: h("span"),
+    };
+    parts.bar = h("div", { class: "progress", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, parts.fill);
+    const element = h("article", { class: "card transfer" }, h("div", { class: "top" }, parts.label, parts.host, parts.phase), parts.bar,
+      h("div", { class: "numbers" }, parts.bytes, parts.files, parts.rate, parts.left));
+    element.parts = parts;
+    return element;
+  }
+
+  #update(element, item, run) {
+    const { parts } = element;
+    const done = item.phase === "end";
+    const over = done || run.summary.finished;
+    const part = done ? 1 : item.bytes_total ? item.bytes / item.bytes_total : item.files_total ? item.files / item.files_total : null;
+    const percent = part === null ? null : Math.min(100, Math.round(part * 100));
+    text(parts.label, item.label || "transfer");
+    text(parts.host, [item.host, clock(item.time)].filter(Boolean).join(" · "));
+    text(parts.phase, done ? "done" : over ? "stopped" : item.phase);
+    attribute(parts.phase, "data-s", done ? "ok" : over ? "failed" : "running");
+    attribute(parts.bar, "data-done", done ? "" : null);
+    attribute(parts.bar, "data-unknown", percent === null && !over ? "" : null);
+    attribute(parts.bar, "aria-valuenow", percent);
+    attribute(parts.bar, "aria-label", `${item.label || "transfer"}: ${done ? "done" : item.phase}`);
+    if (percent !== null) parts.fill.style.width = `${percent}%`;
+    put(parts.bytes, h("b", {}, bytes(item.bytes ?? 0)), item.bytes_total && !done ? ` of ${bytes(item.bytes_total)}` : "", percent !== null && !done ? ` (${percent} %)` : "");
+    put(parts.files, h("b", {}, number(item.files ?? 0)), item.files_total && !done ? ` of ${number(item.files_total)} files` : item.files === 1 ? " file" : " files");
+    put(parts.rate, item.bytes_per_second ? [h("b", {}, `${bytes(item.bytes_per_second)}/s`)] : "");
+    const silent = !over && Date.now() - Date.parse(item.time) > STALE;
+    put(parts.left, silent ? "no news for a while" : !over && item.seconds_left ? [h("b", {}, duration(item.seconds_left)), " left"] : "");
+  }
+}

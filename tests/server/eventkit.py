@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""A real server in a process of its own, and real WebSocket clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+FILES = Path(__file__).resolve().parents[2] / "roles" / "event_server" / "files"
+PUBLISH_TOKEN = "publish-token-for-the-tests"
+VIEW_TOKEN = "view-token-for-the-tests"
+PATIENCE = 10.0
+
+
+class ServerProcess:
+    """`python -m kubeferry_events` on a free port of loopback; `log` has what it printed."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.directory = directory
+        self.history = directory / "history.db"
+        self.log = directory / "server.log"
+        self.port = 0
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("KUBEFERRY_", "KUBE"))},
+            "PYTHONPATH": str(FILES),
+            "PYTHONUNBUFFERED": "1",
+            "HOME": str(directory),
+            "KUBEFERRY_PUBLISH_TOKEN": PUBLISH_TOKEN,
+            "KUBEFERRY_VIEW_TOKEN": VIEW_TOKEN,
+            "KUBEFERRY_HISTORY": str(self.history),
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> ServerProcess:
+        with self.log.open("ab") as log:
+            at = log.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "kubeferry_events", "--port", str(self.port)],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        async with asyncio.timeout(20):
+            while not (found := re.search(rb"listens on \w+://[^\s]*:(\d+)", self.log.read_bytes()[at:])):
+                if self._process.poll() is not None:
+                    raise AssertionError(f"the server ended: {self.log.read_text()}")
+                await asyncio.sleep(0.05)
+        self.port = int(found[1])
+        return self
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        if self._process is None or self._process.poll() is not None:
+            return 0
+        self._process.send_signal(how)
+        try:
+            return await asyncio.to_thread(self._process.wait, PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+
+@contextlib.asynccontextmanager
+async def running(**environment: str) -> AsyncIterator[ServerProcess]:
+    with tempfile.TemporaryDirectory() as directory:
+        server = ServerProcess(Path(directory), **environment)
+        try:
+            yield await server.start()
+        finally:
+            await server.stop()
+
+
+class Client:
+    """One WebSocket, with every frame that it ever got in `frames`."""
+
+    def __init__(self, session: aiohttp.ClientSession, ws: aiohttp.ClientWebSocketResponse) -> None:
+        self.session, self.ws = session, ws
+        self.frames: list[str] = []
+
+    @classmethod
+    async def connect(cls, url: str, token: str | None = None, **options: Any) -> Client:
+        session = aiohttp.ClientSession()
+        try:
+            client = cls(session, await session.ws_connect(f"{url}/ws", max_msg_size=0, **options))
+        except BaseException:
+            await session.close()
+            raise
+        if token is not None:
+            await client.send({"type": "HELLO", "token": token})
+            assert (await client.receive())["type"] == "WELCOME"
+        return client
+
+    async def close(self) -> None:
+        await self.ws.close()
+        await self.session.close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def send(self, message: dict[str, Any] | str) -> None:
+        await self.ws.send_str(message if isinstance(message, str) else json.dumps(message))
+
+    async def receive(self, seconds: float = PATIENCE) -> dict[str, Any]:
+        """The next message. Raises ConnectionResetError with the close code when there is none any more."""
+        message = await self.ws.receive(timeout=seconds)
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            raise ConnectionResetError(self.ws.close_code)
+        self.frames.append(message.data)
+        return json.loads(message.data)
+
+    async def until(self, kind: str, seconds: float = PATIENCE) -> dict[str, Any]:
+        """The next message of a type; others are passed over."""
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await self.receive()
+                if message["type"] == kind:
+                    return message
+
+    async def ask(self, message: dict[str, Any] | str) -> dict[str, Any]:
+        await self.send(message)
+        return await self.receive()
+
+    async def publish(self, events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Publish and return the (last) acknowledgement."""
+        answer: dict[str, Any] = {}
+        for at in range(0, len(events), 500):
+            await self.send({"type": "PUBLISH", "events": list(events[at : at + 500])})
+            answer = await self.until("ACK")
+        return answer
+
+    async def events(self, count: int) -> list[dict[str, Any]]:
+        """So many events, from as many EVENTS messages as it takes."""
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            found += (await self.until("EVENTS"))["events"]
+        return found
