@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Secrets in every place that a hook sees, searched for in all that leaves the playbook or is kept on disk."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+
+from .conftest import DATA
+
+CANARY = re.compile(r"CANARY[-\w]*|CANARY text with blanks")
+SETTINGS = {
+    "KUBEFERRY_EVENTS_REDACT_VALUES": "CANARY-listed-in-play,CANARY-listed-in-task,CANARY-listed-in-message,"
+    "CANARY-listed-in-tag,CANARY-listed-in-output,CANARY-listed-at-the-edge,CANARY-listed-in-stats,"
+    "CANARY-listed-as-host,CANARY-listed-as-user",
+    "KUBEFERRY_EVENTS_REDACT_KEYS": "^my_own_",
+    "K8S_AUTH_API_KEY": "CANARY-environment-k8s",
+    "KUBEFERRY_OTHER_TOKEN": "CANARY-environment-token",
+    "ANSIBLE_LIBRARY": str(DATA / "library"),
+}
+
+
+def leaks(text):
+    found = set(CANARY.findall(text))
+    # The middle of a base64 text is enough to find it whatever stands before it.
+    found |= {
+        word for word in ("CANARY-environment",) if base64.b64encode(word.encode())[:20].decode() in text
+    }
+    return found
+
+
+@pytest.mark.parametrize("core", ["2.19", "2.20", "2.21"])
+def test_nothing_secret_leaves(playbooks, recorder, check_schema, core):
+    playbooks.settings = SETTINGS
+    recorder.token = "CANARY-own-token"
+    run = playbooks.run("canary.yml", url=recorder.url, core=core, KUBEFERRY_EVENTS_TOKEN=recorder.token)
+    assert run.status == 0, run.stdout + run.stderr
+    hello, *rest = recorder.frames
+    assert "CANARY-own-token" in hello
+    sent = "".join(rest)
+    assert leaks(sent) == set()
+    check_schema(recorder.events)
+
+    # The search would find something, and the events are there.
+    assert {"CANARY-hidden-task", "CANARY-key-api"} <= leaks((DATA / "canary.yml").read_text())
+    assert sent.count("MARKER-that-may-leave") == 1
+    assert "MARKER-argument" in sent
+    assert "MARKER-delegated" in sent
+    results = [event for event in recorder.events if event["type"].startswith("kubeferry.v1.host.")]
+    hidden = [event for event in results if event["data"].get("no_log")]
+    assert {event["data"]["task"] for event in hidden} >= {
+        "Hidden task",
+        "Hidden by a template",
+        "Hidden by a template that fails",
+        "Hidden items",
+        "Hidden retry",
+        "Hidden job",
+        "In a hidden block",
+        "Hidden handler",
+        "In a hidden play",
+        "Unreachable",
+    }
+    assert all(event["redacted"] for event in hidden)
+    masked = [event for event in results if event["data"]["task"] == "Behind telling names"]
+    assert masked[-1]["redacted"] is True
+    cut = [event for event in results if event["data"]["task"] == "At the edge of a cut"]
+    assert cut[-1]["truncated"] is True
+
+
+def test_nothing_secret_is_kept(playbooks):
+    playbooks.settings = SETTINGS
+    run = playbooks.run("canary.yml", url="ws://127.0.0.1:9/ws", KUBEFERRY_EVENTS_TOKEN="CANARY-own-token")
+    assert run.status == 0
+    kept = playbooks.spooled()
+    assert "MARKER-that-may-leave" in kept
+    assert leaks(kept) == set()
+    for path in playbooks.spool.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
