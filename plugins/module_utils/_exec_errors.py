@@ -27,6 +27,7 @@ from ._errors import (
     Throttled,
 )
 from ._exec_protocol import BOUNDED
+from ._pod_state import RUNNING
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def handshake_refused(
         code,
         status,
         f"running a command in {target.where}",
-        f"the verbs get and create on pods/exec in namespace {target.namespace}",
+        f"the verbs get and create on pods/exec in namespace {target.namespace}, which must exist",
     )
 
 
@@ -105,6 +106,17 @@ def missing_program(stderr: bytes, target: Target, argv: Sequence[str]) -> Comma
     if text.startswith(BOUNDED[-1]) and "not found" in text:
         return _no_program("", target, argv)
     return None
+
+
+def gone_pod(target: Target, argv: Sequence[str]) -> PodNotRunning | None:
+    """Why a command was killed, if its pod was: that arrives as the exit status of a killed process, no more."""
+    state = target.diagnose() if target.diagnose else ""
+    if state in {"", RUNNING}:
+        return None
+    return PodNotRunning(
+        f"{capital(target.where)} went away while {argv[0]!r} ran: {state}; what came is incomplete, "
+        "wait until it is running again, or name another pod."
+    )
 
 
 def _by_text(status: dict[str, Any], target: Target, argv: Sequence[str]) -> KubeferryError | None:

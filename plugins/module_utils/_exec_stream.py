@@ -19,11 +19,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from signal import SIGKILL, SIGTERM
 from socket import socket
 
 from ._api_errors import capital
-from ._errors import CommandNotFound, ConnectionLost, ExecError, KubeferryError, Stalled
-from ._exec_errors import Target, command_failed, missing_program
+from ._errors import ConnectionLost, ExecError, KubeferryError, Stalled
+from ._exec_errors import Target, command_failed, gone_pod, missing_program
 from ._exec_protocol import CLOSE_STDIN, Batch, Decoder, exit_code, messages, parse_status
 from ._runner import STDERR_LIMIT, Stdin
 
@@ -166,6 +167,8 @@ class ExecProcess:
                 if stdin.closes:
                     self._queue(CLOSE_STDIN, ABNF.OPCODE_BINARY)
                 return
+            if not piece:
+                return  # nothing yet: `_runner.Runner.start` says when it's asked for again
             for message in messages(piece):
                 self._queue(message, ABNF.OPCODE_BINARY)
 
@@ -282,10 +285,9 @@ class ExecProcess:
         if self._code is None:
             self._error = command_failed(status, self._target, self._argv)
         elif self._code in {126, 127, 255}:
-            self._error = self._not_started()
-
-    def _not_started(self) -> CommandNotFound | None:
-        return missing_program(bytes(self._stderr), self._target, self._argv)
+            self._error = missing_program(bytes(self._stderr), self._target, self._argv)
+        elif self._code in {128 + SIGKILL, 128 + SIGTERM}:
+            self._error = gone_pod(self._target, self._argv)
 
     def _fail(self, error: KubeferryError) -> KubeferryError:
         self._error = error

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+RUNNING = "it is Running"
+"""What :func:`describe` says of a pod with nothing wrong about it."""
+
 
 def describe(pod: dict[str, Any]) -> str:
     """The pod's state in words, as in `it is Pending, container a waits (ImagePullBackOff)`."""

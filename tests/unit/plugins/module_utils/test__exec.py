@@ -265,6 +265,13 @@ def test_a_pod_that_cannot_run_is_described(server, runner):
         output(runner, ["true"])
 
 
+def test_a_command_that_dies_with_its_pod_is_told_from_one_that_is_killed(server, runner):
+    assert output(runner, ["sh", "-c", "kill -9 $$"])[0] == 137
+    server.api.find("pods", "ns", "pod")["metadata"]["deletionTimestamp"] = "now"
+    with pytest.raises(PodNotRunning, match="went away while 'sh' ran: it is being deleted"):
+        output(runner, ["sh", "-c", "kill -9 $$"])
+
+
 def test_wrong_pod_and_container(server):
     cluster = server.cluster()
     with pytest.raises(NotFound, match="ns/other"):
@@ -293,6 +300,25 @@ def test_an_upgrade_of_the_server_in_mid_run_is_noticed():
         server._versions = (V4,)
         assert output(runner, ["cat"], stdin=b"abc")[:2] == (0, b"abc")
         assert [entry.protocol for entry in server.execs] == [V5, "", V4]
+
+
+def test_output_alone_travels_in_v4_once_the_server_is_known():
+    # It is the faster one; see _start_output.
+    with ExecServer(versions=(V5, V4)) as server:
+        runner = server.cluster().runner("ns", "pod", "main")
+        for _number in range(2):
+            assert output(runner, ["echo", "a"])[1] == b"a\n"
+            assert output(runner, ["cat"], stdin=b"b")[1] == b"b"
+        assert [entry.protocol for entry in server.execs] == [V5, V5, V4, V5]
+        assert [entry.argv[0] for entry in server.execs] == ["echo", "cat", "echo", "cat"]
+
+
+def test_a_server_without_v4():
+    with ExecServer(versions=(V5,)) as server:
+        runner = server.cluster().runner("ns", "pod", "main")
+        for _number in range(3):
+            assert output(runner, ["echo", "a"])[1] == b"a\n"
+        assert [entry.protocol for entry in server.execs] == [V5, "", V5, V5]
 
 
 def test_close_ends_the_stream_and_the_input(server, runner):
