@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -34,7 +34,11 @@ class ServerProcess:
         self.log = directory / "server.log"
         self.port = 0
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("KUBEFERRY_", "KUBE"))},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("KUBEFERRY_", "KUBE"))
+            },
             "PYTHONPATH": str(FILES),
             "PYTHONUNBUFFERED": "1",
             "HOME": str(directory),
@@ -57,7 +61,7 @@ class ServerProcess:
     async def start(self) -> ServerProcess:
         with self.log.open("ab") as log:
             at = log.tell()
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 -- starting it takes no time
                 [sys.executable, "-m", "kubeferry_events", "--port", str(self.port)],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -117,7 +121,7 @@ class Client:
         await self.ws.close()
         await self.session.close()
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

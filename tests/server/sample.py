@@ -50,7 +50,13 @@ class Publisher:
         }
 
     def started(self, playbook: str = "copy.yml", **more: Any) -> dict[str, Any]:
-        about = {"playbook": playbook, "ansible_version": "2.19.14", "controller": "runner-1", "user": "ada", "forks": 10}
+        about = {
+            "playbook": playbook,
+            "ansible_version": "2.19.14",
+            "controller": "runner-1",
+            "user": "ada",
+            "forks": 10,
+        }
         return self.event("run.started", {**about, **more})
 
     def finished(self, status: str = "ok", duration: float = 12.5) -> dict[str, Any]:
@@ -58,13 +64,24 @@ class Publisher:
 
     def task(self, task_id: str, name: str, hosts: dict[str, str], **more: Any) -> list[dict[str, Any]]:
         """A whole task: its start, each host's result (by state) and its end."""
-        events = [self.event("task.started", {"task_id": task_id, "name": name, "action": "ansible.builtin.command", **more})]
+        events = [
+            self.event(
+                "task.started",
+                {"task_id": task_id, "name": name, "action": "ansible.builtin.command", **more},
+            )
+        ]
         for host, state in hosts.items():
             events.append(self.result(task_id, name, host, state))
         return [*events, self.event("task.finished", {"task_id": task_id, "duration": 1.0})]
 
     def result(self, task_id: str, name: str, host: str, state: str, **more: Any) -> dict[str, Any]:
-        about = {"task_id": task_id, "task": name, "host": host, "changed": state == "changed", "duration": 0.4}
+        about = {
+            "task_id": task_id,
+            "task": name,
+            "host": host,
+            "changed": state == "changed",
+            "duration": 0.4,
+        }
         return self.event(f"host.{state}", {**about, **more}, after=0.01)
 
 
@@ -77,26 +94,73 @@ def copy_run(publisher: Publisher | None = None) -> list[dict[str, Any]]:
     steps = [
         ("t1", "Check both claims", "kubeferry.pvc.pvc_mount", "ok", 1.5, {}),
         ("t2", "Mount the source claim", "kubeferry.pvc.pvc_mount", "changed", 4.0, {}),
-        ("t3", "Bring the files to staging", "kubeferry.pvc.pvc_copy", "changed", 9.0, {"parity": parity_report(1204)}),
+        (
+            "t3",
+            "Bring the files to staging",
+            "kubeferry.pvc.pvc_copy",
+            "changed",
+            9.0,
+            {"parity": parity_report(1204)},
+        ),
         ("t4", "Mount the destination claim", "kubeferry.pvc.pvc_mount", "changed", 3.0, {}),
-        ("t5", "Send the files on", "kubeferry.pvc.pvc_copy", "changed", 11.0, {"parity": parity_report(1204)}),
+        (
+            "t5",
+            "Send the files on",
+            "kubeferry.pvc.pvc_copy",
+            "changed",
+            11.0,
+            {"parity": parity_report(1204)},
+        ),
     ]
     for task_id, name, action, state, seconds, more in steps:
-        about = {"task_id": task_id, "play_id": "p1", "name": name, "action": action, "role": "kubeferry.pvc.copy", "path": "tasks/main.yml:12", "namespaces": spaces}
+        about = {
+            "task_id": task_id,
+            "play_id": "p1",
+            "name": name,
+            "action": action,
+            "role": "kubeferry.pvc.copy",
+            "path": "tasks/main.yml:12",
+            "namespaces": spaces,
+        }
         events.append(p.event("task.started", about, after=0.1))
         if action.endswith("copy"):
-            label = "source-namespace/busybox-sleep → staging" if task_id == "t3" else "staging → destination-namespace/busybox-sleep"
+            label = (
+                "source-namespace/busybox-sleep → staging"
+                if task_id == "t3"
+                else "staging → destination-namespace/busybox-sleep"
+            )
             total = 3 * 1024**3
             for part in (0.2, 0.6, 1.0):
                 done = int(total * part)
                 data = {
-                    "task_id": task_id, "host": "localhost", "v": 1, "pid": 4242, "label": label, "phase": "move", "bytes": done, "bytes_total": total,
-                    "files": int(1204 * part), "files_total": 1204, "seconds": 8 * part, "bytes_per_second": 410_000_000, "seconds_left": round(8 * (1 - part), 1) or None,
-                }  # fmt: skip
+                    "task_id": task_id,
+                    "host": "localhost",
+                    "v": 1,
+                    "pid": 4242,
+                    "label": label,
+                    "phase": "move",
+                    "bytes": done,
+                    "bytes_total": total,
+                    "files": int(1204 * part),
+                    "files_total": 1204,
+                    "seconds": 8 * part,
+                    "bytes_per_second": 410_000_000,
+                    "seconds_left": round(8 * (1 - part), 1) or None,
+                }
                 events.append(p.event("progress", data, after=seconds / 4))
             events.append(p.event("progress", {**data, "phase": "end"}))
-        result = {"task_id": task_id, "play_id": "p1", "task": name, "action": action, "host": "localhost", "changed": state == "changed",
-                  "duration": seconds, "msg": f"{name}: done", "result": {"changed": state == "changed", "bytes": 3221225472}, **more}  # fmt: skip
+        result = {
+            "task_id": task_id,
+            "play_id": "p1",
+            "task": name,
+            "action": action,
+            "host": "localhost",
+            "changed": state == "changed",
+            "duration": seconds,
+            "msg": f"{name}: done",
+            "result": {"changed": state == "changed", "bytes": 3221225472},
+            **more,
+        }
         events.append(p.event(f"host.{state}", result, after=seconds / 4))
         events.append(p.event("task.finished", {"task_id": task_id, "play_id": "p1", "duration": seconds}))
     report = parity_report(
@@ -105,9 +169,30 @@ def copy_run(publisher: Publisher | None = None) -> list[dict[str, Any]]:
         missing=["a/51"],
         metadata=[{"path": "10", "differs": {"mode": ["0640", "0644"], "uid": ["1001", "0"]}}],
     )
-    events.append(p.event("task.started", {"task_id": "t6", "play_id": "p1", "name": "Verify end to end", "action": "kubeferry.pvc.pvc_verify", "role": "kubeferry.pvc.copy", "namespaces": spaces}, after=0.1))
-    failure = {"task_id": "t6", "play_id": "p1", "task": "Verify end to end", "action": "kubeferry.pvc.pvc_verify", "host": "localhost", "duration": 2.2,
-               "msg": "1 missing at the target (a/51); 1 different (a/11). The target was left as it is; run the copy again.", "parity": report}  # fmt: skip
+    events.append(
+        p.event(
+            "task.started",
+            {
+                "task_id": "t6",
+                "play_id": "p1",
+                "name": "Verify end to end",
+                "action": "kubeferry.pvc.pvc_verify",
+                "role": "kubeferry.pvc.copy",
+                "namespaces": spaces,
+            },
+            after=0.1,
+        )
+    )
+    failure = {
+        "task_id": "t6",
+        "play_id": "p1",
+        "task": "Verify end to end",
+        "action": "kubeferry.pvc.pvc_verify",
+        "host": "localhost",
+        "duration": 2.2,
+        "msg": "1 missing at the target (a/51); 1 different (a/11). The target was left as it is; run the copy again.",
+        "parity": report,
+    }
     events.append(p.event("host.failed", failure, after=2.2))
     return events
 
@@ -116,7 +201,10 @@ def wide_run(hosts: int, tasks: int, publisher: Publisher | None = None) -> list
     """Many hosts and tasks, with some failures spread over them."""
     p = publisher or Publisher(start=datetime.now(UTC) - timedelta(minutes=5))
     names = [f"node{number:04d}.example" for number in range(hosts)]
-    events = [p.started("fleet.yml"), p.event("play.started", {"play_id": "p1", "name": "All nodes", "hosts": names, "strategy": "linear"})]
+    events = [
+        p.started("fleet.yml"),
+        p.event("play.started", {"play_id": "p1", "name": "All nodes", "hosts": names, "strategy": "linear"}),
+    ]
     states = ["ok", "ok", "changed", "ok", "skipped", "ok"]
     for at in range(tasks):
         results = {host: states[(number + at) % len(states)] for number, host in enumerate(names)}

@@ -25,7 +25,7 @@ export class MatrixView {
     this.empty = h("div", { class: "empty" });
     const legend = Object.values(CELLS).filter((cell) => cell.sign).map((cell) =>
       h("span", {}, h("span", { class: "cell", "data-s": cell.state, "aria-hidden": "true" }, cell.sign), cell.word));
-    put(root, h("div", { class: "tools" }, this.search, this.button), h("div", { class: "card" }, this.box, this.empty, this.reading), h("div", { class: "legend" }, legend));
+    put(root, h("div", { class: "tools" }, this.search, this.button), h("div", { class: "card" }, this.reading, this.box, this.empty), h("div", { class: "legend" }, legend));
     this.observer = new ResizeObserver(() => this.#paint());
     this.observer.observe(this.box);
   }

@@ -35,7 +35,7 @@ export class RunView {
     this.body = h("div");
     this.waiting = h("div", { class: "empty" }, "Reading the run …");
     put(root,
-      h("p", { class: "small quiet" }, h("a", { href: "/", "data-link": true }, "Runs"), " / ", id.slice(0, 8)),
+      h("p", { class: "small quiet crumbs" }, h("a", { href: "/", "data-link": true }, "Runs"), " / ", id.slice(0, 8)),
       h("div", { class: "head" }, this.title, this.status), this.facts, this.tiles, this.tabs, this.body, this.waiting);
     this.show(tab);
   }

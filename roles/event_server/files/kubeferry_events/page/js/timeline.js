@@ -49,6 +49,7 @@ export class TimelineView {
       if (row.task) this.#update(element, row, { began, span, kubernetes });
       else text(element, row.text);
     });
+    attribute(this.list, "data-beside", kubernetes.length ? "" : null);
     this.list.hidden = rows.length === 0;
     this.empty.hidden = rows.length > 0;
     put(this.empty, run.tasks.size ? h("strong", {}, "No task matches") : h("strong", {}, "No task has started yet"));
