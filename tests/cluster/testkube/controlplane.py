@@ -12,15 +12,23 @@ from .group import Group, Service
 from .kubeconfig import write as write_kubeconfig
 from .layout import Instance, Layout
 from .pki import Pki
-from .proc import wait_until
+from .proc import wait_until, write_if_changed
 
 CRASHES = 5  # etcd may be slow to appear, and the API server ends once or twice until it does
 COPIER_NAMESPACE = "source-namespace"
+# Who else vouches for users. It begins empty; a test may put an OpenID Connect issuer in, and the API server reads the
+# file again by itself within a minute.
+NO_ISSUERS = '{"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": []}\n'
 
 
 def group(layout: Layout) -> Group:
     """The control plane's supervisor."""
     return Group(layout.state / "control")
+
+
+def authentication(layout: Layout) -> Path:
+    """The API server's AuthenticationConfiguration."""
+    return layout.state / "control" / "authentication.json"
 
 
 def make_pki(layout: Layout, instance: Instance) -> Pki:
@@ -51,6 +59,8 @@ def make_kubeconfigs(layout: Layout, instance: Instance, pki: Pki) -> None:
     write_kubeconfig(layout.kubeconfig, server, pki, "admin", "admin")
     write_kubeconfig(layout.state / "kubeconfig-copier", server, pki, "copier", "copier", COPIER_NAMESPACE)
     write_kubeconfig(layout.state / "kubeconfig-nobody", server, pki, "nobody", "nobody")
+    if not authentication(layout).exists():
+        write_if_changed(authentication(layout), NO_ISSUERS)
     for part in ("controller-manager", "scheduler"):
         write_kubeconfig(layout.state / "control" / f"{part}.kubeconfig", server, pki, part, part)
 
@@ -93,6 +103,7 @@ def services(layout: Layout, instance: Instance, binaries: Path) -> list[Service
             f"--etcd-certfile={certificate('etcd')}",
             f"--etcd-keyfile={key('etcd')}",
             f"--client-ca-file={ca}",
+            f"--authentication-config={authentication(layout)}",
             f"--tls-cert-file={certificate('apiserver')}",
             f"--tls-private-key-file={key('apiserver')}",
             f"--kubelet-certificate-authority={ca}",
