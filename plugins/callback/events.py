@@ -352,6 +352,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: Stats) -> None:
         if self._publisher is None:
             return
+        self._publisher.ending()
         for kind, data in self._state.play_finished():
             self._tell(kind, data)
         bounded = Bounded(self._publisher.redactor)

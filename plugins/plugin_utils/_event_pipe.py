@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import time
+from pathlib import Path
 
 from ._event_line import lost_line
 
@@ -37,6 +38,7 @@ class EventPipe:
         self._descriptor = descriptor
         self._kept = bytearray()
         self._lost = 0
+        self._limit = KEPT_BYTES
         self.lost = 0
         self.broken = False
         os.set_blocking(descriptor, False)
@@ -51,16 +53,20 @@ class EventPipe:
         """Write a line, keep it for later, or count it as lost; what was lost is told in its place."""
         if self.broken or self._descriptor not in _open:
             return
-        if self._lost and len(self._kept) < KEPT_BYTES:
+        if self._lost and len(self._kept) < self._limit:
             self._kept += lost_line(self._lost)
             self._lost = 0
-        if self._lost or len(self._kept) + len(line) > KEPT_BYTES:
+        if self._lost or len(self._kept) + len(line) > self._limit:
             self._flush()
             self._lost += 1
             self.lost += 1
             return
         self._kept += line
         self._flush()
+
+    def make_room(self) -> None:
+        """The run ends: what says so is kept even where there was no room for anything else."""
+        self._limit += KEPT_BYTES
 
     def _flush(self) -> None:
         while self._kept:
@@ -74,8 +80,11 @@ class EventPipe:
                 return
             del self._kept[:written]
 
-    def close(self, seconds: float = 0.0) -> None:
-        """Close the pipe, after waiting at most so long for what is kept to go into it."""
+    def close(self, seconds: float = 0.0, rest: Path | None = None) -> None:
+        """Close the pipe, after waiting at most so long for what is kept to go into it.
+
+        What doesn't go in is written to the file `rest`, where the helper finds it when it reads again.
+        """
         if self._descriptor not in _open:
             return
         deadline = time.monotonic() + seconds
@@ -85,5 +94,10 @@ class EventPipe:
         while self._kept and (left := deadline - time.monotonic()) > 0:
             select.select([], [self._descriptor], [], left)
             self._flush()
+        if self._kept and rest is not None:
+            try:
+                rest.write_bytes(self._kept)
+            except OSError:
+                pass  # then the helper can only say that the run broke off
         _open.discard(self._descriptor)
         os.close(self._descriptor)

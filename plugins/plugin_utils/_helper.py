@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ._event_line import LOST, envelope, event_line
+from ._helper_process import REST
 from ._meter import Meter, ProgressSocket
 from ._progress_line import ProgressLine
 from ._redact import Redactor
@@ -34,7 +35,7 @@ IDLE_TICK = 0.5
 PATIENCE_SECONDS = 3.0
 # How long a run's end waits for events to be delivered, and for a server that says nothing.
 DRAIN_SECONDS = 1.6
-STUCK_SECONDS = 0.8
+STUCK_SECONDS = 0.6
 
 
 class Helper:
@@ -54,9 +55,10 @@ class Helper:
         self._began = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._socket: ProgressSocket | None = None
-        if settings.get("socket"):
+        self._private = Path(str(settings["place"])) if settings.get("place") else None
+        if self._private is not None:
             try:
-                self._socket = ProgressSocket(str(settings["socket"]))
+                self._socket = ProgressSocket(str(self._private / "socket"))
                 self._selector.register(self._socket.socket, selectors.EVENT_READ)
             except OSError:
                 self._socket = None  # no progress, and no error
@@ -111,7 +113,21 @@ class Helper:
             self._tell()
             if not ready and os.getppid() != self._playbook:
                 break
+        # What follows the last line end is a line that a killed playbook did not finish.
+        self._take((rest + self._overflow()).split(b"\n")[:-1])
         self._finish()
+
+    def _overflow(self) -> bytes:
+        """Return what the callback could not write into the pipe before it ended."""
+        if self._private is None:
+            return b""
+        try:
+            path = self._private / REST
+            rest = path.read_bytes()
+            path.unlink()
+        except OSError:
+            return b""  # as a rule it could write everything
+        return rest
 
     def _take(self, lines: list[bytes]) -> None:
         if self._spool is None or self._session is None:
@@ -165,17 +181,8 @@ class Helper:
         if self._session is None or self._spool is None:
             return
         self._spool.finish("interrupted")
-        attempts = self._session.attempts
         self._session.end()
-        self._session.wake()
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while not self._session.delivered and (now := time.monotonic()) < deadline:
-            if self._session.connected:
-                if now - max(self._session.moved, deadline - DRAIN_SECONDS - 0.2) > STUCK_SECONDS:
-                    break
-            elif self._session.attempts > attempts + 1:
-                break
-            time.sleep(0.005)
+        self._drain(self._session)
         if left := self._spool.undelivered:
             why = self._session.problem or "no answer"
             self._warn(
@@ -184,6 +191,19 @@ class Helper:
             )
         if self._spool.delivered:
             self._spool.close()
+
+    def _drain(self, session: Session) -> None:
+        """Wait for what is left to be delivered, as long as there is hope."""
+        ended, attempts = time.monotonic(), session.attempts
+        while not session.delivered and (waited := time.monotonic() - ended) < DRAIN_SECONDS:
+            if session.connected:
+                if waited > STUCK_SECONDS and time.monotonic() - session.moved > STUCK_SECONDS:
+                    return
+            elif session.attempts > attempts + 1 or (
+                waited > STUCK_SECONDS and ended - self._began > PATIENCE_SECONDS
+            ):
+                return
+            time.sleep(0.005)
 
 
 def place(url: str) -> str:

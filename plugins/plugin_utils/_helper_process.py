@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,10 @@ _INHERITED = (
 )  # fmt: skip
 
 
+# The file for what did not fit into the pipe, beside the socket.
+REST = "rest"
+
+
 class HelperProcess:
     """The helper of one run."""
 
@@ -38,6 +44,8 @@ class HelperProcess:
 
         Raises OSError when no process can be started.
         """
+        self._place = Path(str(settings["place"])) if settings.get("place") else None
+        self._rest = self._place / REST if self._place else None
         kept = {
             name: value for name, value in environment.items() if name in _INHERITED or name.startswith("LC_")
         }
@@ -73,16 +81,23 @@ class HelperProcess:
 
     def finish(self, seconds: float) -> str | None:
         """End the run: give the helper at most so long to deliver, and return what it had to say."""
+        deadline = time.monotonic() + seconds
         self.pipe.write(END)
-        self.pipe.close(seconds / 4)
+        self.pipe.close(seconds / 4, self._rest)
         try:
-            self._process.wait(seconds)
+            self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             # It goes on by itself and ends soon. Not a zombie either: this process ends before it or reaps it now.
             pass
         said = self.warning()
         self._words.close()
+        self._tidy()
         return said
+
+    def _tidy(self) -> None:
+        if self._process.poll() is not None and self._place is not None:
+            # A helper that ended by itself has removed it; one that was killed has not.
+            shutil.rmtree(self._place, ignore_errors=True)
 
     def abandon(self, seconds: float) -> None:
         """End without saying that the run has ended; the helper tells the server that it was interrupted."""
@@ -91,3 +106,4 @@ class HelperProcess:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             pass
+        self._tidy()

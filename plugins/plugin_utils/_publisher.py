@@ -22,7 +22,7 @@ from ._redact import Redactor
 
 # See plugins/module_utils/_progress.py, which reads the first and falls back on the second.
 SOCKET_VARIABLE = "KUBEFERRY_PROGRESS_SOCKET"
-SOCKET_PLACE = "/tmp/kubeferry-progress-{pid}/socket"  # noqa: S108 (made with mkdir, which follows nothing)
+PLACE = "/tmp/kubeferry-progress-{pid}"  # noqa: S108 (made with mkdir, which follows nothing)
 # The playbook waits at most so long for its last events to be delivered.
 FINISH_SECONDS = 1.9
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -60,6 +60,10 @@ class Publisher:
         self._told_broken = False
         # A run that ends without its recap (an interrupt, a syntax error in an include) still ends in good order.
         atexit.register(self._abandon)
+
+    def ending(self) -> None:
+        """The events that end the run follow."""
+        self._helper.pipe.make_room()
 
     def write(self, line: bytes) -> None:
         self._helper.pipe.write(line)
@@ -106,7 +110,7 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
         run = str(uuid.UUID(options.run)) if options.run else str(uuid.uuid4())
     except ValueError:
         return None, "the option run is not a UUID, so nothing is published"
-    place = _socket_place()
+    place = _private_place()
     settings = {
         "run": run,
         "pid": os.getpid(),
@@ -118,7 +122,7 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
         "redact_values": redactor.known(),
         "spool": options.spool,
         "spool_bytes": max(1, options.spool_mebibytes) * 1_048_576,
-        "socket": place,
+        "place": place,
         "line": wants_line,
         "force_line": options.progress == "always",
     }
@@ -128,7 +132,7 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
         return None, f"cannot start the helper process: {error}"
     if place:
         # Before the first fork, so that every worker and so every module that runs here inherits it.
-        os.environ[SOCKET_VARIABLE] = place
+        os.environ[SOCKET_VARIABLE] = f"{place}/socket"
     return Publisher(helper, redactor, bool(url)), None
 
 
@@ -141,21 +145,21 @@ def _server_url(given: str | None) -> tuple[str | None, str | None]:
     return parts._replace(scheme=_SCHEMES[parts.scheme], path=parts.path or "/ws").geturl(), None
 
 
-def _socket_place() -> str | None:
-    """Make the directory of the socket for progress: under a name that a module finds without being told, if possible.
+def _private_place() -> str | None:
+    """Make the directory of the socket for progress, under a name that a module finds without being told, if possible.
 
     A module that becomes another user loses the environment, but can find the process that it comes from.
     """
-    path = Path(SOCKET_PLACE.format(pid=os.getpid()))
+    path = Path(PLACE.format(pid=os.getpid()))
     try:
-        if path.parent.is_dir() and not path.parent.is_symlink() and path.parent.stat().st_uid == os.getuid():
-            shutil.rmtree(path.parent)  # left by a helper that was killed, of a process with the same number
-        path.parent.mkdir(mode=0o711)
-        path.parent.chmod(0o711)
+        if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid():
+            shutil.rmtree(path)  # left by a helper that was killed, of a process with the same number
+        path.mkdir(mode=0o711)
+        path.chmod(0o711)
     except OSError:
         try:
-            path = Path(tempfile.mkdtemp(prefix="kubeferry-")) / "socket"
+            path = Path(tempfile.mkdtemp(prefix="kubeferry-"))
         except OSError:
             return None
     # The limit of a unix socket's path is 108 bytes with its end, 104 on macOS.
-    return str(path) if len(os.fsencode(path)) < 100 else None
+    return str(path) if len(os.fsencode(path)) < 90 else None

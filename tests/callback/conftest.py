@@ -26,17 +26,55 @@ CURRENT = "2.19"
 
 @dataclass
 class Run:
-    """What became of a run. `seconds` is how long the command took."""
+    """What became of a run. `seconds` is how long the command took, `after` how much of that came after the recap."""
 
     status: int
     stdout: str
     stderr: str
     seconds: float
+    after: float
 
     @property
     def warnings(self) -> list[str]:
         lines = self.stderr.replace("\n ", " ").splitlines()
         return [line for line in lines if "kubeferry.pvc.events" in line]
+
+
+class Going:
+    """A run that is going on. Its output goes to files, so that nothing waits for whoever else holds a pipe open."""
+
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        self._started = time.monotonic()
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+
+    def wait(self) -> Run:
+        recap = None
+        while self.process.poll() is None:
+            if recap is None and "PLAY RECAP" in self._out.read_text(errors="replace"):
+                recap = time.monotonic()
+            if time.monotonic() - self._started > 60:
+                self.process.kill()
+                raise AssertionError("the run did not end: " + self._out.read_text(errors="replace"))
+            time.sleep(0.02)
+        ended = time.monotonic()
+        out, err = self._out.read_text(errors="replace"), self._err.read_text(errors="replace")
+        return Run(self.process.returncode, out, err, ended - self._started, ended - (recap or ended))
+
+    def helper(self) -> int:
+        """Return the process number of the helper."""
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                command = stat.with_name("cmdline").read_bytes()
+            except OSError:
+                continue
+            if parent == self.process.pid and b"_helper_main.py" in command:
+                return int(stat.parent.name)
+        raise AssertionError("there is no helper")
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +101,7 @@ class Playbooks:
         self.spool = folder / "spool"
         self._cores = cores
         self.settings: dict[str, str] = {}
+        self.started: list[Going] = []
 
     def environment(self, url: str | None = None, **extra: str) -> dict[str, str]:
         kept = ("PATH", "HOME", "LANG", "TERM", "USER")
@@ -89,21 +128,17 @@ class Playbooks:
             inventory.write_text((DATA / "hosts.ini").read_text())
         return [command, "-i", str(inventory), *arguments, str(DATA / playbook)]
 
+    def start(
+        self, playbook: str | Path, *arguments: str, url: str | None = None, core: str = CURRENT, **extra: str
+    ) -> Going:
+        return Going(
+            self.command(playbook, *arguments, core=core), self.folder, self.environment(url, **extra)
+        )
+
     def run(
         self, playbook: str | Path, *arguments: str, url: str | None = None, core: str = CURRENT, **extra: str
     ) -> Run:
-        started = time.monotonic()
-        done = subprocess.run(
-            self.command(playbook, *arguments, core=core),
-            cwd=self.folder,
-            env=self.environment(url, **extra),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return Run(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+        return self.start(playbook, *arguments, url=url, core=core, **extra).wait()
 
     def written(self, text: str) -> Path:
         """Return a playbook made of a text."""
@@ -116,8 +151,12 @@ class Playbooks:
 
 
 @pytest.fixture
-def playbooks(tmp_path: Path, cores: dict[str, str]) -> Playbooks:
-    return Playbooks(tmp_path, cores)
+def playbooks(tmp_path: Path, cores: dict[str, str]) -> Iterator[Playbooks]:
+    made = Playbooks(tmp_path, cores)
+    yield made
+    for going in made.started:
+        going.process.kill()
+        going.process.wait()
 
 
 @pytest.fixture(scope="session")
