@@ -66,7 +66,8 @@ class Runner(Protocol):
         `stdin` yields what the command reads; its end is the command's end of file. `stdin_size` is the
         total number of bytes that it will yield: without it, a command in a pod may never see the end of
         its input, since version 4 of the exec protocol can't close one direction and needs the input
-        bounded by a count. A file descriptor is read only when it has something, and isn't closed.
+        bounded by a count. A file descriptor is read only when it has something, and isn't closed. An empty
+        piece means that there is nothing yet: the next one is asked for when more output has been read.
 
         Raises PodNotRunning, ContainerNotFound, CommandNotFound, Forbidden, Unauthorized,
         Unreachable, Throttled or ConnectionLost, at once or from the first `read()`.
@@ -146,6 +147,7 @@ class LocalProcess:
 
     def read(self) -> bytes:
         deadline = time.monotonic() + self._stall_seconds
+        self._await_stdin()
         while self._stdout != CLOSED or self._diagnostics != CLOSED:
             ready = {key.fd for key, _events in self._selector.select(timeout=1.0)}
             if ready or self._source != CLOSED:
@@ -220,10 +222,13 @@ class LocalProcess:
         try:
             if not self._pending:
                 piece = self._next_piece()
-                if not piece:
+                if piece is None:
                     self._end_input()
                     return
                 self._pending = memoryview(piece)
+                if not piece:
+                    self._selector.unregister(self._stdin)
+                    return
             if self._source == CLOSED or self._stdin in self._selector.get_map():
                 self._pending = self._pending[os.write(self._stdin, self._pending) :]
             self._await_stdin()
@@ -233,10 +238,10 @@ class LocalProcess:
             # The command stopped reading; its exit status says why.
             self._end_input()
 
-    def _next_piece(self) -> bytes:
+    def _next_piece(self) -> bytes | None:
         if self._source != CLOSED:
-            return os.read(self._source, READ_SIZE)
-        return next((piece for piece in self._pieces if piece), b"")
+            return os.read(self._source, READ_SIZE) or None
+        return next(self._pieces, None)
 
     def _end_input(self) -> None:
         if self._stdin == CLOSED:

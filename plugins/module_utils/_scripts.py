@@ -26,6 +26,14 @@ cd -- "$1" || exit 66
 printf '%s\\n' "$2"
 """
 
+_LINGER = """
+read -r word
+exit 0
+"""
+"""Output that a slow reader hasn't taken when a command ends can be lost, with status 0 (kubernetes/kubernetes#124571).
+
+So a script with much to say reads its list of names as `$3` bytes, and stays until a line says that all arrived."""
+
 TOOLS = (
     "sh cat chmod chown df find head id ln mkdir mv readlink rm rmdir stat tar touch xargs flock rsync openssl "
     "md5sum sha1sum sha256sum sha512sum getfattr setfattr getfacl setfacl"
@@ -58,9 +66,9 @@ echo end=1
 SCAN = (
     _START
     + """
-FORMAT=$3; export FORMAT
+FORMAT=$4; export FORMAT
 {
-  xargs -0 sh -c 'find "$@" -path ./.kubeferry -prune -o -print0; echo "find-status=$?" >&2' sh
+  head -c "$3" | xargs -0 sh -c 'find "$@" -path ./.kubeferry -prune -o -print0; echo "find-status=$?" >&2' sh
 } | xargs -0 -r sh -c '
   printf "%s\\0" "$#" "$@"
   stat -c "$FORMAT" "$@"
@@ -73,6 +81,7 @@ FORMAT=$3; export FORMAT
 ' sh
 printf 'end\\0'
 """
+    + _LINGER
 )
 """Walks down from the names on standard input. For each batch of names: their count, the names, the lines of
 stat for those that still exist, an empty name, the unreadable ones, and an empty name."""
@@ -87,17 +96,18 @@ LOOK = SCAN.replace('find "$@" -path ./.kubeferry -prune -o -print0', 'find "$@"
 LINKS = (
     _START
     + """
-xargs -0 -r sh -c 'for name; do printf "%s\\0" "$name"; readlink -n "$name"; printf "\\0"; done' sh
+head -c "$3" | xargs -0 -r sh -c 'for name; do printf "%s\\0" "$name"; readlink -n "$name"; printf "\\0"; done' sh
 printf 'end\\0'
 """
+    + _LINGER
 )
 """The targets of the symbolic links on standard input: name and target in turn."""
 
 DIGEST = (
     _START
     + """
-SUM=$3; TOOL=$4; export SUM TOOL
-xargs -0 -r sh -c '
+SUM=$4; TOOL=$5; export SUM TOOL
+head -c "$3" | xargs -0 -r sh -c '
   printf "%s\\0" "$#" "$@"
   case $TOOL in
     openssl) openssl dgst "-$SUM" -r "$@" ;;
@@ -107,19 +117,20 @@ xargs -0 -r sh -c '
 ' sh
 printf 'end\\0'
 """
+    + _LINGER
 )
-"""Digests of the regular files on standard input, with the algorithm `$3` and the tool `$4`. For each batch: the
+"""Digests of the regular files on standard input, with the algorithm `$4` and the tool `$5`. For each batch: the
 count of names, the names, the tool's lines (none for a file that can't be read), and an empty name."""
 
 PULL = (
     _START
     + """
-xargs -0 -r tar -cf -
-status=$?
-printf '%s\\n' "$2" "$status"
+head -c "$3" | xargs -0 -r tar -cf -
+printf '%-511s\\n' "$2"
 """
+    + _LINGER
 )
-"""Archives of the regular files on standard input, and the mark again after the last one."""
+"""Archives of the regular files on standard input, and a block that starts with the mark after the last one."""
 
 HOLD = (
     _START

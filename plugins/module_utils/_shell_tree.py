@@ -23,7 +23,7 @@ from ._shell_steps import Steps
 from ._tree import Changes, Facts, Incoming
 
 NEEDED = (
-    *("sh", "find", "xargs", "stat", "tar", "mkdir", "mv", "rm", "rmdir"),
+    *("sh", "head", "find", "xargs", "stat", "tar", "mkdir", "mv", "rm", "rmdir"),
     *("chmod", "chown", "touch", "readlink", "ln"),
 )
 BANNER_LIMIT = 1 << 16
@@ -85,7 +85,7 @@ class ShellTree:
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
         wanted = {entry.path for entry in entries}
-        process = self._start(scripts.PULL, _names(entry.path for entry in entries))
+        process, names = self._ask(scripts.PULL, [b"./" + entry.path for entry in entries])
         try:
             for member in tar.members(self._begun(process), self._mark.encode()):
                 path = output.relative(member.name)
@@ -93,6 +93,8 @@ class ShellTree:
                 if path in wanted and member.flag in (b"0", b"\0"):
                     wanted.discard(path)
                     yield Incoming(path, member.size, member.payload)
+            names.release()
+            process.wait()
         except (ConnectionLost, ProtocolError) as exc:
             raise type(exc)(f"Reading from {self.where} broke off: {exc}.") from exc
         finally:
@@ -141,13 +143,13 @@ class ShellTree:
     def _argv(self, script: str, *arguments: str) -> list[str]:
         return ["sh", "-c", script, "sh", self._path, self._mark, *arguments]
 
-    def _start(
-        self, script: str, stdin: Iterable[bytes], size: int | None = None, *arguments: str
-    ) -> Process:
-        if size is None:
-            stdin = tuple(stdin)
-            size = sum(map(len, stdin))
+    def _start(self, script: str, stdin: Iterable[bytes], size: int, *arguments: str) -> Process:
         return self._runner.start(self._argv(script, *arguments), stdin, size)
+
+    def _ask(self, script: str, names: Iterable[bytes], *arguments: str) -> tuple[Process, Names]:
+        """Start a script that tells something about `names`, and stays until they are released."""
+        asked = Names(names)
+        return self._runner.start(self._argv(script, str(len(asked)), *arguments), asked), asked
 
     def _run(self, script: str, *arguments: str) -> bytes:
         process = self._runner.start(self._argv(script, *arguments))
@@ -232,10 +234,10 @@ class ShellTree:
     def _batches(
         self, script: str, names: Sequence[bytes], with_unreadable: bool, *arguments: str
     ) -> Iterator[output.Batch]:
-        data = _names_raw(names)
-        process = self._start(script, (data,), len(data), *arguments)
+        process, asked = self._ask(script, names, *arguments)
         try:
             yield from output.batches(self._begun(process), with_unreadable)
+            asked.release()
             process.wait()
             self._refuse_find_errors(process)
         except (ConnectionLost, ProtocolError) as exc:
@@ -254,10 +256,12 @@ class ShellTree:
         paths = [entry.path for entry in manifest if entry.kind == SYMLINK]
         if not paths:
             return
-        process = self._start(scripts.LINKS, _names(paths))
+        process, names = self._ask(scripts.LINKS, [b"./" + path for path in paths])
         try:
             for name, target in output.links(self._begun(process)):
                 manifest.entries[output.relative(name)].link = target
+            names.release()
+            process.wait()
         except KeyError as exc:
             raise ProtocolError(f"{self.where} answered with a link that was not asked for.") from exc
         finally:
@@ -314,12 +318,24 @@ class ShellTree:
         yield from _zeros(left)
 
 
-def _names(paths: Iterable[bytes]) -> tuple[bytes]:
-    return (_names_raw([b"./" + path for path in paths]),)
+class Names:
+    """A list of names as standard input, and then, once all output has arrived, the line that lets the script end."""
 
+    def __init__(self, names: Iterable[bytes]) -> None:
+        self._data = b"".join(name + b"\0" for name in names)
+        self._released = False
 
-def _names_raw(names: Iterable[bytes]) -> bytes:
-    return b"".join(name + b"\0" for name in names)
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._data
+        while not self._released:
+            yield b""
+        yield b"\n"
+
+    def release(self) -> None:
+        self._released = True
 
 
 def _zeros(count: int) -> Iterator[bytes]:

@@ -48,9 +48,10 @@ class Changes:
     """What to do at a target, applied in this order.
 
     `clear` are entries that stand in the way of `create`; `discard` are paths that were received but not
-    found whole, and are thrown away; `bare` are received files that have no owner and mode of their own yet; `create` are source entries to bring into place: received files,
-    and everything that has no content; `remove` are extra entries; `attributes` are source entries whose
-    mode, owner and time are set last.
+    found whole, and are thrown away; `bare` are received files that have no owner and mode of their own
+    yet; `create` are source entries to bring into place: received files, and everything that has no
+    content; `remove` are extra entries; `attributes` are source entries whose mode, owner and time are
+    set last.
     """
 
     clear: list[Entry] = field(default_factory=list)
