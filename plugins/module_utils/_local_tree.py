@@ -18,7 +18,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ._errors import BusyError, EndpointError, KubeferryError
 from ._folder import Folder
-from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Manifest, group_links, ordered
+from ._manifest import (
+    BLOCK,
+    CHAR,
+    DIR,
+    FIFO,
+    FILE,
+    SYMLINK,
+    Entry,
+    Manifest,
+    add_parents,
+    group_links,
+    ordered,
+)
 from ._names import display, encode
 from ._progress import Progress
 from ._selection import WORK_DIR, Selection, work_path
@@ -79,9 +91,13 @@ class LocalTree:
         manifest = Manifest(root=self._path)
         if not os.path.isdir(self._root):
             return manifest
+        walked: dict[bytes, Entry] = {}
         with Folder(self._root) as folder:
             for start in selection.starts():
-                self._visit(folder, start, selection, manifest)
+                walked.update((entry.path, entry) for entry in self._visit(folder, start, manifest))
+            manifest.entries = {path: entry for path, entry in walked.items() if selection.takes(path)}
+            add_parents(manifest.entries, walked)
+            manifest.unreadable = {p: why for p, why in manifest.unreadable.items() if selection.takes(p)}
             for parent in selection.parents():
                 entry = manifest.entries.get(parent) or _look(folder, parent, manifest)
                 if entry is not None and parent not in manifest.entries:
@@ -156,7 +172,7 @@ class LocalTree:
 
     # -- scanning ---------------------------------------------------------------------------------
 
-    def _visit(self, folder: Folder, path: bytes, selection: Selection, manifest: Manifest) -> None:
+    def _visit(self, folder: Folder, path: bytes, manifest: Manifest) -> Iterator[Entry]:
         """The entry of `path` and, for a directory, all below it; without recursion, as trees can be deep."""
         waiting = [path]
         while waiting:
@@ -164,8 +180,7 @@ class LocalTree:
             entry = None if work_path(path) else _look(folder, path, manifest)
             if entry is None:
                 continue
-            if selection.takes(path):
-                manifest.entries[path] = entry
+            yield entry
             if entry.kind == DIR:
                 waiting += _children(folder, path, manifest)
 

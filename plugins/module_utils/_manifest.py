@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._errors import ManifestError
@@ -88,6 +88,15 @@ class Manifest:
 def ordered(entries: Iterable[Entry]) -> dict[bytes, Entry]:
     """`entries` by path, in the order of the path's bytes."""
     return {entry.path: entry for entry in sorted(entries, key=lambda entry: entry.path)}
+
+
+def add_parents(taken: dict[bytes, Entry], walked: Mapping[bytes, Entry]) -> None:
+    """Add to `taken`, as implied entries, the directories of `walked` that lie above what is taken."""
+    for path in list(taken):
+        parent = path.rpartition(b"/")[0]
+        while parent in walked and parent not in taken:
+            taken[parent] = replace(walked[parent], implied=True)
+            parent = parent.rpartition(b"/")[0]
 
 
 def group_links(entries: Mapping[bytes, Entry]) -> None:

@@ -170,25 +170,28 @@ APPLY = (
 rm -rf -- "$3/ops" && mkdir -- "$3/ops" && tar -xpf - -C "$3/ops" || exit 73
 for list in "$3"/ops/*; do
   step=${list##*/}; step=${step#*.}
-  case $step in
+  cat "$list" | case $step in
     to) ;;
     wipe) xargs -0 -r rm -rf -- ;;
     rm) xargs -0 -r rm -f -- ;;
     rmdir) xargs -0 -r rmdir -- ;;
     mkdir) xargs -0 -r mkdir -p -- ;;
     ln) xargs -0 -r -n 2 ln -- ;;
-    mv) xargs -0 -r -n 2 mv -f -- ;;
+    mv) xargs -0 -r -n 6 sh -c 'while [ "$#" -gt 1 ]; do [ -d "$2" ] || mv -f -- "$1" "$2"; shift 2; done' sh ;;
     mvto) TO=${list%.mvto}.to/; export TO; xargs -0 -r sh -c 'mv -f -- "$@" "$TO"' sh ;;
     make) tar -xpf - -C "$3/tree" ;;
     dirs) tar -xpf - ;;
     chown.*) xargs -0 -r chown -h "${step#chown.}" -- ;;
     chmod.*) xargs -0 -r chmod "${step#chmod.}" -- ;;
     touch) xargs -0 -r -n 2 touch -h -d ;;
-  esac <"$list"
+  esac
 done
 exit 0
 """
 )
+# A list comes through a pipe: when a command that BusyBox's xargs has forked closes a file, it sets back the position that
+# the two share, and the list begins anew. `mv` does nothing rather than move a file into a directory that could not be
+# removed; three pairs of the longest names are what BusyBox's xargs hands over at once.
 """Unpack the archive of lists on standard input and work them off in the order of their names.
 
 The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,

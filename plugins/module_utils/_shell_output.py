@@ -80,11 +80,6 @@ def _entry(name: bytes, line: bytes) -> Entry:
     try:
         mode, size, uid, gid, device, inode, links_, major, minor, mtime = line.split()
         bits = int(mode, 16)
-        seconds, _point, fraction = mtime.partition(b".")
-        nanoseconds = int(seconds) * 1_000_000_000
-        if fraction:
-            # stat prints -1.5 s as -2.500000000: the fraction always counts upwards.
-            nanoseconds += int(fraction.ljust(9, b"0"))
         kind = KINDS[stat.S_IFMT(bits)]
         return Entry(
             path=relative(name),
@@ -93,12 +88,19 @@ def _entry(name: bytes, line: bytes) -> Entry:
             mode=stat.S_IMODE(bits),
             uid=int(uid),
             gid=int(gid),
-            mtime=nanoseconds,
+            mtime=_nanoseconds(mtime),
             device=(int(major, 16), int(minor, 16)) if kind in (CHAR, BLOCK) else (0, 0),
             identity=(int(device), int(inode)) if int(links_) > 1 else None,
         )
     except (ValueError, KeyError) as exc:
         raise ProtocolError(f"stat printed {line[:80]!r}, which isn't what was asked for") from exc
+
+
+def _nanoseconds(seconds: bytes) -> int:
+    """A time as stat prints it: -1.5 s as -1.500000000, and half a second before 1970 as -0.500000000."""
+    whole, _point, fraction = seconds.partition(b".")
+    amount = int(whole.removeprefix(b"-")) * 1_000_000_000 + int(fraction.ljust(9, b"0"))
+    return -amount if whole.startswith(b"-") else amount
 
 
 def relative(name: bytes) -> bytes:

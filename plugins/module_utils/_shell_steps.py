@@ -111,8 +111,9 @@ class Steps:
             self._names(step, names)
 
     def _time(self, entry: Entry) -> bytes:
-        seconds, fraction = divmod(entry.mtime, 1_000_000_000)
-        return b"@%d.%09d" % (seconds, fraction) if self._nanoseconds else b"@%d" % seconds
+        return b"@" + (
+            tar.decimal(entry.mtime) if self._nanoseconds else b"%d" % (entry.mtime // 1_000_000_000)
+        )
 
     def _names(self, step: bytes, names: list[bytes]) -> None:
         if names:

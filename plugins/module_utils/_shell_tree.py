@@ -15,7 +15,18 @@ from . import _shell_output as output
 from . import _tar as tar
 from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError, ToolMissing
 from ._hold import Hold
-from ._manifest import DIGEST_BYTES, NANOSECOND, SECOND, SYMLINK, Entry, Manifest, group_links, ordered
+from ._manifest import (
+    DIGEST_BYTES,
+    NANOSECOND,
+    SECOND,
+    SYMLINK,
+    Entry,
+    Manifest,
+    add_parents,
+    group_links,
+    ordered,
+)
+from ._names import display
 from ._progress import Progress
 from ._runner import Process, Runner, chunks
 from ._selection import Selection
@@ -67,7 +78,9 @@ class ShellTree:
 
     def scan(self, selection: Selection) -> Manifest:
         found = self._walk(scripts.SCAN, selection.starts())
-        found.entries = {path: entry for path, entry in found.entries.items() if selection.takes(path)}
+        walked = found.entries
+        found.entries = {path: entry for path, entry in walked.items() if selection.takes(path)}
+        add_parents(found.entries, walked)
         if parents := selection.parents():
             above = self._walk(scripts.LOOK, parents)
             for path, entry in above.entries.items():
@@ -248,9 +261,13 @@ class ShellTree:
     def _refuse_find_errors(self, process: Process) -> None:
         """A directory that find could not read is a part of the tree that nobody would miss otherwise."""
         harmless = ("No such file or directory", "Permission denied")
-        for line in process.stderr().decode("utf-8", "replace").splitlines():
-            if line.startswith("find: ") and not line.endswith(harmless):
-                raise EndpointError(f"{self.where} can't be read whole: {line}.")
+        # A name in a message may hold newlines.
+        for said in re.findall(
+            rb"^find: (?:.(?!^find: |^find-status=))*", process.stderr(), re.DOTALL | re.MULTILINE
+        ):
+            message = display(said.rstrip(b"\n"))
+            if not message.endswith(harmless):
+                raise EndpointError(f"{self.where} can't be read whole: {message}.")
 
     def _read_links(self, manifest: Manifest) -> None:
         paths = [entry.path for entry in manifest if entry.kind == SYMLINK]

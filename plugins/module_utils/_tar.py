@@ -28,12 +28,18 @@ def header(entry: Entry, name: bytes, size: int, nanoseconds: bool = False) -> b
     out = b""
     seconds, fraction = divmod(entry.mtime, 1_000_000_000)
     if nanoseconds and fraction:
-        out += _extension(b"x", _pax_record(b"mtime", b"%d.%09d" % (seconds, fraction)))
+        out += _extension(b"x", _pax_record(b"mtime", decimal(entry.mtime)))
     if len(name) > 100:
         out += _extension(b"L", name + b"\0")
     if len(entry.link) > 100:
         out += _extension(b"K", entry.link + b"\0")
     return out + _ustar(entry, name, size, seconds, TYPES[entry.kind])
+
+
+def decimal(nanoseconds: int) -> bytes:
+    """A time in seconds, as tar and touch read it: -1.5 s is `-1.500000000`."""
+    seconds, fraction = divmod(abs(nanoseconds), 1_000_000_000)
+    return b"%b%d.%09d" % (b"-" if nanoseconds < 0 else b"", seconds, fraction)
 
 
 def padding(size: int) -> bytes:

@@ -1,0 +1,24 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of the copy engine share."""
+
+from __future__ import annotations
+
+import pytest
+from toolbox import Box
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy
+
+
+@pytest.fixture(scope="session")
+def boxes(tmp_path_factory):
+    """The boxes by kind; nobody in particular may enter them."""
+    place = tmp_path_factory.mktemp("boxes")
+    return {kind: Box(str(place / kind), kind) for kind in ("busybox", "gnu", "rsync")}
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """Attempts follow each other at once."""
+    monkeypatch.setattr(_copy, "BACKOFF_SECONDS", 0.0)
