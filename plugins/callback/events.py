@@ -142,6 +142,7 @@ from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._bounded import Bounded
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._forks import CONTEXT_VARIABLE
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._hook_types import (
     Host,
     Play,
@@ -163,10 +164,6 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._result_data import 
 )
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_data import run_data, stats_data
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_state import RunState, TaskRun
-
-# What a module is told of its task, to hand it back with its progress (plugins/module_utils/_progress.py). It is set in
-# the hook that runs right before Ansible forks the worker for this host.
-CONTEXT_VARIABLE = "KUBEFERRY_PROGRESS_CONTEXT"
 
 
 class CallbackModule(CallbackBase):

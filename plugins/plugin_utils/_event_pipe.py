@@ -13,22 +13,11 @@ import time
 from pathlib import Path
 
 from ._event_line import lost_line
+from ._forks import close_in_forks, keep_in_forks
 
 # What the kernel and then this process keep while the helper is not reading.
 PIPE_BYTES = 1_048_576
 KEPT_BYTES = 1_048_576
-
-_open: set[int] = set()
-
-
-def _close_in_fork() -> None:
-    # A worker that outlives a killed playbook would keep the pipe open, and the helper would wait for its end.
-    for descriptor in _open:
-        os.close(descriptor)
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_fork)
 
 
 class EventPipe:
@@ -47,11 +36,12 @@ class EventPipe:
                 fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             except OSError:
                 pass  # over the user's limit: the usual 64 KiB do
-        _open.add(descriptor)
+        self._open = True
+        close_in_forks(descriptor)
 
     def write(self, line: bytes) -> None:
         """Write a line, keep it for later, or count it as lost; what was lost is told in its place."""
-        if self.broken or self._descriptor not in _open:
+        if self.broken or not self._open:
             return
         if self._lost and len(self._kept) < self._limit:
             self._kept += lost_line(self._lost)
@@ -85,7 +75,7 @@ class EventPipe:
 
         What doesn't go in is written to the file `rest`, where the helper finds it when it reads again.
         """
-        if self._descriptor not in _open:
+        if not self._open:
             return
         deadline = time.monotonic() + seconds
         if self._lost:
@@ -99,5 +89,6 @@ class EventPipe:
                 rest.write_bytes(self._kept)
             except OSError:
                 pass  # then the helper can only say that the run broke off
-        _open.discard(self._descriptor)
+        self._open = False
+        keep_in_forks(self._descriptor)
         os.close(self._descriptor)

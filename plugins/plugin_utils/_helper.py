@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import selectors
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -23,8 +24,9 @@ from urllib.parse import urlsplit
 
 from ._event_line import LOST, envelope, event_line
 from ._helper_process import REST
-from ._meter import Meter, ProgressSocket
+from ._meter import Meter
 from ._progress_line import ProgressLine
+from ._progress_socket import ProgressSocket
 from ._redact import Redactor
 from ._session import Server, Session
 from ._spool import Spool, leftovers, spool_folder
@@ -56,12 +58,9 @@ class Helper:
         self._selector = selectors.DefaultSelector()
         self._socket: ProgressSocket | None = None
         self._private = Path(str(settings["place"])) if settings.get("place") else None
-        if self._private is not None:
-            try:
-                self._socket = ProgressSocket(str(self._private / "socket"))
-                self._selector.register(self._socket.socket, selectors.EVENT_READ)
-            except OSError:
-                self._socket = None  # no progress, and no error
+        if settings.get("socket") is not None:
+            self._socket = ProgressSocket(int(settings["socket"]))
+            self._selector.register(self._socket.socket, selectors.EVENT_READ)
         if settings.get("url"):
             self._connect(settings)
 
@@ -122,12 +121,9 @@ class Helper:
         if self._private is None:
             return b""
         try:
-            path = self._private / REST
-            rest = path.read_bytes()
-            path.unlink()
+            return (self._private / REST).read_bytes()
         except OSError:
             return b""  # as a rule it could write everything
-        return rest
 
     def _take(self, lines: list[bytes]) -> None:
         if self._spool is None or self._session is None:
@@ -143,11 +139,12 @@ class Helper:
 
     def _hear(self, progress: ProgressSocket) -> None:
         for _datagram in range(1_000):
-            said = progress.receive(self._playbook)
-            if said is None:
+            received = progress.receive(self._playbook)
+            if received is None:
                 return
+            said, sender = received
             if said:
-                self._meter.hear(said, time.monotonic())
+                self._meter.hear(said, sender, time.monotonic())
 
     def _tell(self, everything: bool = False) -> None:
         now = time.monotonic()
@@ -176,8 +173,8 @@ class Helper:
     def _finish(self) -> None:
         self._tell(everything=True)
         self._line.erase()
-        if self._socket is not None:
-            self._socket.close()
+        if self._private is not None:
+            shutil.rmtree(self._private, ignore_errors=True)
         if self._session is None or self._spool is None:
             return
         self._spool.finish("interrupted")

@@ -59,6 +59,7 @@ class HelperProcess:
             bufsize=0,
             cwd="/",
             env=kept,
+            pass_fds=[settings["socket"]] if settings.get("socket") is not None else [],
             start_new_session=True,
         )
         if self._process.stdin is None or self._process.stdout is None:

@@ -7,18 +7,17 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from ._progress_socket import ancestors
 
 # At most ten times a second, however often a module speaks.
 INTERVAL = 0.1
 # A module speaks once a second; one that is silent for so long is gone.
 SILENT = 5.0
 MOST_COPIES = 1_000
+MOST_WORKERS = 100_000
 _NUMBERS = ("bytes", "bytes_total", "files", "files_total", "seconds", "bytes_per_second")
 
 
@@ -37,10 +36,19 @@ class Meter:
 
     def __init__(self) -> None:
         self.copies: dict[str, Copy] = {}
+        # The task and host of each worker of Ansible, and of each module that was heard.
+        self._workers: dict[int, str] = {}
 
-    def hear(self, datagram: bytes, now: float) -> None:
-        """Take in what a module said; what isn't from one of ours is ignored."""
-        data = _data(datagram)
+    def hear(self, datagram: bytes, sender: int | None, now: float) -> None:
+        """Take in what a process said; what isn't from one of ours is ignored. `sender` is its number, if known."""
+        said = _parsed(datagram)
+        context = str(said.get("context") or "")
+        if isinstance(said.get("worker"), int):
+            if len(self._workers) > MOST_WORKERS:
+                self._workers.clear()
+            self._workers[said["worker"]] = context
+            return
+        data = _data(said, context or self._context(sender))
         if data is None:
             return
         key = f"{data.get('host', '')}/{data['pid']}/{data['label']}"
@@ -49,6 +57,15 @@ class Meter:
             known.data, known.heard, known.fresh = data, now, True
         elif data["phase"] != "end" and len(self.copies) < MOST_COPIES:
             self.copies[key] = Copy(data, heard=now)
+
+    def _context(self, sender: int | None) -> str:
+        """Return the task and host of a module that lost its environment: its worker's."""
+        if sender is None:
+            return ""
+        if sender not in self._workers:
+            known = (self._workers[pid] for pid in ancestors(sender) if pid in self._workers)
+            self._workers[sender] = next(known, "")
+        return self._workers[sender]
 
     def due(self, now: float, everything: bool = False) -> list[tuple[str, dict[str, Any]]]:
         """Return what is to be told now, by key. A copy that ended or fell silent is told a last time and forgotten."""
@@ -70,13 +87,15 @@ class Meter:
         return any(copy.fresh for copy in self.copies.values())
 
 
-def _data(datagram: bytes) -> dict[str, Any] | None:
+def _parsed(datagram: bytes) -> dict[str, Any]:
     try:
         said = json.loads(datagram)
     except ValueError:
-        return None
-    if not isinstance(said, dict) or said.get("v") != 1:
-        return None
+        return {}
+    return said if isinstance(said, dict) and said.get("v") == 1 else {}
+
+
+def _data(said: dict[str, Any], context: str) -> dict[str, Any] | None:
     label, phase, pid = said.get("label"), said.get("phase"), said.get("pid")
     if not isinstance(label, str) or not isinstance(phase, str) or not phase or not isinstance(pid, int):
         return None
@@ -88,64 +107,7 @@ def _data(datagram: bytes) -> dict[str, Any] | None:
             data[name] = int(value) if whole else value
     left = said.get("seconds_left")
     data["seconds_left"] = left if isinstance(left, (int, float)) and 0 <= left < 2**53 else None
-    # The callback gave the module "<task id> <host>" to hand back; without it, nobody knows (see _progress.py).
-    task, blank, host = str(said.get("context") or "").partition(" ")
+    task, blank, host = context.partition(" ")
     if blank:
         data["task_id"], data["host"] = task[:1_024], host[:1_024]
     return data
-
-
-class ProgressSocket:
-    """The unix socket that modules send to, in a directory that the callback made."""
-
-    def __init__(self, path: str) -> None:
-        """Raises OSError."""
-        self._path = Path(path)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.setblocking(False)
-        self._checks_sender = hasattr(socket, "SO_PASSCRED")
-        self.socket.bind(path)
-        if self._checks_sender:
-            # A module that became another user has to be able to write; who writes is told by the kernel.
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._path.chmod(0o666)
-
-    def receive(self, ancestor: int) -> bytes | None:
-        """Return a datagram, or None when there is none now; b"" for one from a stranger.
-
-        The user who runs the playbook, root, and any process that the playbook started may speak.
-        """
-        try:
-            if not self._checks_sender:
-                return self.socket.recv(65_536)
-            message, control, _flags, _address = self.socket.recvmsg(65_536, socket.CMSG_SPACE(12))
-        except OSError:
-            return None
-        for level, kind, payload in control:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-                pid, uid, _gid = struct.unpack("3i", payload[:12])
-                if uid in (0, os.getuid()) or ancestor in ancestors(pid):
-                    return message
-        return b""
-
-    def close(self) -> None:
-        self.socket.close()
-        self._path.unlink(missing_ok=True)
-        try:
-            self._path.parent.rmdir()
-        except OSError:
-            pass  # somebody put something beside it
-
-
-def ancestors(pid: int) -> list[int]:
-    """Return the processes that a process comes from, nearest first (Linux)."""
-    found: list[int] = []
-    while pid > 1 and len(found) < 64:
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-        except OSError:
-            break
-        # The second field is the command in parentheses and may contain anything.
-        pid = int(stat.rpartition(b")")[2].split()[1])
-        found.append(pid)
-    return found

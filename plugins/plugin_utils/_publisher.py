@@ -17,7 +17,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ._forks import tell_of_forks
 from ._helper_process import HelperProcess
+from ._progress_socket import SOCKET, bind
 from ._redact import Redactor
 
 # See plugins/module_utils/_progress.py, which reads the first and falls back on the second.
@@ -111,7 +113,7 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
     except ValueError:
         return None, "the option run is not a UUID, so nothing is published"
     place = _private_place()
-    settings = {
+    settings: dict[str, object] = {
         "run": run,
         "pid": os.getpid(),
         "url": url,
@@ -126,13 +128,20 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
         "line": wants_line,
         "force_line": options.progress == "always",
     }
+    listening = None
     try:
+        listening = bind(Path(place)) if place else None
+        settings["socket"] = listening.fileno() if listening else None
         helper = HelperProcess(settings, os.environ, sys.stderr.fileno() if wants_line else None)
     except (OSError, ValueError) as error:
         return None, f"cannot start the helper process: {error}"
+    finally:
+        if listening:
+            listening.close()
     if place:
         # Before the first fork, so that every worker and so every module that runs here inherits it.
-        os.environ[SOCKET_VARIABLE] = f"{place}/socket"
+        os.environ[SOCKET_VARIABLE] = f"{place}/{SOCKET}"
+        tell_of_forks(f"{place}/{SOCKET}")
     return Publisher(helper, redactor, bool(url)), None
 
 

@@ -61,7 +61,8 @@ class Going:
                 raise AssertionError("the run did not end: " + self._out.read_text(errors="replace"))
             time.sleep(0.02)
         ended = time.monotonic()
-        out, err = self._out.read_text(errors="replace"), self._err.read_text(errors="replace")
+        # Not read as text, which would turn carriage returns into line ends.
+        out, err = (path.read_bytes().decode(errors="replace") for path in (self._out, self._err))
         return Run(self.process.returncode, out, err, ended - self._started, ended - (recap or ended))
 
     def helper(self) -> int:
