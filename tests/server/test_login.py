@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""OpenShift's sign-in and the session that it gives, and a watch that the API server forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+from eventkit import VIEW_TOKEN, Client, running
+from fakeapi_events import CODE, TOKEN, FakeApi, event
+
+LOGIN = {"KUBEFERRY_LOGIN": "openshift", "KUBEFERRY_OIDC_CLIENT_ID": "kubeferry"}
+
+
+@pytest.fixture
+async def api():
+    async with FakeApi().running() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def server(api):
+    async with running(KUBEFERRY_KUBE_API=api.url, **LOGIN) as process:
+        yield process
+
+
+@pytest.fixture
+async def browser():
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        yield session
+
+
+async def sign_in(browser, server):
+    async with browser.get(f"{server.url}/login") as answer:
+        assert (answer.status, answer.url.path) == (200, "/")
+        return answer
+
+
+async def socket(browser, server):
+    client = Client(browser, await browser.ws_connect(f"{server.url}/ws"))
+    await client.send({"type": "HELLO", "token": VIEW_TOKEN})
+    return client, await client.receive()
+
+
+async def test_signing_in_and_reading_events_without_a_token_in_the_message(api, server, browser):
+    api.items = [event(f"e{n}", n) for n in range(1200)]
+    answer = await sign_in(browser, server)
+    for step in [*answer.history, answer]:
+        assert TOKEN not in str(step.url)
+        assert TOKEN not in str(step.headers)
+    client, welcome = await socket(browser, server)
+    assert welcome["login"]["user"] == "ada"
+    got = await client.ask({"type": "GET_EVENTS", "namespace": "x"})
+    assert len(got["data"]["items"]) == 1200
+    assert all(TOKEN not in frame for frame in client.frames)
+    await client.ws.close()
+
+
+async def test_the_cookie_is_for_this_server_alone(server, browser):
+    answer = await sign_in(browser, server)
+    (cookie,) = [
+        step.headers.getall("Set-Cookie")
+        for step in answer.history
+        if "kubeferry_session" in str(step.headers)
+    ]
+    session = next(line for line in cookie if line.startswith("kubeferry_session"))
+    assert "HttpOnly" in session
+    assert "SameSite=Strict" in session
+    assert "Domain" not in session
+
+
+async def test_signing_out_ends_everything(api, server, browser):
+    await sign_in(browser, server)
+    client, _ = await socket(browser, server)
+    await client.ask({"type": "WATCH_EVENTS", "namespace": "x"})
+    async with browser.post(f"{server.url}/logout") as answer:
+        assert answer.status == 403  # without an Origin it wasn't our page
+    async with browser.post(f"{server.url}/logout", headers={"Origin": "http://evil.example"}) as answer:
+        assert answer.status == 403
+    async with browser.post(f"{server.url}/logout", headers={"Origin": server.url}) as answer:
+        assert answer.url.path == "/"
+    assert (await client.until("ERROR"))["code"] == "signed_out"
+    answer = await client.ask({"type": "GET_EVENTS", "namespace": "x"})
+    assert answer["code"] in ("k8s_token_missing", "signed_out")
+    assert len(api.deleted) == 1
+    assert "canary" not in api.deleted[0]
+    await client.ws.close()
+
+
+async def test_the_page_hears_when_the_token_expires(api, browser):
+    api.expires_in = 1
+    async with running(KUBEFERRY_KUBE_API=api.url, **LOGIN) as server:
+        await sign_in(browser, server)
+        client, welcome = await socket(browser, server)
+        assert welcome["login"]["user"] == "ada"
+        assert (await client.until("ERROR", 5))["code"] == "signed_out"
+        await client.ws.close()
+
+
+async def test_whoever_signed_in_may_view_where_that_is_set(api, browser):
+    async with running(KUBEFERRY_KUBE_API=api.url, KUBEFERRY_LOGIN_GRANTS_VIEW="1", **LOGIN) as server:
+        await sign_in(browser, server)
+        client = Client(browser, await browser.ws_connect(f"{server.url}/ws"))
+        assert (await client.ask({"type": "HELLO"}))["scopes"] == ["view"]
+        assert (await client.ask({"type": "SUBSCRIBE"}))["type"] == "SNAPSHOT"
+        await client.ws.close()
+
+
+async def begin(browser, server):
+    """A sign-in up to the issuer's answer, which is returned and not followed."""
+    async with browser.get(f"{server.url}/login", allow_redirects=False) as answer:
+        authorize = answer.headers["Location"]
+    async with browser.get(authorize, allow_redirects=False) as answer:
+        return answer.headers["Location"]
+
+
+async def refused(browser, url):
+    async with browser.get(url) as answer:
+        text = await answer.text()
+        assert (answer.status, "Signing in failed" in text) == (400, True)
+        assert CODE not in text
+        return text
+
+
+async def test_an_answer_is_good_once(server, browser):
+    callback = await begin(browser, server)
+    async with browser.get(callback) as answer:
+        assert answer.status == 200
+    await refused(browser, callback)
+
+
+async def test_an_answer_with_another_state_is_refused(server, browser):
+    callback = await begin(browser, server)
+    state = parse_qs(urlsplit(callback).query)["state"][0]
+    await refused(browser, callback.replace(state, "x" * len(state)))
+    await refused(browser, callback.split("state=")[0])
+
+
+async def test_an_answer_in_another_browser_is_refused(server, browser):
+    callback = await begin(browser, server)
+    async with aiohttp.ClientSession() as other:
+        assert "another browser" in await refused(other, callback)
+
+
+async def test_an_answer_with_another_code_is_refused(server, browser):
+    callback = await begin(browser, server)
+    await refused(browser, callback.replace(CODE, "other"))
+
+
+async def test_an_answer_that_names_another_issuer_is_refused(server, browser):
+    callback = await begin(browser, server)
+    await refused(browser, f"{callback}&iss=https%3A%2F%2Fevil.example")
+
+
+async def test_nothing_of_it_is_in_the_log(server, browser):
+    await sign_in(browser, server)
+    await refused(browser, f"{server.url}/login/callback?code={CODE}&state=x")
+    await server.stop()
+    for path in server.directory.iterdir():
+        for secret in (TOKEN, CODE):
+            assert secret.encode() not in path.read_bytes()
+
+
+async def test_an_issuer_that_is_away_is_a_sentence(browser):
+    async with (
+        running(KUBEFERRY_KUBE_API="http://127.0.0.1:1", **LOGIN) as server,
+        browser.get(f"{server.url}/login") as answer,
+    ):
+        assert answer.status == 400
+        assert "can&#x27;t be asked" in await answer.text()
+
+
+async def test_a_watch_goes_on_after_it_ends_and_lists_again_after_410(api, server):
+    api.items = [event("first", 3)]
+    async with await Client.connect(server.url) as client:
+        listed = await client.ask(
+            {"type": "WATCH_EVENTS", "namespace": "x", "token": {"access_token": TOKEN}}
+        )
+        assert [item["message"] for item in listed["data"]["items"]] == ["first"]
+        api.changes.put_nowait({"type": "ADDED", "object": event("second", 11)})
+        assert (await client.events(1))[0]["data"]["object"]["message"] == "second"
+        api.changes.put_nowait({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "99"}}})
+        api.changes.put_nowait({"type": "END"})
+        for _ in range(100):
+            if api.watches == ["10", "99"]:
+                break
+            await asyncio.sleep(0.05)
+        assert api.watches == ["10", "99"]
+        # 410 as an event of the stream, and then as the answer to the next watch.
+        api.version, api.gone_once = 200, True
+        api.changes.put_nowait({"type": "ERROR", "object": {"kind": "Status", "code": 410}})
+        for _ in range(2):
+            assert (await client.until("GET_EVENTS"))["watching"] is True
+        api.changes.put_nowait({"type": "DELETED", "object": event("second", 201)})
+        assert (await client.events(1))[0]["data"]["change"] == "DELETED"
+        assert api.lists == 3
+
+
+async def test_redirects_do_not_carry_the_token_away(api, tmp_path):
+    asked = []
+
+    async def elsewhere(request):
+        asked.append(dict(request.headers))
+        return aiohttp.web.json_response({})
+
+    async def redirecting(request):
+        raise aiohttp.web.HTTPTemporaryRedirect(f"{api.url}/elsewhere")
+
+    app = aiohttp.web.Application()
+    app.router.add_get("/api/v1/namespaces/x/events", redirecting)
+    runner = aiohttp.web.AppRunner(app)
+    await runner.setup()
+    await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with running(KUBEFERRY_KUBE_API=url) as server, await Client.connect(server.url) as client:
+        answer = await client.ask({"type": "GET_EVENTS", "namespace": "x", "token": {"access_token": TOKEN}})
+        assert answer["code"] == "k8s_error"
+        assert TOKEN not in json.dumps(answer)
+    assert asked == []
+    await runner.cleanup()

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Two servers with one history in a real redis-server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+
+import pytest
+import redis
+import sample
+from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, running
+
+
+class RedisServer:
+    """redis-server on a unix socket, every write on disk before it is answered."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.socket = directory / "redis.sock"
+        self.process = None
+
+    def start(self):
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.skip("there is no redis-server: apt-get install redis-server")
+        options = [
+            "--port",
+            "0",
+            "--unixsocket",
+            self.socket,
+            "--dir",
+            self.directory,
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        ]
+        self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+        for _ in range(100):
+            with contextlib.suppress(redis.exceptions.ConnectionError):
+                return self.client().ping()
+            self.process.poll()
+        raise AssertionError("redis-server did not start")
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+
+    def client(self):
+        return redis.Redis(
+            unix_socket_path=str(self.socket),
+            retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 20),
+        )
+
+    @property
+    def url(self):
+        return f"unix://{self.socket}"
+
+
+@pytest.fixture
+def database(tmp_path):
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def pair(database):
+    async with running(KUBEFERRY_HISTORY=database.url) as one, running(KUBEFERRY_HISTORY=database.url) as two:
+        yield one, two
+
+
+async def test_what_one_takes_in_the_other_shows(pair):
+    one, two = pair
+    async with (
+        await Client.connect(one.url, PUBLISH_TOKEN) as publisher,
+        await Client.connect(two.url, VIEW_TOKEN) as viewer,
+    ):
+        p = sample.Publisher()
+        await viewer.ask({"type": "SUBSCRIBE", "after_seq": 0, "epoch": "x"})
+        assert (await publisher.publish([p.started(), *p.task("t", "Task", {"a": "ok"})]))["pubseq"] == 4
+        events = await viewer.events(4)
+        assert [event["pubseq"] for event in events] == [1, 2, 3, 4]
+        assert [event["seq"] for event in events] == [1, 2, 3, 4]
+        snapshot = await viewer.ask({"type": "SUBSCRIBE", "run": p.run})
+        assert snapshot["state"]["tasks"][0]["cells"] == "o"
+
+
+async def test_a_publisher_may_go_on_at_the_other(pair):
+    one, two = pair
+    p = sample.Publisher()
+    events = [p.started(), *p.task("t", "Task", {"a": "ok", "b": "failed"}), p.finished("failed")]
+    async with await Client.connect(one.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish(events[:4])
+    await one.stop()
+    async with (
+        await Client.connect(two.url, PUBLISH_TOKEN) as publisher,
+        await Client.connect(two.url, VIEW_TOKEN) as viewer,
+    ):
+        # It can't know what was acknowledged there, so it sends some again.
+        assert (await publisher.publish(events[2:]))["pubseq"] == 6
+        await asyncio.sleep(0.2)
+        await viewer.send({"type": "SUBSCRIBE", "run": p.run, "after_seq": 0})
+        assert [event["pubseq"] for event in await viewer.events(6)] == [1, 2, 3, 4, 5, 6]
+        history = await viewer.ask({"type": "GET_HISTORY", "run": p.run, "task_id": "t", "host": "b"})
+        assert [event["type"] for event in history["events"]] == ["kubeferry.v1.host.failed"]
+
+
+async def test_both_at_once_store_an_event_once(pair):
+    p = sample.Publisher()
+    events = [p.started(), *(p.result("t", "Task", f"h{n}", "ok") for n in range(400)), p.finished()]
+    clients = [await Client.connect(server.url, PUBLISH_TOKEN) for server in pair for _ in range(2)]
+    acknowledged = await asyncio.gather(*(client.publish(events) for client in clients))
+    assert {answer["pubseq"] for answer in acknowledged} == {402}
+    async with await Client.connect(pair[0].url, VIEW_TOKEN) as viewer:
+        await asyncio.sleep(0.3)
+        state = (await viewer.ask({"type": "SUBSCRIBE", "run": p.run}))["state"]
+        assert (state["summary"]["counts"]["ok"], state["summary"]["events"]) == (400, 402)
+    for client in clients:
+        await client.close()
+
+
+async def test_progress_keeps_the_newest(pair):
+    one, two = pair
+    p = sample.Publisher()
+    async with (
+        await Client.connect(one.url, PUBLISH_TOKEN) as publisher,
+        await Client.connect(two.url, VIEW_TOKEN) as viewer,
+    ):
+        await publisher.publish(
+            [
+                p.started(),
+                *(p.event("progress", {"label": "copy", "phase": "move", "bytes": n}) for n in range(50)),
+            ]
+        )
+        await asyncio.sleep(0.3)
+        await viewer.send({"type": "SUBSCRIBE", "run": p.run, "after_seq": 0})
+        assert [event["data"].get("bytes") for event in await viewer.events(2)] == [None, 49]
+
+
+async def test_a_restart_of_redis_is_waited_for(database, pair):
+    one, two = pair
+    p = sample.Publisher()
+    async with (
+        await Client.connect(one.url, PUBLISH_TOKEN) as publisher,
+        await Client.connect(two.url, VIEW_TOKEN) as viewer,
+    ):
+        await publisher.publish([p.started()])
+        database.stop()
+        await publisher.send({"type": "PUBLISH", "events": [p.finished()]})
+        refused = await publisher.receive(20)
+        assert (refused["type"], refused["code"]) == ("ERROR", "server_error")
+        p.pubseq -= 1
+        database.start()
+        assert (await publisher.publish([p.finished()]))["pubseq"] == 2
+        await asyncio.sleep(2.5)
+        state = (await viewer.ask({"type": "SUBSCRIBE", "run": p.run}))["state"]
+        assert state["summary"]["status"] == "ok"
+
+
+async def test_another_history_behind_their_backs_is_noticed(database, pair):
+    one, two = pair
+    p = sample.Publisher()
+    async with (
+        await Client.connect(one.url, PUBLISH_TOKEN) as publisher,
+        await Client.connect(two.url, VIEW_TOKEN) as viewer,
+    ):
+        await publisher.publish([p.started()])
+        await asyncio.sleep(0.3)
+        old = await viewer.ask({"type": "SUBSCRIBE", "run": p.run})
+        database.client().flushall()
+        new = await viewer.until("SNAPSHOT", 15)
+        assert (new["resync"], new["epoch"] != old["epoch"]) == ("epoch_changed", True)
+        assert new["state"]["summary"]["events"] == 0
+        await asyncio.sleep(0.5)
+        assert (await publisher.publish([p.started()]))["pubseq"] == 0  # the publisher's number 2: 1 is lost
