@@ -24,7 +24,7 @@ demo: ## Copy between two directories that stand in for claims; KUBECONFIG=... c
 	@$(run)/python tools/make_collections.py archive
 	@ANSIBLE_COLLECTIONS_PATH=.cache/collections ANSIBLE_HOME=.cache/ansible ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \
 		ANSIBLE_CALLBACKS_ENABLED=kubeferry.pvc.events ANSIBLE_DISPLAY_SKIPPED_HOSTS=false ANSIBLE_LOCALHOST_WARNING=false \
-		ANSIBLE_INVENTORY_UNPARSED_WARNING=false $(if $(KUBECONFIG),K8S_AUTH_KUBECONFIG=$(KUBECONFIG)) \
+		ANSIBLE_INVENTORY_UNPARSED_WARNING=false $(if $(KUBECONFIG),K8S_AUTH_KUBECONFIG=$(abspath $(KUBECONFIG))) \
 		$(run)/ansible-playbook kubeferry.pvc.demo $(if $(KUBECONFIG),-e demo_cluster=true)
 
 .PHONY: serve

@@ -127,7 +127,7 @@ def _impersonation(auth: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     """A sentence for what the configuration loader said. Its own text may quote the file, tokens included."""
-    path = auth.get("kubeconfig")
+    path = auth.get("kubeconfig") or os.environ.get("K8S_AUTH_KUBECONFIG") or os.environ.get("KUBECONFIG")
     name = "kubeconfig"
     if isinstance(path, str):
         # In two pieces: `kubernetes.core` has the option as a secret, since it may be the content itself, so
