@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Follow a run in a terminal, from the event server.
+
+usage: python -m kubeferry_events.tail --url ws://127.0.0.1:9000/ws [--run UUID] [--json] [--ca FILE] [--patience S]
+
+Without --run it follows the newest run that is going on, or the next one that begins. The view token comes from
+KUBEFERRY_VIEW_TOKEN. With --json every event is one line of JSON. After a lost connection it goes on where it was.
+
+Exit status: 0 the run ended well, 1 it failed or was interrupted, 2 wrong usage, refused or no connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import ssl
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import aiohttp
+
+from .tail_text import Text
+
+EXIT = {"ok": 0, "failed": 1, "interrupted": 1}
+EXIT_REFUSED = 2
+HEARTBEAT_SECONDS = 20.0
+RETRY_SECONDS = 0.5
+
+
+class Refused(Exception):
+    """The server won't show it; the message says why."""
+
+
+class Tail:
+    """One run as it goes on. `show` is given each event once, `note` what is to be said beside them."""
+
+    def __init__(
+        self, token: str, run: str | None, show: Callable[[dict[str, Any]], None], note: Callable[[str], None]
+    ) -> None:
+        self._token = token
+        self._run = run
+        self._show, self._note = show, note
+        self._epoch: str | None = None
+        self._seq: int | None = None
+        self.status: str | None = None
+
+    async def converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Follow until the run has ended or the connection is lost. Raises Refused."""
+        await socket.send_json({"type": "HELLO", "token": self._token, "client": "kubeferry tail"})
+        async for frame in socket:
+            if frame.type != aiohttp.WSMsgType.TEXT:
+                continue
+            message = json.loads(frame.data)
+            kind = message.get("type")
+            if kind == "ERROR":
+                if message.get("code") in ("shutting_down", "slow_viewer"):
+                    return
+                raise Refused(str(message.get("message")))
+            if kind == "WELCOME":
+                await socket.send_json(self._subscription(str(message["epoch"])))
+            elif kind == "SNAPSHOT" and self._run is None:
+                if (newest := _newest(message["state"].get("runs", []))) is not None:
+                    await self._choose(socket, newest)
+            elif kind == "SNAPSHOT":
+                self._resync(message)
+            elif kind == "EVENTS":
+                await self._take(socket, message["events"])
+            if self.status is not None:
+                return
+
+    def _subscription(self, epoch: str) -> dict[str, Any]:
+        if self._run is None:
+            return {"type": "SUBSCRIBE"}
+        wanted: dict[str, Any] = {"type": "SUBSCRIBE", "run": self._run, "after_seq": self._seq or 0}
+        if self._seq is not None and self._epoch is not None:
+            wanted["epoch"] = self._epoch
+        else:
+            self._epoch = epoch
+        return wanted
+
+    async def _choose(self, socket: aiohttp.ClientWebSocketResponse, run: str) -> None:
+        self._run = run
+        await socket.send_json({"type": "SUBSCRIBE", "run": run, "after_seq": 0})
+
+    async def _take(self, socket: aiohttp.ClientWebSocketResponse, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            if self._run is None:
+                if event["type"] == "kubeferry.v1.run.started":
+                    # From its beginning, and of all that this message still has nothing twice.
+                    await self._choose(socket, event["runid"])
+                    return
+            elif event.get("runid", self._run) == self._run:
+                self._one(event)
+
+    def _one(self, event: dict[str, Any]) -> None:
+        seq = event.get("seq")
+        if seq is not None:
+            if self._seq is not None and seq <= self._seq:
+                return
+            self._seq, self._epoch = seq, event.get("epoch", self._epoch)
+        self._show(event)
+        if event["type"] == "kubeferry.v1.run.finished":
+            self.status = str(event["data"].get("status"))
+
+    def _resync(self, message: dict[str, Any]) -> None:
+        """The events since then can't be had: say so and go on from now."""
+        self._note(f"events are missing here ({message.get('resync', 'the server sent a summary')})")
+        self._epoch, self._seq = str(message["epoch"]), int(message["seq"])
+        status = message["state"].get("summary", {}).get("status")
+        if status in EXIT:
+            self.status = status
+
+
+def _newest(runs: list[dict[str, Any]]) -> str | None:
+    running = [run for run in runs if run.get("status") == "running"]
+    newest = max(running, key=lambda run: str(run.get("started", "")), default=None)
+    return str(newest["run"]) if newest else None
+
+
+async def follow(tail: Tail, url: str, tls: ssl.SSLContext | None, patience: float) -> None:
+    """Follow a run to its end over as many connections as it takes.
+
+    Raises Refused, and ConnectionError when there is no connection for `patience` seconds.
+    """
+    last = time.monotonic()
+    async with aiohttp.ClientSession() as session:
+        while tail.status is None:
+            try:
+                async with session.ws_connect(
+                    url, ssl=tls or True, heartbeat=HEARTBEAT_SECONDS, max_msg_size=0
+                ) as socket:
+                    await tail.converse(socket)
+                last = time.monotonic()
+                problem = "the connection was closed"
+            except (aiohttp.ClientError, OSError) as error:
+                problem = str(error) or type(error).__name__
+            if tail.status is None:
+                if time.monotonic() - last > patience:
+                    raise ConnectionError(problem)
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="kubeferry_events.tail",
+        description="Follow a run in a terminal. The view token comes from KUBEFERRY_VIEW_TOKEN.",
+        epilog="Exit status: 0 the run ended well, 1 it failed or was interrupted, 2 refused or no connection.",
+    )
+    parser.add_argument("--url", required=True, help="the server's WebSocket, as ws://127.0.0.1:9000/ws")
+    parser.add_argument("--run", help="which run; without it the newest that is going on, or the next")
+    parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
+    parser.add_argument("--ca", help="certificate authorities to trust, a file")
+    parser.add_argument(
+        "--patience", type=float, default=30.0, help="give up after so many seconds without a connection (30)"
+    )
+    options = parser.parse_args(arguments)
+    if not options.url.startswith(("ws://", "wss://")):
+        parser.error("--url has to begin with ws:// or wss://")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parsed(sys.argv[1:] if arguments is None else arguments)
+    text = Text(sys.stdout)
+
+    def write_json(event: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(event) + "\n")
+        sys.stdout.flush()
+
+    def note(said: str) -> None:
+        text.clear()
+        sys.stderr.write(f"tail: {said}\n")
+
+    try:
+        tls = ssl.create_default_context(cafile=options.ca) if options.url.startswith("wss:") else None
+        token = os.environ.get("KUBEFERRY_VIEW_TOKEN", "")
+        tail = Tail(token, options.run, write_json if options.json else text.show, note)
+        asyncio.run(follow(tail, options.url, tls, options.patience))
+    except (Refused, OSError) as error:
+        note(str(error))
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        text.clear()
+    return EXIT.get(tail.status or "", 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Events as lines for people, in the words that Ansible itself uses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import Any, TextIO
+
+# Whatever a playbook or a volume named must not move the cursor or colour the terminal.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(count: float) -> str:
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.0f} {_UNITS[unit]}" if unit == 0 or count >= 100 else f"{count:.1f} {_UNITS[unit]}"
+
+
+def plain(text: object) -> str:
+    return _CONTROL.sub("?", str(text))
+
+
+def progress_line(data: dict[str, Any]) -> str:
+    """Say how far a copy is."""
+    done, total = data.get("bytes", 0), data.get("bytes_total", 0)
+    parts = [f"{data.get('label') or data.get('host') or 'copy'}: {data['phase']}"]
+    if total:
+        parts.append(f"{min(100, 100 * done // total)} %")
+    if done or total:
+        parts.append(f"{size(done)} of {size(total)}" if total else size(done))
+    if rate := data.get("bytes_per_second"):
+        parts.append(f"{size(rate)}/s")
+    if left := data.get("seconds_left"):
+        parts.append(f"{int(left) // 60}:{int(left) % 60:02} left")
+    return plain("  ".join(parts)).replace("\n", " ")
+
+
+def lines_of(event: dict[str, Any]) -> list[str]:
+    """Return what a person is told of an event; nothing of those that only machines need."""
+    kind, data = str(event["type"]).removeprefix("kubeferry.v1."), event["data"]
+    scope, _dot, outcome = kind.partition(".")
+    name = data.get("name") or data.get("play_id") or data.get("task_id")
+    if kind == "run.started":
+        return [f"RUN {event.get('runid')}: {data['playbook']} on {data.get('controller', '?')}"]
+    if kind == "play.started":
+        batch = f", batch {data['batch']}" if "batch" in data else ""
+        return ["", f"PLAY [{name}{batch}]"]
+    if kind == "task.started":
+        return ["", f"{'HANDLER' if data.get('handler') else 'TASK'} [{name}]"]
+    if kind == "run.finished":
+        return _recap(data)
+    if kind == "gap":
+        return [
+            f"-- {data.get('count', 'some')} events are missing here: {data.get('message') or data['reason']}"
+        ]
+    if scope in ("host", "item") and outcome not in ("started", "poll"):
+        return _result(scope, outcome, data)
+    return []
+
+
+def _result(scope: str, outcome: str, data: dict[str, Any]) -> list[str]:
+    host = data["host"] + (f" -> {data['delegated_to']}" if "delegated_to" in data else "")
+    line = f"{outcome}: [{host}]"
+    if scope == "item":
+        line = f"  {line} (item={data.get('item', '?')})"
+    if outcome == "retry":
+        line += f" attempt {data.get('attempt', '?')} of {data.get('attempts', '?')}"
+    if data.get("ignored"):
+        line += " (ignored)"
+    report = data.get("parity")
+    if isinstance(report, dict):
+        wrong = {key: count for key, count in report["counts"].items() if key != "matched" and count}
+        said = ", ".join(f"{count} {key}" for key, count in wrong.items()) or "nothing differs"
+        line += f"  {report['matched']} matched, {said}"
+    lines = [line]
+    if outcome in ("failed", "unreachable"):
+        lines += [f"    {part}" for part in str(data.get("msg", "")).splitlines()[:20]]
+    return lines
+
+
+def _recap(data: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        f"RECAP {data['status']}" + (f" after {data['duration']:.1f} s" if "duration" in data else ""),
+    ]
+    for host, stats in data.get("stats", {}).items():
+        lines.append(f"{host}: " + " ".join(f"{key}={count}" for key, count in stats.items()))
+    return lines
+
+
+class Text:
+    """Writes events to a terminal or a file; progress only to a terminal, in one line that is rewritten."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._terminal = out.isatty()
+        self._shown = 0
+
+    def show(self, event: dict[str, Any]) -> None:
+        if event["type"] == "kubeferry.v1.progress":
+            self._progress(event["data"])
+            return
+        if lines := lines_of(event):
+            self.clear()
+            self._out.writelines(f"{plain(line)}\n" for line in lines)
+            self._out.flush()
+
+    def _progress(self, data: dict[str, Any]) -> None:
+        if not self._terminal:
+            return
+        if data["phase"] == "end":
+            self.clear()
+            return
+        line = progress_line(data)[: shutil.get_terminal_size().columns - 1]
+        self._out.write(f"\r{line:<{self._shown}}")
+        self._out.flush()
+        self._shown = len(line)
+
+    def clear(self) -> None:
+        """Take the progress line away."""
+        if self._shown:
+            self._out.write(f"\r{'':<{self._shown}}\r")
+            self._out.flush()
+            self._shown = 0
