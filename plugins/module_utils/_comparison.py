@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from ._errors import EndpointError, UsageError
-from ._manifest import DIR, FILE, Entry, Manifest
+from ._errors import EndpointError, ProtocolError, UsageError
+from ._manifest import DIR, FILE, Entry, Manifest, checked_tree
 from ._names import display, some
 from ._plan import Plan, Rules, make_plan, undecided
 from ._progress import Progress
@@ -65,7 +65,7 @@ class Comparison:
         self._progress = progress
         self._at_source = Known()
         self._at_target = Known()
-        self._placed: dict[bytes, tuple[int, str]] = {}
+        self._placed: dict[bytes, tuple[int, int, str]] = {}
 
     def manifests(self) -> tuple[Manifest, Manifest]:
         """Both sides as they are now. Raises EndpointError when a selected path isn't there or can't be read."""
@@ -74,13 +74,22 @@ class Comparison:
             scanning = other.submit(self._target.scan, self._selection)
             source = self._source.scan(self._selection)
             target = scanning.result()
+        self._require_digests(source)
         source.checksum = target.checksum = self._checksum
         self._require_selected(source)
+        try:
+            checked_tree(source.entries)
+        except ValueError as exc:
+            raise ProtocolError(
+                f"{self._source.where} is no tree: {exc}. Run again when it is at rest."
+            ) from exc
         self._at_source.recall(source)
         self._at_target.recall(target)
-        for path, (size, digest) in self._placed.items():
+        for path, (size, mtime, digest) in self._placed.items():
             entry = target.get(path)
-            if entry is not None and entry.size == size:
+            # Another time tells that something else has written there since.
+            unit = target.precision
+            if entry is not None and (entry.size, entry.mtime // unit) == (size, mtime // unit):
                 entry.digest = digest
         self._take_undecided(source, target)
         return source, target
@@ -103,9 +112,13 @@ class Comparison:
     def placed(self, entries: Iterable[Entry]) -> None:
         """These entries were found whole where they were received, and have got their names."""
         for entry in entries:
-            if entry.kind == FILE:
-                first = self._placed.get(entry.hardlink)
-                self._placed[entry.path] = (entry.size, first[1] if first else entry.digest)
+            first = self._placed.get(entry.hardlink)
+            if entry.kind == FILE and entry.hardlink and first is None:
+                # A link to what was there already: that is read again.
+                self._placed.pop(entry.path, None)
+            elif entry.kind == FILE:
+                digest = entry.digest if first is None else first[2]
+                self._placed[entry.path] = (entry.size, entry.mtime, digest)
 
     def _take_undecided(self, source: Manifest, target: Manifest) -> None:
         pairs = undecided(source, target)
@@ -118,6 +131,14 @@ class Comparison:
             comparing = other.submit(self._at_target.take, self._target.digests, theirs, target)
             self.take_at_source(ours, source)
             comparing.result()
+
+    def _require_digests(self, source: Manifest) -> None:
+        """A source that comes with its digests decides by which algorithm files are compared."""
+        if source.checksum != self._checksum and any(entry.digest for entry in source):
+            raise UsageError(
+                f"checksum: the manifest of {self._source.where} holds {source.checksum} digests: "
+                f"set checksum to {source.checksum}."
+            )
 
     def _require_selected(self, source: Manifest) -> None:
         """What was asked for must be there and readable, before anything is touched."""

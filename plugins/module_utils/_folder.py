@@ -10,6 +10,7 @@ CVE-2019-11251). Each component is therefore opened from its parent's descriptor
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from types import TracebackType
@@ -55,6 +56,8 @@ class Folder:
     def at(self, path: bytes) -> tuple[int, bytes]:
         """The descriptor of the parent directory, and the name in it: arguments for the `dir_fd` calls."""
         parent, _slash, name = path.rpartition(b"/")
+        if name in (b"", b".."):
+            raise OSError(errno.EXDEV, "a path that leaves the tree", path)
         return self.directory(parent), name
 
     def forget(self) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._errors import ManifestError
-from ._names import from_json, to_json
+from ._names import display, from_json, to_json
 
 FORMAT = 1
 FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = "file", "dir", "symlink", "fifo", "socket", "char", "block"
@@ -90,6 +90,32 @@ def ordered(entries: Iterable[Entry]) -> dict[bytes, Entry]:
     return {entry.path: entry for entry in sorted(entries, key=lambda entry: entry.path)}
 
 
+def clean(path: bytes) -> bool:
+    """Whether `path` is relative and stays in its tree, and no other name of the same thing."""
+    return path == b"." or not (b"\0" in path or {b"", b".", b".."} & set(path.split(b"/")))
+
+
+def checked(entry: Entry) -> Entry:
+    """The entry, if it is one that a file system could hold. Raises ValueError: where it comes from may be hostile."""
+    if not clean(entry.path) or (entry.hardlink and not clean(entry.hardlink)):
+        raise ValueError("a path that leaves the tree")
+    if b"\0" in entry.link or (entry.path == b"." and entry.kind != DIR):
+        raise ValueError("no such thing can be")
+    if not (0 <= entry.size < 1 << 63 and abs(entry.mtime) < 1 << 80):
+        raise ValueError("a size or time that no file has")
+    if not all(0 <= number < (1 << 32) - 1 for number in (entry.uid, entry.gid, *entry.device)):
+        raise ValueError("an owner or device that no file has")
+    return entry
+
+
+def checked_tree(entries: Mapping[bytes, Entry]) -> None:
+    """Raises ValueError where something lies below what is no directory: a way out of the tree through a link."""
+    for path in entries:
+        above = entries.get(path.rpartition(b"/")[0])
+        if above is not None and above.kind != DIR:
+            raise ValueError(f"{display(path)} can't lie in a {above.kind}")
+
+
 def add_parents(taken: dict[bytes, Entry], walked: Mapping[bytes, Entry]) -> None:
     """Add to `taken`, as implied entries, the directories of `walked` that lie above what is taken."""
     for path in list(taken):
@@ -97,6 +123,16 @@ def add_parents(taken: dict[bytes, Entry], walked: Mapping[bytes, Entry]) -> Non
         while parent in walked and parent not in taken:
             taken[parent] = replace(walked[parent], implied=True)
             parent = parent.rpartition(b"/")[0]
+
+
+def complete(taken: dict[bytes, Entry], walked: Mapping[bytes, Entry]) -> None:
+    """Make a part of a manifest stand on its own: with the directories above it, and with first paths of its links."""
+    add_parents(taken, walked)
+    first: dict[bytes, bytes] = {}
+    for path, entry in taken.items():
+        if entry.hardlink and entry.hardlink not in taken:
+            head = first.setdefault(entry.hardlink, path)
+            taken[path] = replace(entry, hardlink=b"" if head == path else head)
 
 
 def group_links(entries: Mapping[bytes, Entry]) -> None:
@@ -137,6 +173,8 @@ def _parse(stream: Iterable[bytes], path: str) -> Manifest:
     for number, line in enumerate(stream, 1):
         try:
             record = json.loads(line)
+            if ended:
+                raise ValueError("a line after the last one")
             if number == 1:
                 manifest = _header(record)
             elif "entries" in record:
@@ -146,17 +184,28 @@ def _parse(stream: Iterable[bytes], path: str) -> Manifest:
             else:
                 entry = _entry(record)
                 manifest.entries[entry.path] = entry
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
             raise ManifestError(
                 f"{path}, line {number}, isn't a line of a manifest: write it anew with pvc_manifest."
             ) from exc
     if not ended:
         raise ManifestError(f"The manifest {path} is truncated: write it anew with pvc_manifest.")
+    manifest.entries = ordered(manifest.entries.values())
+    try:
+        checked_tree(manifest.entries)
+    except ValueError as exc:
+        raise ManifestError(
+            f"The manifest {path} is of no tree: {exc}. Write it anew with pvc_manifest."
+        ) from exc
     return manifest
 
 
 def _header(record: dict[str, Any]) -> Manifest:
-    if record["kubeferry_manifest"] != FORMAT or record["checksum"] not in DIGEST_BYTES:
+    if (
+        record["kubeferry_manifest"] != FORMAT
+        or record["checksum"] not in DIGEST_BYTES
+        or record["mtime_unit_ns"] < 1
+    ):
         raise ValueError("unknown format")
     return Manifest(checksum=record["checksum"], precision=int(record["mtime_unit_ns"]), root=record["root"])
 
@@ -208,11 +257,8 @@ def _entry(record: dict[str, Any]) -> Entry:
     if record["type"] not in KINDS:
         raise ValueError("unknown type")
     major, minor = record.get("device", (0, 0))
-    path = from_json(record["path"])
-    if path.startswith(b"/") or b".." in path.split(b"/") or b"\0" in path or not path:
-        raise ValueError("a path that leaves the tree")
-    return Entry(
-        path=path,
+    entry = Entry(
+        path=from_json(record["path"]),
         kind=record["type"],
         size=int(record["size"]),
         mode=int(record["mode"], 8) & 0o7777,
@@ -225,6 +271,7 @@ def _entry(record: dict[str, Any]) -> Entry:
         digest=str(record.get("digest", "")),
         implied=bool(record.get("implied", False)),
     )
+    return checked(entry)
 
 
 def _sums(manifest: Manifest) -> Iterator[bytes]:

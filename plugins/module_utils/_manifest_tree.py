@@ -37,7 +37,8 @@ class ManifestTree:
             for path, entry in self._manifest.entries.items()
             if selection.holds(path) or path in parents
         }
-        return replace(self._manifest, entries=entries, unreadable={})
+        _manifest.complete(entries, self._manifest.entries)
+        return replace(self._manifest, entries=_manifest.ordered(entries.values()), unreadable={})
 
     def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
         return iter(())

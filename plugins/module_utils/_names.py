@@ -57,10 +57,11 @@ def relative(text: str, root: str, option: str) -> bytes:
     An absolute path is taken when it lies below `root`. Raises UsageError for anything that would
     leave the tree.
     """
-    name = encode(text)
     base = encode(root).rstrip(b"/") + b"/"
-    if name.startswith(base) and base != b"/":
-        name = name[len(base) :]
+    try:
+        name = encode(text).removeprefix(base)
+    except UnicodeEncodeError:
+        name = b""
     if not name or b"\0" in name:
         raise UsageError(f"{option}: {text!r} isn't a file name: give paths relative to {root}.")
     if name.startswith(b"/"):

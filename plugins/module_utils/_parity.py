@@ -89,7 +89,8 @@ def attribute(entry: Entry, name: str) -> str:
     if name == "mode":
         return f"{entry.mode:04o}"
     if name == "mtime":
-        return f"{entry.mtime // 1_000_000_000}.{entry.mtime % 1_000_000_000:09d}"
+        seconds, fraction = divmod(abs(entry.mtime), 1_000_000_000)
+        return f"{'-' if entry.mtime < 0 else ''}{seconds}.{fraction:09d}"
     return str(getattr(entry, name))
 
 

@@ -189,9 +189,9 @@ done
 exit 0
 """
 )
-# A list comes through a pipe: when a command that BusyBox's xargs has forked closes a file, it sets back the position that
-# the two share, and the list begins anew. `mv` does nothing rather than move a file into a directory that could not be
-# removed; three pairs of the longest names are what BusyBox's xargs hands over at once.
+# A list comes through a pipe: when a command that BusyBox's xargs has forked closes a file, it sets back the position
+# that the two share, and the list begins anew. `mv` does nothing rather than move a file into a directory that could not
+# be removed; three pairs of the longest names are what BusyBox's xargs hands over at once.
 """Unpack the archive of lists on standard input and work them off in the order of their names.
 
 The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ._errors import UsageError
 from ._names import encode, relative
@@ -35,6 +36,10 @@ class Selection:
     include: tuple[re.Pattern[bytes], ...] = ()
     exclude: tuple[re.Pattern[bytes], ...] = ()
 
+    @cached_property
+    def _named(self) -> frozenset[bytes]:
+        return frozenset(self.files)
+
     @property
     def whole(self) -> bool:
         """Whether the tree's own root is part of the selection."""
@@ -55,9 +60,7 @@ class Selection:
 
     def holds(self, path: bytes) -> bool:
         """Whether a path found in any way is selected, by `files` and by the patterns."""
-        starts = self.starts()
-        below = b"." in starts or any(path == start or path.startswith(start + b"/") for start in starts)
-        return below and self.takes(path)
+        return (not self.files or not self._named.isdisjoint(_chain(path))) and self.takes(path)
 
     def takes(self, path: bytes) -> bool:
         """Whether the path is selected by the patterns (`files` is applied by where the walk starts)."""
@@ -105,7 +108,10 @@ def _pattern(text: str, option: str) -> re.Pattern[bytes]:
     `*` and `?` stay within one name, `**` crosses directories, `[...]` is a set. A pattern without a
     slash matches a name at any depth; a leading slash ties it to the root.
     """
-    glob = encode(text)
+    try:
+        glob = encode(text)
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"{option}: {text!r} isn't a valid pattern ({exc.reason}).") from exc
     if not glob.strip(b"/"):
         raise UsageError(f"{option}: {text!r} matches nothing: give a pattern such as '*.log' or 'cache/**'.")
     anchored = b"/" in glob.rstrip(b"/")
@@ -137,7 +143,10 @@ def _translate(glob: bytes, position: int) -> tuple[bytes, int]:
     if char == b"[":
         end = glob.find(b"]", position + 2)
         if end > 0:
-            body = glob[position + 1 : end].replace(b"\\", b"\\\\").replace(b"[", b"\\[")
-            negated = body[:1] in (b"!", b"^")
-            return b"[" + (b"^/" + body[1:] if negated else body) + b"]", end + 1
+            negated = glob[position + 1 : position + 2] in (b"!", b"^")
+            if negated:
+                end = glob.find(b"]", position + 3)
+            if end > 0:
+                body = re.sub(rb"[\\\[\]&~|]", rb"\\\g<0>", glob[position + 1 + negated : end])
+                return b"(?!/)[" + (b"^" if negated else b"") + body.replace(b"--", rb"-\-") + b"]", end + 1
     return re.escape(char), position + 1

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ._errors import ProtocolError
-from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry, sums_line
+from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry, checked, sums_line
+from ._names import display
 from ._tar import ByteStream
 
 KINDS = {
@@ -47,7 +48,7 @@ def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
         count = stream.until(b"\0", MAX_NAME)
         if count == b"end":
             return
-        if not count.isdigit():
+        if not count.isdigit() or len(count) > 9:
             raise ProtocolError(
                 "the count of names isn't a number: something else wrote to its standard output"
             )
@@ -81,7 +82,7 @@ def _entry(name: bytes, line: bytes) -> Entry:
         mode, size, uid, gid, device, inode, links_, major, minor, mtime = line.split()
         bits = int(mode, 16)
         kind = KINDS[stat.S_IFMT(bits)]
-        return Entry(
+        entry = Entry(
             path=relative(name),
             kind=kind,
             size=int(size) if kind == FILE else 0,
@@ -92,8 +93,9 @@ def _entry(name: bytes, line: bytes) -> Entry:
             device=(int(major, 16), int(minor, 16)) if kind in (CHAR, BLOCK) else (0, 0),
             identity=(int(device), int(inode)) if int(links_) > 1 else None,
         )
+        return checked(entry)
     except (ValueError, KeyError) as exc:
-        raise ProtocolError(f"stat printed {line[:80]!r}, which isn't what was asked for") from exc
+        raise ProtocolError(f"{display(name)}: stat printed {line[:80]!r}, which can't be") from exc
 
 
 def _nanoseconds(seconds: bytes) -> int:

@@ -79,7 +79,7 @@ class ShellTree:
     def scan(self, selection: Selection) -> Manifest:
         found = self._walk(scripts.SCAN, selection.starts())
         walked = found.entries
-        found.entries = {path: entry for path, entry in walked.items() if selection.takes(path)}
+        found.entries = {path: entry for path, entry in walked.items() if selection.holds(path)}
         add_parents(found.entries, walked)
         if parents := selection.parents():
             above = self._walk(scripts.LOOK, parents)
@@ -206,6 +206,7 @@ class ShellTree:
                 f"{self._runner.where} lacks {', '.join(missing)}: use a container that has them, or name the claim "
                 "with pvc instead of a pod, and a helper pod is made."
             )
+        fine = re.fullmatch(r"-?\d+\.\d{9}", values.get("fine", ""))
         inode, boot = values.get("inode", ""), values.get("boot", "")
         return Facts(
             kind=values.get("kind", "missing"),
@@ -215,7 +216,7 @@ class ShellTree:
             free_bytes=output.free(values.get("bytes", ""), 1024),
             free_inodes=output.free(values.get("inodes", ""), 1),
             volume=f"{boot}:{inode}" if inode and boot else "",
-            precision=NANOSECOND if re.fullmatch(r"-?\d+\.\d{9}", values.get("fine", "")) else SECOND,
+            precision=NANOSECOND if fine and "gnutar" in tools else SECOND,
             tools=tools,
         )
 

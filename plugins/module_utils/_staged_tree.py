@@ -80,6 +80,8 @@ class StagedTree(LocalTree):
                 promised.unreadable[entry.path] = "missing from the staging directory"
             elif on_disk is not None and not _same_thing(entry, on_disk):
                 promised.unreadable[entry.path] = "changed in the staging directory since it was copied there"
+        _manifest.complete(promised.entries, kept.entries)
+        promised.entries = _manifest.ordered(promised.entries.values())
         for path in found.entries:
             if path not in promised.entries and path != b".":
                 promised.unreadable[path] = "in the staging directory, but not in its manifest"

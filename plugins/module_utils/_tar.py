@@ -10,6 +10,7 @@ Python's tarfile would do, at ten times the cost for each small file, and it tru
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -224,10 +225,10 @@ def _check(block: bytes) -> None:
 def _parse_number(field: bytes) -> int:
     if field[0] & 0x80:
         return int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
-    try:
-        return int(field.strip(b" \0") or b"0", 8)
-    except ValueError as exc:
-        raise ProtocolError("a damaged number in a header of the archive") from exc
+    digits = field.strip(b" \0") or b"0"
+    if not re.fullmatch(rb"[0-7]+", digits):
+        raise ProtocolError("a damaged number in a header of the archive")
+    return int(digits, 8)
 
 
 def _long_name(flag: bytes, data: bytes) -> bytes:
@@ -240,14 +241,15 @@ def _long_name(flag: bytes, data: bytes) -> bytes:
 
 def _pax_path(data: bytes) -> bytes:
     """The `path` of a pax header; records are `length key=value` with the length of the whole record."""
-    while data:
-        digits, _space, _rest = data.partition(b" ")
-        if not digits.isdigit() or not 0 < int(digits) <= len(data):
+    position = 0
+    while position < len(data):
+        found = re.compile(rb"(\d{1,7}) ([^=]{1,100})=").match(data, position)
+        end = position + int(found[1]) if found else 0
+        if found is None or not found.end() < end <= len(data) or data[end - 1 : end] != b"\n":
             raise ProtocolError("a damaged extended header in the archive")
-        key, _equals, value = data[len(digits) + 1 : int(digits) - 1].partition(b"=")
-        if key == b"path":
-            return value
-        data = data[int(digits) :]
+        if found[2] == b"path":
+            return data[found.end() : end - 1]
+        position = end
     return b""
 
 

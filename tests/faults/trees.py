@@ -79,8 +79,7 @@ def snapshot(root, *, skip=()) -> dict[bytes, Seen]:
         elif kind == stat.S_IFLNK:
             content = os.readlink(full)
         elif kind == stat.S_IFREG:
-            with open(full, "rb") as stream:
-                content = stream.read()
+            content = content_of(full)
             twin = first.setdefault((status.st_dev, status.st_ino), path)
         device = status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
         found[path] = Seen(
@@ -94,6 +93,11 @@ def snapshot(root, *, skip=()) -> dict[bytes, Seen]:
             twin,
         )
     return dict(sorted(found.items()))
+
+
+def content_of(path) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
 
 
 def touched(root) -> dict[bytes, tuple]:
