@@ -56,6 +56,9 @@ KINDS = {
     "noise": "write `message` on standard error `after` times before the command's own",
     "banner": "write `message` on standard output before the command's own",
     "slow-status": "send the status `after` milliseconds after the last byte",
+    "abrupt": "close the connection right after the status, with input unread, as Go's servers do",
+    "linger": "send the status, and don't close the connection",
+    "redirect": "answer the handshake with a redirection to this very server",
 }
 
 
@@ -232,6 +235,9 @@ class ExecServer:
         if entry.fault and entry.fault.kind == "refuse":
             code = entry.fault.code
             return _http(code, status(code, entry.fault.message))
+        if entry.fault and entry.fault.kind == "redirect":
+            place = self.url.replace("http", "ws") + "/api/v1/namespaces/ns/pods/pod/exec?command=id"
+            return f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode()
         if not any(name in self._versions for name in entry.offered):
             return b"HTTP/1.1 403 Forbidden\r\n\r\n"  # as golang.org/x/net/websocket has it
         pod = self.api.find("pods", entry.namespace, entry.pod)
@@ -402,6 +408,11 @@ class _Session:
             time.sleep(self._fault.after / 1000)
         if self._fault.kind != "no-status":
             self._message(ERROR, json.dumps(ending).encode())
+        if self._fault.kind == "linger":
+            return
+        if self._fault.kind == "abrupt":
+            _hang_up(self._connection)  # what the client sends from now on is answered with a reset
+            return
         self._frame(8, struct.pack("!H", 1000))
         self._connection.shutdown(socket.SHUT_WR)
 

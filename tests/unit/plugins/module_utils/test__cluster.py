@@ -158,9 +158,11 @@ def test_a_credential_plugin_is_asked_again_when_its_token_has_expired(tmp_path)
         }
     }
     with ExecServer() as server:
-        cluster = connect({"kubeconfig": kubeconfig(tmp_path / "config", server.url, user)})
+        runner = connect({"kubeconfig": kubeconfig(tmp_path / "config", server.url, user)}).runner(
+            "ns", "pod"
+        )
         for _number in range(2):
-            output(cluster.runner("ns", "pod"), ["true"])
+            output(runner, ["true"])
         tokens = [entry.headers["authorization"] for entry in server.execs]
         assert len(set(tokens)) == 2
 

@@ -14,6 +14,7 @@ import pytest
 from execserver import V4, V5, ExecServer, Fault
 from fakeapi import pod
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _exec_stream
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ClusterError,
     CommandNotFound,
@@ -58,9 +59,11 @@ def test_large_output_is_complete(server, runner, tmp_path):
 def test_large_input_has_an_end_and_comes_back(server, runner, known):
     if known:
         output(runner, ["true"])
-    # Both pipes are full at once: only a client that sends and receives in turn comes through.
-    assert output(runner, ["cat"], stdin=DATA)[:2] == (0, DATA)
-    assert server.execs[-1].received == len(DATA)
+    # Both directions are full at once, the kernel's buffers too: only a client that sends and receives in turn
+    # comes through.
+    data = DATA * 12
+    assert output(runner, ["cat"], stdin=data)[:2] == (0, data)
+    assert server.execs[-1].received == len(data)
     # v5 can tell the end; otherwise the input is bounded by a count.
     assert (server.execs[-1].argv == ["cat"]) == (known and server.execs[-1].protocol == V5)
 
@@ -115,6 +118,32 @@ def test_a_descriptor_closed_by_its_writer_ends_the_input_in_v5():
 def test_a_command_that_ends_before_its_input(runner):
     for known in (False, True):
         assert output(runner, ["sh", "-c", "exec 0<&-; exit 3"], stdin=DATA)[0] == 3, known
+
+
+def endless():
+    while True:
+        yield b"x" * 30_000
+
+
+def test_a_status_survives_a_connection_that_is_reset_after_it(server, runner):
+    server.inject(Fault("abrupt", times=3))
+    for _number in range(3):
+        process = runner.start(["sh", "-c", "exec 0<&-; exit 3"], stdin=endless(), stdin_size=1 << 40)
+        assert process.wait() == 3
+
+
+def test_after_the_status_no_more_input_is_asked_for(server, runner, monkeypatch):
+    monkeypatch.setattr(_exec_stream, "_AFTER_STATUS", 0.5)
+    server.inject(Fault("linger"))
+    process = runner.start(["sh", "-c", "exec 0<&-; exit 3"], stdin=endless(), stdin_size=1 << 40)
+    assert process.wait() == 3
+
+
+def test_a_redirection_is_not_followed_with_the_token(server, runner):
+    server.inject(Fault("redirect"))
+    with pytest.raises(ExecError, match="as an API server does"):
+        output(runner, ["true"])
+    assert len(server.execs) == 1
 
 
 @pytest.mark.parametrize("size", [2, 4])

@@ -48,6 +48,7 @@ MODULE = """
         (folder / "guard").write_text(" ".join(os.readlink(f"/proc/self/fd/{each}") for each in (0, 1, 2)))
         (folder / "pod").unlink()
 
+    (folder / "session").write_text(str(os.getsid(0)))
     watch = _guard.Watch(str(folder), seconds, left, abandon, lambda: None)
     (folder / "pod").touch()
     (folder / "started").write_text(str(_guard.start(watch)))
@@ -126,13 +127,15 @@ def test_nothing_holds_up_who_waits_for_the_end_of_the_output(playbook):
     assert time.monotonic() - started < 5
 
 
-def test_no_descriptor_of_the_module_is_kept(playbook, tmp_path):
+def test_nothing_of_the_module_is_kept(playbook, tmp_path):
     playbook()
     assert eventually(lambda: guards(tmp_path))
     (guard,) = guards(tmp_path)
     assert eventually(lambda: Path(f"/proc/{guard}/comm").read_text() == "kubeferry-guard\n")
     targets = [os.readlink(f"/proc/{guard}/fd/{each}") for each in os.listdir(f"/proc/{guard}/fd")]
     assert not [target for target in targets if "leaked" in target or "pipe:" in target]
+    # A signal for the worker's process group must not reach it, nor the end of a terminal.
+    assert os.getsid(guard) != int((tmp_path / "session").read_text())
 
 
 def test_the_guard_ends_when_its_pods_are_removed_by_others(playbook, tmp_path):
