@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -106,16 +105,6 @@ class HelperPods:
         for pod in pods:
             self._delete(pod)
         return [str(pod["metadata"]["name"]) for pod in pods]
-
-    @contextmanager
-    def mounted(self, request: HelperRequest, wait_seconds: float) -> Iterator[Mounted]:
-        """A ready helper pod for the duration of a block; a pod that was there before stays."""
-        mounted = self.ensure(request, wait_seconds)
-        try:
-            yield mounted
-        finally:
-            if mounted.changed:
-                self._discard(request)
 
     def _claim(self, request: HelperRequest) -> Object:
         claim = self._cluster.get_claim(request.namespace, request.claim)

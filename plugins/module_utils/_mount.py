@@ -13,7 +13,7 @@ from typing import Any
 from . import _guard
 from ._cluster import Cluster, connect
 from ._endpoint_args import DEFAULT_IMAGE
-from ._errors import ClusterError
+from ._errors import ClusterError, Interrupted
 from ._helper_pod import HelperPods, Mounted
 from ._helper_spec import HelperRequest, new_run_id
 from ._interrupt import interruptible
@@ -49,8 +49,8 @@ def borrowed(
         read_only=read_only,
     )
     pods = HelperPods(cluster)
-    with interruptible(), pods.mounted(request, wait_seconds) as mounted:
-        _guard.start(_watch(cluster, pods, request))
+    with interruptible():
+        mounted, _guarded = _watched(cluster, pods, request, wait_seconds)
         try:
             yield mounted
         finally:
@@ -66,10 +66,13 @@ def _present(
 ) -> dict[str, Any]:
     request = _request(params)
     seconds = float(params["wait_timeout"])
-    mounted = pods.foresee(request) if check_mode else pods.ensure(request, seconds)
     guarded = False
-    if not check_mode and not params["keep"]:
-        guarded = _guard.start(_watch(cluster, pods, request))
+    if check_mode:
+        mounted = pods.foresee(request)
+    elif params["keep"]:
+        mounted = pods.ensure(request, seconds)
+    else:
+        mounted, guarded = _watched(cluster, pods, request, seconds)
     reaped = pods.expired(request.namespace) if check_mode else pods.reap(request.namespace)
     return {
         **_facts(mounted),
@@ -79,6 +82,27 @@ def _present(
         "removed": [],
         "diff": _diff([] if mounted.changed else [mounted.pod], [mounted.pod], reaped),
     }
+
+
+def _watched(
+    cluster: Cluster, pods: HelperPods, request: HelperRequest, wait_seconds: float
+) -> tuple[Mounted, bool]:
+    """A helper pod that is ready, and whether it has a guard.
+
+    The guard is there before the pod is, as ansible-playbook may be killed while this waits for the pod. It ends
+    when it finds no pod, so another one is started after the wait; next to one that lives, it ends at once.
+    """
+    watch = _watch(cluster, pods, request)
+    guarded = _guard.start(watch)
+    try:
+        mounted = pods.ensure(request, wait_seconds)
+        if guarded and not _guard.start(watch):
+            pods.abandon(request.namespace, request.run_id)
+            raise Interrupted("The ansible-playbook that this task is of has ended: run it again.")
+    except BaseException:
+        _guard.notify(watch.name)
+        raise
+    return mounted, guarded
 
 
 def _absent(

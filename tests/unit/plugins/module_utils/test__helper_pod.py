@@ -223,18 +223,3 @@ def test_removing_waits_until_the_pod_is_gone(api, pods, clock):
     api.refuse[("delete", "pods")] = [(200, {})]
     with pytest.raises(HelperPodError, match="still there"):
         pods.remove("ns", "r1", 10)
-
-
-def test_a_block_with_a_pod_leaves_none_behind_but_one_that_was_there(api, pods):
-    def work():
-        with pods.mounted(request(), 60) as mounted:
-            assert mounted.pod in names(api)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        work()
-    assert names(api) == ["pod"]
-    pods.ensure(request(), 60)
-    with pods.mounted(request(), 60):
-        pass
-    assert names(api) == ["kubeferry-pvc-0-r1", "pod"]

@@ -10,7 +10,12 @@ from execserver import ExecServer
 from fakeapi import claim, pod
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _guard, _mount
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import HelperPodError, UsageError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    HelperPodError,
+    Interrupted,
+    NotFound,
+    UsageError,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
 
 
@@ -60,7 +65,7 @@ def test_present_twice_and_absent_twice(server, guarded):
     }
     assert results[1]["diff"]["before"] == results[1]["diff"]["after"]
     assert results[2]["removed"] == ["kubeferry-pvc-0-r1"]
-    assert len(guarded["start"]) == 2
+    assert len(guarded["start"]) == 4
     assert {*guarded["start"]} == {*guarded["notify"]}
 
 
@@ -79,8 +84,29 @@ def test_check_mode_changes_nothing_and_predicts(server, guarded):
     absent = _mount.run(params(server, state="absent"), check_mode=True)
     assert (absent["changed"], absent["removed"]) == (True, ["kubeferry-pvc-0-r1"])
     assert len(server.api.all("pods", "ns")) == 2
-    assert len(guarded["start"]) == 1
+    assert len(guarded["start"]) == 2
     assert guarded["notify"] == []
+
+
+def test_the_guard_is_there_before_the_pod(server, monkeypatch):
+    pods = []
+    monkeypatch.setattr(_guard, "start", lambda watch: pods.append(watch.left()) or True)
+    _mount.run(params(server), check_mode=False)
+    assert pods == [False, True]
+
+
+def test_no_pod_is_left_when_the_playbook_is_killed_meanwhile(server, monkeypatch):
+    answers = [True, False]
+    monkeypatch.setattr(_guard, "start", lambda watch: answers.pop(0))
+    with pytest.raises(Interrupted):
+        _mount.run(params(server), check_mode=False)
+    assert len(server.api.all("pods", "ns")) == 1
+
+
+def test_the_guard_is_told_when_there_is_no_pod(server, guarded):
+    with pytest.raises(NotFound):
+        _mount.run(params(server, pvc="other"), check_mode=False)
+    assert guarded["start"] == guarded["notify"]
 
 
 def test_a_pod_that_is_to_be_kept_has_no_guard(server, guarded):
@@ -112,7 +138,7 @@ def test_a_borrowed_pod_is_gone_afterwards(server, guarded):
         made = server.api.find("pods", "ns", mounted.pod)
         assert made["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] is True
     assert len(server.api.all("pods", "ns")) == 1
-    assert guarded["start"] == guarded["notify"]
+    assert {*guarded["start"]} == {*guarded["notify"]}
 
 
 def test_the_end_of_a_borrowed_pod_does_not_hide_an_error(server, monkeypatch):
