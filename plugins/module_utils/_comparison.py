@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
+from ._beside import Beside
 from ._errors import EndpointError, ProtocolError, UsageError
 from ._manifest import DIR, FILE, Entry, Manifest, checked_tree
 from ._names import display, some
@@ -21,28 +21,39 @@ from ._tree import Tree
 Digests: TypeAlias = Callable[[Sequence[bytes], str], Iterable[tuple[bytes, str]]]
 
 
+Version: TypeAlias = tuple[int, int, tuple[int, int]]
+
+
 class Known:
-    """Digests taken in this run. They hold for as long as a file's size and time stay the same."""
+    """Digests taken in this run. They hold for as long as a file looks the same.
+
+    Part of the look is the time of the last change of the inode, which no program can set: a file that is rewritten
+    with the size and the modification time it had is read again.
+    """
 
     def __init__(self) -> None:
-        self._digests: dict[bytes, tuple[int, int, str]] = {}
+        self._digests: dict[bytes, tuple[Version, str]] = {}
 
     def take(self, digests: Digests, paths: Sequence[bytes], manifest: Manifest) -> None:
         """Have digests of `paths` taken, and put them into the manifest."""
         for path, digest in digests(paths, manifest.checksum):
             entry = manifest.entries[path]
             entry.digest = digest
-            self._digests[path] = (entry.size, entry.mtime, digest)
+            self._digests[path] = (_version(entry), digest)
 
     def recall(self, manifest: Manifest) -> None:
         """Put what is known into a newer manifest of the same tree."""
-        for path, (size, mtime, digest) in self._digests.items():
+        for path, (version, digest) in self._digests.items():
             entry = manifest.get(path)
-            if entry is not None and not entry.digest and (entry.size, entry.mtime) == (size, mtime):
+            if entry is not None and not entry.digest and _version(entry) == version:
                 entry.digest = digest
 
     def forget(self, path: bytes) -> None:
         self._digests.pop(path, None)
+
+
+def _version(entry: Entry) -> Version:
+    return entry.size, entry.mtime, entry.stamp
 
 
 class Comparison:
@@ -66,17 +77,20 @@ class Comparison:
         self._at_source = Known()
         self._at_target = Known()
         self._placed: dict[bytes, tuple[int, int, str]] = {}
+        self._first = True
 
     def manifests(self) -> tuple[Manifest, Manifest]:
         """Both sides as they are now. Raises EndpointError when a selected path isn't there or can't be read."""
         self._progress.phase("manifest")
-        with ThreadPoolExecutor(1) as other:
-            scanning = other.submit(self._target.scan, self._selection)
+        with Beside(lambda: self._target.scan(self._selection)) as scanning:
             source = self._source.scan(self._selection)
             target = scanning.result()
         self._require_digests(source)
         source.checksum = target.checksum = self._checksum
-        self._require_selected(source)
+        self._require_selected(
+            source, "Nothing was changed." if self._first else "It vanished during the copy."
+        )
+        self._first = False
         try:
             checked_tree(source.entries)
         except ValueError as exc:
@@ -127,8 +141,7 @@ class Comparison:
         if not ours and not theirs:
             return
         self._progress.phase("compare", sum(source.entries[path].size for path in ours), len(ours))
-        with ThreadPoolExecutor(1) as other:
-            comparing = other.submit(self._at_target.take, self._target.digests, theirs, target)
+        with Beside(lambda: self._at_target.take(self._target.digests, theirs, target)) as comparing:
             self.take_at_source(ours, source)
             comparing.result()
 
@@ -140,15 +153,13 @@ class Comparison:
                 f"set checksum to {source.checksum}."
             )
 
-    def _require_selected(self, source: Manifest) -> None:
-        """What was asked for must be there and readable, before anything is touched."""
+    def _require_selected(self, source: Manifest, outcome: str) -> None:
+        """What was asked for must be there and readable, before anything is touched. `outcome` ends the sentence."""
         where = self._source.where
         known = source.entries.keys() | source.unreadable.keys()
         absent = [name for name in self._selection.files if name not in known]
         if absent:
-            raise EndpointError(
-                f"{some(absent)} isn't in {where}: correct the list of files. Nothing was changed."
-            )
+            raise EndpointError(f"{some(absent)} isn't in {where}: correct the list of files. {outcome}")
         for parent in self._selection.parents():
             entry = source.get(parent)
             if entry is not None and entry.kind != DIR:
@@ -160,5 +171,5 @@ class Comparison:
             path, reason = next(iter(source.unreadable.items()))
             raise EndpointError(
                 f"{some(list(source.unreadable))} in {where} can't be used ({display(path)}: {reason}): "
-                "exclude what isn't needed, or run as a user who may read it. Nothing was changed."
+                "exclude what isn't needed, or run as a user who may read it."
             )

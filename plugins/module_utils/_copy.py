@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from ._beside import Beside
 from ._comparison import Comparison
 from ._errors import (
     BusyError,
@@ -231,8 +231,7 @@ class Copy:
         changed = [change for change in moving if change.have is not None and change.have.kind == FILE]
         fresh = [change for change in moving if change.have is None or change.have.kind != FILE]
         untold = [entry.path for entry in _wanted(moving) if not entry.digest]
-        with ThreadPoolExecutor(1) as other:
-            digesting = other.submit(self._comparison.take_at_source, untold, source)
+        with Beside(lambda: self._comparison.take_at_source(untold, source)) as digesting:
             moved = self._transport.move(_wanted(fresh), _wanted(changed))
             digesting.result()
         self._moved += moved.bytes
@@ -248,8 +247,7 @@ class Copy:
 
 def preflight(source: Tree, target: TargetTree) -> tuple[Facts, Facts]:
     """Look at both ends before anything is touched. Raises EndpointError."""
-    with ThreadPoolExecutor(1) as other:
-        looking = other.submit(target.facts)
+    with Beside(target.facts) as looking:
         there, here = source.facts(), looking.result()
     require_directory(there, source.where)
     if not there.readable:

@@ -47,7 +47,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if params["report"] and not check_mode:
         record(params["report"], params["label"] or "copy", hop)
     return {
-        **_result(hop, outcome, params["target"]["manifest"], check_mode=check_mode),
+        **_result(hop, outcome, params, check_mode=check_mode),
         "warnings": warnings,
     }
 
@@ -57,7 +57,7 @@ def _hop(outcome: Outcome, options: Options, source: str, target: str, transport
         source=source,
         target=target,
         checksum=options.checksum,
-        whole=outcome.parity.holds(options.metadata),
+        whole=outcome.parity.holds(options.metadata, extra_allowed=not options.delete),
         parity=outcome.parity,
         numbers={
             "files": len(outcome.source.files()),
@@ -71,7 +71,7 @@ def _hop(outcome: Outcome, options: Options, source: str, target: str, transport
     )
 
 
-def _result(hop: Hop, outcome: Outcome, manifest: str | None, *, check_mode: bool) -> dict[str, Any]:
+def _result(hop: Hop, outcome: Outcome, params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     found = hop.as_dict(LIST_LIMIT)
     result = {
         **found,
@@ -80,10 +80,10 @@ def _result(hop: Hop, outcome: Outcome, manifest: str | None, *, check_mode: boo
             action: len(outcome.plan.by_action(action)) for action in (CREATE, REPLACE, METADATA, DELETE)
         },
         "diff": diff(outcome.plan),
-        "manifest": manifest,
+        "manifest": params["target"]["manifest"],
     }
     if not hop.whole and not check_mode:
-        what = sentence(hop.parity.as_dict(), str(hop.words["metadata"]))
+        what = sentence(hop.parity.as_dict(), str(hop.words["metadata"]), extra=params["delete"])
         result["msg"] = (
             f"{hop.target} isn't a whole copy of {hop.source}: {what}. What matches was kept: run again for the rest."
         )

@@ -379,6 +379,7 @@ def _entry(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Ent
         link=os.readlink(name, dir_fd=parent) if kind == SYMLINK else b"",
         device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if device else (0, 0),
         identity=(status.st_dev, status.st_ino) if status.st_nlink > 1 else None,
+        stamp=(status.st_ino, status.st_ctime_ns),
     )
 
 

@@ -36,7 +36,7 @@ class Entry:
     path belongs to (empty for that first path itself), `device` major and minor, `digest` in lower-case
     hex (empty while not taken). `implied` marks a parent of a selected file: it must exist, and is given
     its attributes only when it is made. `identity` is (device, inode) where the scan found more than one
-    link; it is not part of the file.
+    link, `stamp` inode and the time of its last change; these two are not part of a manifest file.
     """
 
     path: bytes
@@ -51,7 +51,8 @@ class Entry:
     device: tuple[int, int] = (0, 0)
     digest: str = ""
     implied: bool = False
-    identity: tuple[int, int] | None = None
+    identity: tuple[int, int] | None = field(default=None, compare=False)
+    stamp: tuple[int, int] = field(default=(0, 0), compare=False)
 
 
 @dataclass

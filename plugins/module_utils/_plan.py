@@ -20,6 +20,10 @@ from ._names import display
 CREATE, REPLACE, METADATA, DELETE = "create", "replace", "metadata", "delete"
 
 
+LOST_AND_FOUND = b"lost+found"
+"""Made by the file system for itself at the root of a volume: neither extra nor ever deleted."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """What counts as a difference besides type, content and link target.
@@ -133,7 +137,8 @@ def make_plan(source: Manifest, target: Manifest, rules: Rules, delete: bool = F
             continue
         action = CREATE if have is None else METADATA if REPLACING.isdisjoint(reasons) else REPLACE
         plan.changes.append(Change(want.path, action, reasons, want, have))
-    plan.extra = [entry.path for entry in target if entry.path not in source.entries and not entry.implied]
+    known = source.entries.keys() | {LOST_AND_FOUND}
+    plan.extra = [entry.path for entry in target if entry.path not in known and not entry.implied]
     if delete:
         plan.changes += [Change(path, DELETE, ("extra",), have=target.entries[path]) for path in plan.extra]
     else:

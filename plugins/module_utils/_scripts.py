@@ -86,9 +86,9 @@ printf 'end\\0'
 """Walks down from the names on standard input. For each batch of names: their count, the names, the lines of
 stat for those that still exist, an empty name, the unreadable ones, and an empty name."""
 
-FORMAT = "%f %s %u %g %d %i %h %t %T "
+FORMAT = "%f %s %u %g %d %i %h %t %T %Z "
 """stat's format of a scan, without the modification time: mode in hex, size, owner, group, device, inode, links,
-device numbers in hex."""
+device numbers in hex, time of the last change."""
 
 LOOK = SCAN.replace('find "$@" -path ./.kubeferry -prune -o -print0', 'find "$@" -prune -print0')
 """The same for just the names given, without walking down."""

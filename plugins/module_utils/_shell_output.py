@@ -79,7 +79,7 @@ def entries(batch: Batch) -> list[Entry] | None:
 
 def _entry(name: bytes, line: bytes) -> Entry:
     try:
-        mode, size, uid, gid, device, inode, links_, major, minor, mtime = line.split()
+        mode, size, uid, gid, device, inode, links_, major, minor, changed, mtime = line.split()
         bits = int(mode, 16)
         kind = KINDS[stat.S_IFMT(bits)]
         entry = Entry(
@@ -92,6 +92,7 @@ def _entry(name: bytes, line: bytes) -> Entry:
             mtime=_nanoseconds(mtime),
             device=(int(major, 16), int(minor, 16)) if kind in (CHAR, BLOCK) else (0, 0),
             identity=(int(device), int(inode)) if int(links_) > 1 else None,
+            stamp=(int(inode), int(changed)),
         )
         return checked(entry)
     except (ValueError, KeyError) as exc:
