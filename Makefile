@@ -10,7 +10,7 @@ endif
 PYTHON ?= python3
 venv := .cache/venv/bin
 run := .cache/venv-run/bin
-suites := lint sanity unit callback molecule
+suites := lint sanity unit callback server browser molecule
 
 .DEFAULT_GOAL := help
 
@@ -42,9 +42,17 @@ lint: ## Check style, types, headers, playbooks and changelog
 sanity: ## Run ansible-test sanity
 unit: ## Run the unit tests
 callback: ## Run the events callback in real playbooks, with each ansible-core that has a Python here
+server: ## Test the event server with a real redis-server and cluster
+browser: ## Test the event page in a real Chromium
 molecule: ## Run the scenarios on a real cluster; SCENARIO=... runs one
 $(suites): venv
 	@$(venv)/python tests/run.py $@
+
+.PHONY: bench
+bench: venv ## Measure beside peers, as ratios in the same run; KUBECONFIG=... uses a cluster of yours
+	@$(venv)/python tools/make_collections.py archive
+	@$(if $(KUBECONFIG),,tests/cluster/cluster up)
+	@KUBECONFIG=$(abspath $(or $(KUBECONFIG),.cache/cluster/kubeconfig-copier)) $(venv)/python tests/bench/copying.py
 
 .PHONY: cluster cluster-down
 cluster: ## Start a real single-node Kubernetes for the tests (root on Linux)

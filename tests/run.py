@@ -103,6 +103,20 @@ def tests_in(folder: str) -> Callable[[], list[Step]]:
     return lambda: [python("-m", "pytest", folder)]
 
 
+def with_cluster(folder: str) -> Callable[[], list[Step]]:
+    """A suite of pytest that uses a cluster where there can be one, and says which of its tests it skipped."""
+
+    def steps() -> list[Step]:
+        try:
+            environment = cluster()
+        except NotRun as reason:
+            print(f"without a cluster: {reason}", flush=True)
+            environment = {}
+        return [Step([sys.executable, "-m", "pytest", folder], environment)]
+
+    return steps
+
+
 def molecule() -> list[Step]:
     scenarios = ROOT / "extensions" / "molecule"
     if not any(scenarios.glob("*/converge.yml")):
@@ -122,6 +136,8 @@ SUITES = (
     Suite("sanity", "ansible-test sanity", sanity),
     Suite("unit", "pytest tests/unit", tests_in("tests/unit")),
     Suite("callback", "real playbooks with the events callback, each ansible-core", tests_in("tests/callback")),
+    Suite("server", "a real event server, redis-server and cluster", with_cluster("tests/server")),
+    Suite("browser", "the event page in a real Chromium, and signing in", with_cluster("tests/browser")),
     Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
 )
 

@@ -28,11 +28,11 @@ PATIENCE = 10.0
 class ServerProcess:
     """`python -m kubeferry_events` on a free port of loopback; `log` has what it printed."""
 
-    def __init__(self, directory: Path, **environment: str) -> None:
+    def __init__(self, directory: Path, port: int = 0, **environment: str) -> None:
         self.directory = directory
         self.history = directory / "history.db"
         self.log = directory / "server.log"
-        self.port = 0
+        self.port = port
         self._environment = {
             **{
                 name: value
@@ -88,9 +88,9 @@ class ServerProcess:
 
 
 @contextlib.asynccontextmanager
-async def running(**environment: str) -> AsyncIterator[ServerProcess]:
+async def running(port: int = 0, **environment: str) -> AsyncIterator[ServerProcess]:
     with tempfile.TemporaryDirectory() as directory:
-        server = ServerProcess(Path(directory), **environment)
+        server = ServerProcess(Path(directory), port, **environment)
         try:
             yield await server.start()
         finally:

@@ -61,10 +61,11 @@ class App {
   }
 
   #open(view, subscription) {
+    // On the way from one view to the next; when the page opens, its top comes first.
+    if (this.view) main.focus({ preventScroll: true });
     this.view?.close?.();
     this.view = view;
     this.connection.subscribe(subscription);
-    main.focus({ preventScroll: true });
   }
 
   gapNotice(reason) {
@@ -104,7 +105,7 @@ class App {
 
   #drawUser(welcome) {
     const { configured, user } = welcome.login ?? {};
-    const out = h("form", { method: "post", action: "/logout" }, h("button", { class: "plain" }, "Sign out"));
+    const out = h("button", { class: "plain", type: "button", onclick: signOut }, "Sign out");
     put(document.getElementById("user"), user ? [h("span", { class: "name" }, user), out] : configured ? h("a", { href: "/login" }, "Sign in") : null);
   }
 
@@ -150,6 +151,12 @@ function theme() {
   const next = now === "dark" ? "light" : "dark";
   document.documentElement.dataset.theme = next;
   localStorage.setItem(THEME, next);
+}
+
+async function signOut() {
+  // By script: a form's POST would carry no origin under this page's referrer policy.
+  await fetch("/logout", { method: "POST" }).catch(() => null);
+  location.reload();
 }
 
 function help() {

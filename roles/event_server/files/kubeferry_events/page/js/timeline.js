@@ -41,8 +41,9 @@ export class TimelineView {
   draw(run) {
     this.#drawProblems(run);
     const rows = this.#rows(run);
-    const began = millis(run.summary.started);
-    const ended = run.summary.finished ? millis(run.summary.finished) : Math.max(millis(run.summary.updated), began + 1);
+    const { summary } = run;
+    const began = millis(summary.started ?? run.tasks.values().next().value?.started ?? summary.updated);
+    const ended = summary.finished ? millis(summary.finished) : summary.status === "running" ? Date.now() : millis(summary.updated);
     const span = Math.max(1, ended - began);
     const kubernetes = this.owner.app.clusterEvents.list();
     keyed(this.list, rows, (row) => row.key, (row) => this.#make(row), (element, row) => {

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""The page, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import sample
+from browserkit import holds, shoot, texts
+from eventkit import PUBLISH_TOKEN, Client
+from kubeferry_events.run_state import RunState
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+COMPARE = Path(__file__).parent / "compare.js"
+# Whatever can be used and says nothing of itself.
+NAMELESS = """() => [...document.querySelectorAll("button, a, input, [role=grid], [role=gridcell], [role=progressbar]")]
+  .filter((element) => !(element.getAttribute("aria-label") || element.textContent.trim() || element.labels?.length))
+  .map((element) => element.outerHTML)"""
+
+
+async def test_a_run_appears_and_changes_by_itself(server, publisher, look):
+    page = await look.page(server.url)
+    assert "No runs yet" in await page.inner_text("main")
+    p = sample.Publisher()
+    await publisher.publish(
+        [p.started("site.yml"), *p.task("t1", "First task", {"web1": "ok", "web2": "changed"})]
+    )
+    await page.click(".run")
+    await page.wait_for_selector(".step")
+    assert await texts(page, ".step .link-like") == ["First task"]
+    assert await texts(page, ".mark") == ["1 ok", "1 changed"]
+    await publisher.publish(
+        [*p.task("t2", "Second task", {"web1": "failed", "web2": "ok"}), p.finished("failed")]
+    )
+    await page.wait_for_selector(".badge[data-s=failed]")
+    assert await texts(page, ".step .link-like") == ["First task", "Second task"]
+    assert await page.inner_text(".problems li .link-like") == "Second task · web1"
+    await page.go_back()
+    await page.wait_for_selector(".run")
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "width"), [("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)]
+)
+async def test_every_view_of_a_copy(server, publisher, look, name, scheme, width):
+    events = sample.copy_run()
+    await publisher.publish(events)
+    page = await look.page(server.url, scheme=scheme, width=width)
+    await page.wait_for_selector(".run")
+    await shoot(page, f"{name}-runs")
+    await page.click(".run")
+    await page.wait_for_selector(".step")
+    await shoot(page, f"{name}-timeline")
+    assert len(await texts(page, ".step")) == 6
+    await page.keyboard.press("3")
+    await page.wait_for_selector(".transfer")
+    assert await page.get_attribute(".progress", "role") == "progressbar"
+    assert "1,204 files" in await page.inner_text(".transfers")
+    await shoot(page, f"{name}-transfers")
+    await page.keyboard.press("4")
+    await page.wait_for_selector(".report")
+    assert await texts(page, "td.mono") == ["a/51", "a/11", "10"]
+    assert (await texts(page, ".report .badge"))[:3] == [
+        "✓ every byte arrived",
+        "✓ every byte arrived",
+        "✕ 2 mismatches",
+    ]
+    await shoot(page, f"{name}-parity")
+    # Nothing is wider than the screen.
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_progress_moves(server, publisher, look):
+    p = sample.Publisher()
+    about = {
+        "host": "h",
+        "label": "pod → staging",
+        "pid": 7,
+        "phase": "move",
+        "bytes_total": 1000,
+        "files_total": 10,
+    }
+    await publisher.publish(
+        [
+            p.started(),
+            p.event(
+                "progress",
+                {**about, "bytes": 250, "files": 2, "bytes_per_second": 2048, "seconds_left": 65.0},
+            ),
+        ]
+    )
+    page = await look.page(server.url, f"/runs/{p.run}/transfers")
+    await page.wait_for_selector('.progress[aria-valuenow="25"]')
+    numbers = await page.inner_text(".numbers")
+    for part in ("250 B of 1000 B (25 %)", "2 of 10 files", "2.0 KiB/s", "1 min 5 s left"):
+        assert part in numbers
+    await publisher.publish([p.event("progress", {**about, "bytes": 900, "files": 9})])
+    await page.wait_for_selector('.progress[aria-valuenow="90"]')
+    await publisher.publish([p.event("progress", {**about, "phase": "end", "bytes": 0})])
+    await page.wait_for_selector(".progress[data-done]")
+
+
+async def test_a_thousand_hosts(server, publisher, look):
+    events = sample.wide_run(1000, 30)
+    run = events[0]["runid"]
+    await publisher.publish(events)
+    page = await look.page(server.url, f"/runs/{run}/matrix")
+    await page.wait_for_selector(".cell[id]")
+    assert await page.locator(".cell[id]").count() < 3000  # of thirty thousand
+    assert await page.get_attribute(".matrix", "aria-rowcount") == "1001"
+    await page.focus(".matrix")
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown"):
+        await page.keyboard.press(key)
+    assert (await page.inner_text(".reading")).startswith("node0002.example · 2. Step 2 of the rollout · ")
+    await shoot(page, "light-matrix")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("dialog .badge")
+    assert "node0002.example" in await page.inner_text("#dialog-title")
+    await shoot(page, "light-result")
+    await page.keyboard.press("Escape")
+    began = await page.evaluate("performance.now()")
+    for _ in range(30):
+        await page.keyboard.press("PageDown")
+    await holds(page, "document.querySelector('.reading').textContent.includes('node0')")
+    assert await page.evaluate("performance.now()") - began < 5000
+    await page.keyboard.press("End")
+    assert "30. Step 30" in await page.inner_text(".reading")
+    await page.fill("[data-search]", "node0999")
+    await holds(page, "document.querySelector('.matrix').getAttribute('aria-rowcount') === '2'")
+    await page.fill("[data-search]", "")
+    await page.click("text=Only hosts with problems")
+    await holds(page, "Number(document.querySelector('.matrix').getAttribute('aria-rowcount')) < 400")
+
+
+async def test_the_matrix_fits_a_phone(server, publisher, look):
+    events = sample.wide_run(60, 30)
+    await publisher.publish(events)
+    page = await look.page(
+        server.url, f"/runs/{events[0]['runid']}/matrix", width=390, height=800, scheme="dark"
+    )
+    await page.wait_for_selector(".cell[id]")
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await shoot(page, "phone-matrix")
+
+
+async def test_the_server_is_killed_and_comes_back(server, look):
+    p = sample.Publisher()
+    async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish([p.started(), *p.task("t1", "Before", {"a": "ok"})])
+    page = await look.page(server.url, f"/runs/{p.run}")
+    await page.wait_for_selector(".step")
+    await server.stop(signal.SIGKILL)
+    await page.wait_for_selector("#link[data-state=reconnecting]")
+    assert "reconnecting" in await page.inner_text("#notices")
+    await shoot(page, "light-reconnecting")
+    await server.start()
+    async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish([*p.task("t2", "After", {"a": "ok"}), p.finished()])
+    await page.wait_for_selector("#link[data-state=live]", timeout=30_000)
+    await page.wait_for_selector(".badge[data-s=ok]")
+    assert await texts(page, ".step .link-like") == ["Before", "After"]
+    assert await page.inner_text("#notices") == ""
+
+
+async def test_a_gap_is_said(server, publisher, look):
+    p = sample.Publisher()
+    events = [
+        p.started(),
+        p.event(
+            "gap",
+            {
+                "reason": "spool_full",
+                "message": "The spool was full.",
+                "count": 7,
+                "first_pubseq": 2,
+                "last_pubseq": 2,
+            },
+        ),
+    ]
+    await publisher.publish(events)
+    page = await look.page(server.url, f"/runs/{p.run}")
+    await page.wait_for_selector(".gap-row")
+    assert await page.inner_text(".gap-row") == "Gap: The spool was full. (7 events)"
+    p.pubseq += 3
+    await publisher.publish(p.task("t", "Task", {"a": "ok"}))
+    await page.reload()
+    await holds(
+        page,
+        "[...document.querySelectorAll('.gap-row')].some((row) => row.textContent.includes('3\\u20135'))",
+    )
+
+
+async def test_what_came_over_the_wire_is_text(server, publisher, look):
+    evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    p = sample.Publisher()
+    result = {
+        "msg": evil,
+        "stdout": evil,
+        "result": {evil: evil},
+        "parity": sample.parity_report(1, missing=[evil]),
+    }
+    progress = p.event("progress", {"label": evil, "phase": evil, "host": evil, "bytes": 1})
+    await publisher.publish(
+        [
+            p.started(evil, user=evil),
+            *p.task("t", evil, {evil: "ok"}),
+            progress,
+            p.result("t", evil, evil, "failed", **result),
+        ]
+    )
+    page = await look.page(server.url)
+    await page.click(".run")
+    await page.wait_for_selector(".step")
+    for key in "2345":
+        await page.keyboard.press(key)
+    await page.keyboard.press("1")
+    await page.click(".step .link-like")
+    await page.wait_for_selector("dialog pre")
+    assert await page.locator("main img, dialog img, main script").count() == 0
+    assert evil in await page.inner_text("h1")
+    assert evil in await page.inner_text("dialog pre >> nth=0")
+
+
+async def test_nothing_is_fetched_from_elsewhere(server, publisher, look):
+    await publisher.publish(sample.copy_run())
+    page = await look.page(server.url)
+    await page.click(".run")
+    await page.wait_for_selector(".step")
+    assert {urlsplit(url).netloc for url in look.requests} == {urlsplit(server.url).netloc}
+    assert all("token" not in url for url in look.requests)
+
+
+async def test_search_filter_theme_and_keys(server, publisher, look):
+    for playbook, status in (("alpha.yml", "ok"), ("beta.yml", "failed")):
+        p = sample.Publisher()
+        await publisher.publish([p.started(playbook), p.finished(status)])
+    page = await look.page(server.url)
+    await holds(page, "document.querySelectorAll('.run').length === 2")
+    await page.keyboard.press("/")
+    await page.keyboard.type("alpha")
+    assert await texts(page, ".run .title") == ["alpha.yml"]
+    await page.fill("[data-search]", "")
+    await page.click("button:text('Failed')")
+    assert await texts(page, ".run .title") == ["beta.yml"]
+    await page.keyboard.press("t")
+    dark = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    await page.keyboard.press("t")
+    assert await page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    await page.keyboard.press("?")
+    assert await page.inner_text("#dialog-title") == "Keys"
+    await page.keyboard.press("Escape")
+    # By keyboard alone: skip link first, and every control can be reached.
+    await page.reload()
+    await page.wait_for_selector(".run")
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.className") == "skip"
+
+
+async def test_a_wrong_token_is_said(server, browser):
+    page = await browser.new_page()
+    await page.goto(server.url)
+    await page.fill("#token", "wrong token")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("[role=alert]")
+    assert "neither" in await page.inner_text("[role=alert]")
+    await shoot(page, "light-hello")
+
+
+async def test_what_a_screen_reader_needs(server, publisher, look):
+    events = sample.copy_run()
+    await publisher.publish(events)
+    page = await look.page(server.url, f"/runs/{events[0]['runid']}")
+    await page.wait_for_selector(".step")
+    for key in "12345":
+        await page.keyboard.press(key)
+        await page.wait_for_timeout(80)
+        assert await page.evaluate(NAMELESS) == []
+    assert await page.get_attribute("html", "lang") == "en"
+    assert await page.locator("h1").count() == 1
+    assert await page.locator("[aria-live]").count() >= 2
+
+
+async def test_the_page_and_the_server_see_the_same(server, publisher, look):
+    """The page's model.js and the server's run_state.py are two renderings of the same rules."""
+    events = [*sample.wide_run(20, 6), *sample.copy_run()]
+    page = await look.page(server.url)
+    shown = await page.evaluate(
+        COMPARE.read_text(),
+        events,
+    )
+    states: dict[str, RunState] = {}
+    for seq, event in enumerate(events, 1):
+        states.setdefault(event["runid"], RunState(event["runid"])).apply(event, seq)
+    for state, seen in zip(states.values(), shown, strict=True):
+        ours = state.as_dict()
+        summary = ours["summary"]
+        expected = {
+            name: ours[name]
+            for name in ("hosts", "tasks", "plays", "progress", "parity", "problems", "namespaces")
+        }
+        expected |= {
+            "counts": summary["counts"],
+            "status": summary["status"],
+            "mismatches": summary["mismatches"],
+        }
+        assert seen == json.loads(json.dumps(expected))
