@@ -256,7 +256,7 @@ class CallbackModule(CallbackBase):
         run, told = self._state.host_started(name, task)
         self._tell_of_task(task, told)
         os.environ[CONTEXT_VARIABLE] = f"{run.task_id} {name}"
-        self._tell("host.started", {**run.about(), "host": name})
+        self._tell("host.started", {**run.about, "host": name})
 
     def v2_runner_on_ok(self, result: Result) -> None:
         self._host("changed" if result.is_changed() else "ok", result)
@@ -290,7 +290,7 @@ class CallbackModule(CallbackBase):
         name = result.host.get_name()
         run, told = self._state.of_result(name, result.task)
         self._tell_of_task(result.task, told)
-        data = {**run.about(), "host": name}
+        data = {**run.about, "host": name}
         if job := result.result.get("ansible_job_id"):
             data["job_id"] = str(job)[:1024]
         self._tell("host.poll", data)
@@ -301,7 +301,7 @@ class CallbackModule(CallbackBase):
         host = result.host.get_name()
         run, told = self._state.of_result(host, result.task)
         self._tell_of_task(result.task, told)
-        data = {**run.about(), "host": host, "changed": result.is_changed()}
+        data = {**run.about, "host": host, "changed": result.is_changed()}
         if outcome != "retry" and (sent := run.hosts.get(host)) is not None:
             data["duration"] = round(time.monotonic() - sent, 3)
         self._result(f"host.{outcome}", data, run, result, ignored)
@@ -312,7 +312,7 @@ class CallbackModule(CallbackBase):
         host = result.host.get_name()
         run, told = self._state.of_result(host, result.task)
         self._tell_of_task(result.task, told)
-        data = {**run.about(), "host": host, "changed": result.is_changed(), "item_index": run.items[host]}
+        data = {**run.about, "host": host, "changed": result.is_changed(), "item_index": run.items[host]}
         run.items[host] += 1
         self._result(f"item.{outcome}", data, run, result, ignored)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -26,8 +27,25 @@ _PUBSEQ = re.compile(rb'"pubseq":([0-9]+)[,}]')
 _FIRST = re.compile(rb'"first_pubseq":([0-9]+)[,}]')
 
 
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class _Clock:
+    """Writes the time; the seconds are written once, because most events come many in a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._written = ""
+
+    def now(self) -> str:
+        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            self._written = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second = second
+        return f"{self._written}.{nanoseconds // 1_000:06}Z"
+
+
+now = _Clock().now
 
 
 def _mended(value: object) -> object:
@@ -46,14 +64,14 @@ def event_line(kind: str, data: dict[str, Any], redactor: Redactor, *flags: str)
 
     `data` is plain JSON data; `flags` are `redacted` and `truncated` where they hold already.
     """
-    encoded = json.dumps(data, separators=(",", ":"))
+    encoded = _encode(data)
     if "\\ud" in encoded:
         data = cast("dict[str, Any]", _mended(data))
-        encoded = json.dumps(data, separators=(",", ":"))
+        encoded = _encode(data)
     if redactor.suspects(encoded):
         scrubbed = redactor.scrub(data)
         if scrubbed != data:
-            encoded = json.dumps(scrubbed, separators=(",", ":"))
+            encoded = _encode(scrubbed)
             flags = (*flags, "redacted")
     marks = "".join(f'"{flag}":true,' for flag in sorted(set(flags)))
     return f'{{"time":"{now()}","type":"{TYPE_PREFIX}{kind}",{marks}"data":{encoded}}}\n'.encode()
@@ -83,7 +101,7 @@ def gap_envelope(run: str, first: int, last: int, reason: str, message: str) -> 
         "first_pubseq": first,
         "last_pubseq": last,
     }
-    encoded = json.dumps(data, separators=(",", ":"))
+    encoded = _encode(data)
     line = f'{{"time":"{now()}","type":"{TYPE_PREFIX}gap","data":{encoded}}}\n'.encode()
     return envelope(run, last, line)
 

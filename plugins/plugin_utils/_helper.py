@@ -33,6 +33,7 @@ from ._spool import Spool, leftovers, spool_folder
 
 TICK = 0.05
 IDLE_TICK = 0.5
+NAP = 0.01
 # The server is not there after so long: tell the user.
 PATIENCE_SECONDS = 3.0
 # How long a run's end waits for events to be delivered, and for a server that says nothing.
@@ -96,6 +97,9 @@ class Helper:
         self._selector.register(0, selectors.EVENT_READ)
         rest = b""
         while True:
+            # Who writes into a pipe that nobody is waiting at has nobody to wake, and that is most of what an event
+            # would cost the playbook.
+            time.sleep(NAP)
             tick = TICK if self._meter.copies else IDLE_TICK
             ready = {key.fd for key, _mask in self._selector.select(tick)}
             if 0 in ready:

@@ -20,7 +20,7 @@ MASK = "<redacted>"
 
 # Names of options, environment variables and fields that hold a secret.
 KEYS = (
-    r"pass[-_]?(?:word|wd|phrase|code)|(?:^|[-_])pwd?(?:$|[-_])|secret|token|api[-_]?key|access[-_]?key|private[-_]?key"
+    r"pass[-_]?(?:word|wd|phrase|code)|(?:^|[-_])(?:pass|pwd?)(?:$|[-_])|secret|token|api[-_]?key|access[-_]?key|private[-_]?key"
     r"|client[-_]?key|(?:certificate|client|ca)[-_]?(?:authority)?[-_]?data|kube[-_]?config|credential|authorization"
     r"|^auth$|cookie|bearer"
 )
@@ -52,6 +52,15 @@ _PATTERNS = (
 # One of these is in every text that a pattern could change. They are looked for first, because `in` costs less than
 # a hundredth of what the patterns cost.
 _HINTS = ("://", "private", "eyj", "authorization", "bearer", "pass", "secret", "token", "key", "credential")
+
+
+def _hinted(text: str) -> bool:
+    low = text.lower()
+    for hint in _HINTS:  # noqa: SIM110 (twice as fast as `any`, and every event comes by here)
+        if hint in low:
+            return True
+    return False
+
 
 _OPTION = re.compile(rf"(?i)^--?[\w-]*(?:{_WORDS})[\w-]*$")
 _ENVIRONMENT = re.compile(
@@ -151,16 +160,14 @@ class Redactor:
         for inside in self._values.values():
             if inside in encoded:
                 return True
-        low = encoded.lower()
-        return any(hint in low for hint in _HINTS)
+        return _hinted(encoded)
 
     def text(self, text: str) -> str:
         """Return a text without what is known or looks like a credential."""
         for value in self._values:
             if value in text:
                 text = text.replace(value, MASK)
-        low = text.lower()
-        if any(hint in low for hint in _HINTS):
+        if _hinted(text):
             for pattern, replacement in _PATTERNS:
                 text = pattern.sub(replacement, text)
         return text

@@ -42,14 +42,13 @@ class TaskRun:
     items: Counter[str] = field(default_factory=Counter)
     failed_attempts: Counter[str] = field(default_factory=Counter)
 
-    def about(self) -> dict[str, Any]:
-        """What every event of a host has of its task."""
-        known: dict[str, Any] = {"task_id": self.task_id, "task": self.name, "action": self.action}
+    def __post_init__(self) -> None:
+        # What every event of a host has of its task.
+        self.about: dict[str, Any] = {"task_id": self.task_id, "task": self.name, "action": self.action}
         if self.play_id is not None:
-            known["play_id"] = self.play_id
+            self.about["play_id"] = self.play_id
         if self.handler:
-            known["handler"] = True
-        return known
+            self.about["handler"] = True
 
 
 class RunState:

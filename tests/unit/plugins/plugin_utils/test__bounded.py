@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._bounded import (
+    CUT,
+    LONGEST_LIST,
+    LONGEST_TEXT,
+    MOST_CHARACTERS,
+    Bounded,
+)
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import MASK, Redactor
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.dates(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner),
+    max_leaves=40,
+)
+
+
+@given(ANYTHING)
+def test_anything_becomes_plain_json(value):
+    text = json.dumps(Bounded(Redactor()).value(value), allow_nan=False)
+    assert len(text) < 10 * MOST_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 1_000_000,
+        ["x" * 100] * 100_000,
+        {f"k{n}": "x" * 100 for n in range(10_000)},
+        [[["x" * 3_000] * 50] * 50] * 50,
+    ],
+    ids=["text", "list", "mapping", "nested"],
+)
+def test_large_things_are_cut(value):
+    bounded = Bounded(Redactor())
+    kept = bounded.value(value)
+    assert bounded.truncated
+    assert len(json.dumps(kept)) < 3 * MOST_CHARACTERS
+
+
+def test_depth_is_cut():
+    deep: object = "bottom"
+    for _level in range(100):
+        deep = [deep]
+    bounded = Bounded(Redactor())
+    assert "bottom" not in json.dumps(bounded.value(deep))
+    assert bounded.truncated
+
+
+def test_small_things_are_whole():
+    value = {"a": [1, 2.5, None, True, "text"], "b": {"c": []}}
+    bounded = Bounded(Redactor())
+    assert bounded.value(value) == value
+    assert not bounded.truncated
+    assert not bounded.redacted
+    assert len(bounded.value(list(range(LONGEST_LIST)))) == LONGEST_LIST
+
+
+@pytest.mark.parametrize("before", range(LONGEST_TEXT - 14, LONGEST_TEXT + 4, 3))
+def test_a_secret_at_the_cut_is_gone_whole(before):
+    redactor = Redactor(values=["hunter2-hunter2"])
+    bounded = Bounded(redactor)
+    kept = bounded.text("x" * before + "hunter2-hunter2" + "y" * 20_000)
+    assert "hunter" not in kept
+    assert kept.endswith(CUT)
+    assert bounded.truncated
+
+
+@pytest.mark.parametrize("shift", range(0, 40, 3))
+def test_a_secret_at_the_edge_of_the_search_is_never_reached(shift):
+    """Even where what is masked before it draws the edge nearer."""
+    long = "s" * 3_000
+    redactor = Redactor(values=[long, "hunter2-hunter2"])
+    window = 2 * LONGEST_TEXT + redactor.longest
+    text = (long * 3).ljust(window - 20 + shift, "x") + "hunter2-hunter2" + "y" * 20_000
+    assert "hunter" not in Bounded(redactor).text(text)
+
+
+def test_secrets_in_structures():
+    value = {
+        "password": "hunter2",
+        "pin_code_token": 123456789,
+        "tokens": ["first-token", "second-token"],
+        "generate_password": True,
+        "no_password": None,
+        "environment": [{"name": "API_TOKEN", "value": "in-an-environment"}, {"name": "LANG", "value": "C"}],
+        "object": {
+            "kind": "Secret",
+            "metadata": {"name": "x"},
+            "data": {"any": "c2VjcmV0"},
+            "stringData": {"b": "text"},
+        },
+        "argv": ["tool", "--api-key", "on-a-command-line", "--verbose", "yes"],
+    }
+    redactor = Redactor()
+    bounded = Bounded(redactor)
+    kept = bounded.value(value)
+    assert bounded.redacted
+    assert kept == {
+        "password": MASK,
+        "pin_code_token": MASK,
+        "tokens": MASK,
+        "generate_password": True,
+        "no_password": None,
+        "environment": [{"name": "API_TOKEN", "value": MASK}, {"name": "LANG", "value": "C"}],
+        "object": {
+            "kind": "Secret",
+            "metadata": {"name": "x"},
+            "data": {"any": MASK},
+            "stringData": {"b": MASK},
+        },
+        "argv": ["tool", "--api-key", MASK, "--verbose", "yes"],
+    }
+    # And from now on they are known wherever they turn up.
+    assert redactor.text("in-an-environment first-token 123456789") == f"{MASK} {MASK} {MASK}"

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import MASK, MOST_LEARNT, Redactor
+
+
+@pytest.mark.parametrize(
+    "key",
+    "password db_password passwd PASSPHRASE pwd ansible_become_pass api_key apiKey API-KEY access_key private_key "
+    "client_key client-key-data client-certificate-data certificate-authority-data token access_token bearer_token "
+    "K8S_AUTH_API_KEY authorization auth secret secret_key credentials kubeconfig kube_config cookie".split(),
+)
+def test_telling_names(key):
+    assert Redactor().is_secret_key(key)
+
+
+@pytest.mark.parametrize(
+    "key", "path compass changed author name rc keyboard passed state namespace pod".split()
+)
+def test_harmless_names(key):
+    assert not Redactor().is_secret_key(key)
+
+
+def test_names_of_the_user():
+    redactor = Redactor(keys=["^my_", "Special$"])
+    assert redactor.is_secret_key("MY_field")
+    assert redactor.is_secret_key("somethingspecial")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgres://user:S3CRET@host/db",
+        "postgres://user:p@S3CRET@host/db",
+        "https://S3CRET@host/path",
+        "redis://:S3CRET@host",
+        "amqp://user:S3/CRET@host",
+        "Authorization: Bearer S3CRET0123456789",
+        "authorization=Basic S3CRET",
+        "bearer S3CRET0123456789",
+        "--password S3CRET",
+        "--token=S3CRET",
+        "--client-secret 'S3CRET with blanks'",
+        "PASSWORD=S3CRET",
+        "DB_PASSWORD='S3CRET with blanks'",
+        'api_key: "S3CRET with blanks"',
+        '{"password": "S3CRET"}',
+        "?access_token=S3CRET&x=1",
+        "client-key-data: S3CRET",
+        "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJTM0NSRVQifQ.S3CRETS3CRET",
+        "-----BEGIN PRIVATE KEY-----\nS3CRET\n-----END PRIVATE KEY-----",
+        "-----BEGIN EC PRIVATE KEY-----\nS3CRET",
+    ],
+)
+def test_what_looks_like_a_credential(text):
+    cleaned = Redactor().text(f"before {text} after")
+    assert "S3CRET" not in cleaned
+    assert cleaned.startswith("before ")
+    assert MASK in cleaned
+    assert Redactor().suspects(json.dumps(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host:8443/path?x=1",
+        "mail to someone@example.org",
+        "the key is under the mat",
+        "passed 3 of 3",
+    ],
+)
+def test_what_does_not(text):
+    assert Redactor().text(text) == text
+
+
+@pytest.mark.parametrize(
+    "value", ["hunter2", 'with "quotes" and \\', "snow ☃ man", "a=b&c d", "two\nlines of secret"]
+)
+def test_listed_values_in_all_their_forms(value):
+    redactor = Redactor(values=[value])
+    data = {
+        "plain": f"x{value}y",
+        "url": f"https://host/?q={quote(value, safe='')}",
+        "base64": base64.b64encode(value.encode()).decode(),
+        "json in a text": json.dumps({"inner": value}),
+        "lines": value.splitlines(),
+        "deeper": {f"key {value}": [value]},
+    }
+    assert redactor.suspects(json.dumps(data))
+    left = json.dumps(redactor.scrub(data))
+    for form in (
+        value,
+        quote(value, safe=""),
+        json.dumps(value)[1:-1],
+        base64.b64encode(value.encode()).decode(),
+    ):
+        assert form not in left
+        assert json.dumps(form)[1:-1] not in left
+
+
+@given(st.text(min_size=1), st.text(), st.text())
+def test_a_listed_value_is_nowhere_afterwards(value, before, after):
+    redactor = Redactor(values=[value])
+    text = before + value + after
+    assert redactor.suspects(json.dumps(text))
+    cleaned = redactor.text(text)
+    # Other than where the mask itself, or what it made of its neighbours, happens to contain it.
+    assert value not in cleaned or value in MASK or MASK in cleaned
+
+
+def test_values_are_learnt():
+    redactor = Redactor()
+    redactor.learn_arguments(
+        {
+            "source": {"api_key": "abcdef-123"},
+            "list": [{"token": {"value": "ghijkl-456"}}],
+            "path": "/mnt/data",
+        }
+    )
+    assert redactor.text("abcdef-123 ghijkl-456 /mnt/data") == f"{MASK} {MASK} /mnt/data"
+
+
+@pytest.mark.parametrize(
+    "value", ["short", True, None, "{{ a_template }}", "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER", MASK]
+)
+def test_what_is_not_learnt(value):
+    redactor = Redactor()
+    redactor.learn(value)
+    assert redactor.known() == []
+
+
+def test_what_is_learnt_is_bounded():
+    redactor = Redactor()
+    for number in range(2 * MOST_LEARNT):
+        redactor.learn(f"secret-{number:06}")
+    assert len([value for value in redactor.known() if value.startswith("secret-")]) <= MOST_LEARNT
+
+
+def test_the_environment():
+    redactor = Redactor()
+    redactor.learn_environment(
+        {
+            "K8S_AUTH_API_KEY": "from-k8s-auth",
+            "KUBEFERRY_PUBLISH_TOKEN": "from-kubeferry",
+            "AWS_SECRET_ACCESS_KEY": "from-aws-secret",
+            "ANSIBLE_VAULT_PASSWORD_FILE": "/etc/vault-password",
+            "HOME": "/home/somebody",
+        }
+    )
+    text = "from-k8s-auth from-kubeferry from-aws-secret /etc/vault-password /home/somebody"
+    assert redactor.text(text) == f"{MASK} {MASK} {MASK} /etc/vault-password /home/somebody"
