@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import build, content, external, packages, report
+from . import build, content, external, packages, python_image, report
 from .cluster import Cluster
 from .errors import ClusterError
 from .layout import MAX_NODES, Layout
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     claim.add_argument("--pending", action="store_true", help="no volume: it stays Pending")
     claim.add_argument("--delete", action="store_true")
     verbs.add_parser("check", help="prepare the cluster that KUBECONFIG names, instead of one of our own")
+    verbs.add_parser("python-image", help="give the nodes an image that the event server runs in, and print its name")
     verbs.add_parser("stop-apiserver", help="stop the API server alone")
     verbs.add_parser("start-apiserver", help="start it again")
     verbs.add_parser("restart-apiserver", help="restart it, cutting every connection")
@@ -76,6 +77,7 @@ def _carry_out(cluster: Cluster, options: argparse.Namespace) -> int:
         "up": lambda: cluster.up(options.nodes),
         "down": cluster.down,
         "build": lambda: str(build.build()),
+        "python-image": lambda: python_image.load(cluster.nodes(cluster.instance()), CHECKOUT),
         "logs": lambda: report.logs(cluster, options.service, options.lines),
         "claim": lambda: _claim(cluster, options),
         "check": external.check,

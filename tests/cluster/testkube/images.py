@@ -140,7 +140,7 @@ IMAGES: dict[str, tuple[Callable[[], Layer], list[str]]] = {
 }
 
 
-def _archive(name: str, layer: bytes, command: list[str]) -> bytes:
+def archive(name: str, layer: bytes, command: list[str]) -> bytes:
     """An image archive as ``ctr images import`` reads it."""
     machine = os.uname().machine
     config = {
@@ -186,14 +186,14 @@ def build() -> dict[str, Path]:
     directory.mkdir(parents=True, exist_ok=True)
     archives = {}
     for name, (make, command) in IMAGES.items():
-        archive = directory / (name.rsplit("/", 1)[1].replace(":", "-") + ".tar")
-        if not archive.exists():
+        path = directory / (name.rsplit("/", 1)[1].replace(":", "-") + ".tar")
+        if not path.exists():
             if name == DEBIAN_TOOLS and not Path("/var/lib/dpkg/status").exists():
                 continue  # another distribution: the cluster works without this image
-            draft = archive.with_suffix(".new")
-            draft.write_bytes(_archive(name, make().tar(), command))
-            draft.replace(archive)
-        archives[name] = archive
+            draft = path.with_suffix(".new")
+            draft.write_bytes(archive(name, make().tar(), command))
+            draft.replace(path)
+        archives[name] = path
     return archives
 
 
