@@ -43,14 +43,15 @@ class EventPipe:
         """Write a line, keep it for later, or count it as lost; what was lost is told in its place."""
         if self.broken or not self._open:
             return
-        if self._lost and len(self._kept) < self._limit:
-            self._kept += lost_line(self._lost)
-            self._lost = 0
-        if self._lost or len(self._kept) + len(line) > self._limit:
+        if len(self._kept) + len(line) > self._limit:
             self._flush()
+        if len(self._kept) + len(line) > self._limit:
             self._lost += 1
             self.lost += 1
             return
+        if self._lost:
+            self._kept += lost_line(self._lost)
+            self._lost = 0
         self._kept += line
         self._flush()
 

@@ -27,7 +27,7 @@ class Copy:
 
     data: dict[str, Any]
     heard: float
-    told: float = 0.0
+    told: float = float("-inf")
     fresh: bool = True
 
 

@@ -25,6 +25,7 @@ _LEFT_OUT = {
 }  # fmt: skip
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MOST_NAMESPACES = 20
+_FEW_FACTS = 50
 # A report's lists are cut by the module that makes it; their names count apart from the rest of a result.
 _PARITY_CHARACTERS = 100_000
 
@@ -70,6 +71,9 @@ def result_data(result: Mapping[str, Any], bounded: Bounded, redactor: Redactor)
         redactor.learn_arguments(arguments)
         if named := namespaces(arguments):
             data["namespaces"] = named
+    facts = result.get("ansible_facts")
+    if isinstance(facts, Mapping) and len(facts) <= _FEW_FACTS:
+        redactor.learn_arguments(facts)  # set_fact, whose values turn up in later tasks
     for name in ("msg", "stdout", "stderr"):
         value = result.get(name)
         if value is not None and value != "":

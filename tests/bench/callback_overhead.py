@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""What watching a run costs it: this collection's callback beside ARA's, in the same minute on the same machine.
+
+usage: tests/bench/callback_overhead.py [--rounds N]
+
+A playbook with 25 hosts and 550 results runs bare, with our callback (server healthy, absent, frozen), and with ARA's
+(its default: a local database). Prints one JSON object: the seconds of each and the CPU seconds of all its processes,
+each also as a ratio to the bare run; and the CPU milliseconds of our hooks in the playbook's own process, for each
+event. Run by the Python of .cache/venv; makes .cache/bench/ara with ARA in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CACHE = ROOT / ".cache"
+ARA = CACHE / "bench" / "ara"
+HOSTS, TASKS = 25, 22
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+""" + "".join(
+    f"    - name: Task {number}\n      ansible.builtin.debug: {{msg: 'result {number}'}}\n"
+    for number in range(TASKS)
+)
+# Times the hooks from inside the playbook's process: the real callback, wrapped.
+TIMED = """
+from __future__ import annotations
+
+DOCUMENTATION = 'name: timed\\ntype: aggregate\\nshort_description: timed\\ndescription: timed'
+
+import json
+import os
+import threading
+import time
+
+from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import callback_loader
+
+spent = []
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = 'aggregate'
+    CALLBACK_NAME = 'timed'
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self):
+        super().__init__()
+        self.inner = callback_loader.get('kubeferry.pvc.events')
+        self.inner.set_options()
+        for name in dir(self.inner):
+            if name.startswith('v2_') and name in type(self.inner).__dict__:
+                setattr(type(self), name, timed(name))
+
+
+def timed(name):
+    def hook(self, *args, **kwargs):
+        method = getattr(self.inner, name)
+        if name in ('v2_playbook_on_start', 'v2_playbook_on_stats'):
+            method(*args, **kwargs)
+        else:
+            began = time.thread_time()
+            method(*args, **kwargs)
+            spent.append(time.thread_time() - began)
+        if name == 'v2_playbook_on_stats':
+            with open(os.environ['TIMED_OUT'], 'w') as out:
+                json.dump(spent, out)
+    return hook
+"""
+
+
+def make_ara() -> Path:
+    """Return the folder of ARA's callback, installing it first where it isn't. Raises CalledProcessError."""
+    python = ARA / "bin" / "python"
+    if not python.exists():
+        print("installing ARA", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", ARA], check=True)
+        # The same ansible-core as ours, so that only the callback differs.
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "ara[server]",
+             "-c", ROOT / "requirements" / "constraints.txt", "ansible-core"],
+            check=True,
+        )  # fmt: skip
+    found = subprocess.run(
+        [python, "-m", "ara.setup.callback_plugins"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return Path(found.stdout.strip())
+
+
+@contextmanager
+def real_server(folder: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT / "roles/event_server/files"),
+        "KUBEFERRY_PORT": str(port),
+        "KUBEFERRY_HISTORY": str(folder / "history.db"),
+        "KUBEFERRY_PUBLISH_TOKEN": "publish-token-of-a-bench",
+        "KUBEFERRY_VIEW_TOKEN": "view-token-of-a-bench",
+    }
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "kubeferry_events"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", port)):
+                    break
+            time.sleep(0.05)
+        yield f"ws://127.0.0.1:{port}/ws"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@contextmanager
+def frozen_server() -> Iterator[str]:
+    """Listen, take connections and say nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        taken = []
+        threading.Thread(
+            target=lambda: [taken.append(listening.accept()) for _ in range(1_000)], daemon=True
+        ).start()
+        yield f"ws://127.0.0.1:{listening.getsockname()[1]}/ws"
+
+
+def run(folder: Path, python: Path, **extra: str) -> tuple[float, float]:
+    """Return the seconds that a run took, and the CPU seconds of all its processes."""
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | {
+        "ANSIBLE_COLLECTIONS_PATH": str(CACHE / "src"),
+        "ANSIBLE_HOME": str(folder / "home"),
+        "KUBEFERRY_EVENTS_SPOOL": str(folder / "spool"),
+        "KUBEFERRY_EVENTS_TOKEN": "publish-token-of-a-bench",
+        "KUBEFERRY_PROGRESS": "never",
+        **extra,
+    }
+    command = [python.parent / "ansible-playbook", "-i", folder / "hosts", folder / "playbook.yml"]
+    began, used = time.monotonic(), os.times()
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode or len(re.findall(r"^ok: ", done.stdout, re.MULTILINE)) != HOSTS * TASKS:
+        sys.exit(f"the playbook did not run as it should:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    after = os.times()
+    cpu = after.children_user + after.children_system - used.children_user - used.children_system
+    return time.monotonic() - began, cpu
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    ours = Path(sys.executable)
+    with tempfile.TemporaryDirectory() as made, frozen_server() as frozen:
+        folder = Path(made)
+        (folder / "hosts").write_text("".join(f"h{n:02} ansible_connection=local\n" for n in range(HOSTS)))
+        (folder / "playbook.yml").write_text(PLAYBOOK)
+        (folder / "timed").mkdir()
+        (folder / "timed" / "timed.py").write_text(TIMED)
+        enabled = {"ANSIBLE_CALLBACKS_ENABLED": "kubeferry.pvc.events"}
+        with real_server(folder) as healthy:
+            cases = {
+                "bare": (ours, {}),
+                "ours": (ours, {**enabled, "KUBEFERRY_EVENTS_URL": healthy}),
+                "ours, server absent": (ours, {**enabled, "KUBEFERRY_EVENTS_URL": "ws://127.0.0.1:9/ws"}),
+                "ours, server frozen": (ours, {**enabled, "KUBEFERRY_EVENTS_URL": frozen}),
+                "ara": (
+                    ARA / "bin" / "python",
+                    {
+                        "ANSIBLE_CALLBACK_PLUGINS": str(make_ara()),
+                        "ARA_BASE_DIR": str(folder / "ara"),
+                        "ARA_API_CLIENT": "offline",
+                    },
+                ),
+            }
+            seconds: dict[str, list[float]] = {name: [] for name in cases}
+            cpu: dict[str, list[float]] = {name: [] for name in cases}
+            run(folder, ours)  # warms the disk's cache
+            for _round in range(rounds):
+                for name, (python, extra) in cases.items():
+                    shutil.rmtree(folder / "spool", ignore_errors=True)
+                    took, used = run(folder, python, **extra)
+                    seconds[name].append(took)
+                    cpu[name].append(used)
+                    print(f"{name}: {took:.2f} s, {used:.2f} s of CPU", file=sys.stderr, flush=True)
+            run(
+                folder, ours, ANSIBLE_CALLBACKS_ENABLED="timed", ANSIBLE_CALLBACK_PLUGINS=str(folder / "timed"),
+                KUBEFERRY_EVENTS_URL=healthy, TIMED_OUT=str(folder / "hooks.json"),
+            )  # fmt: skip
+        hooks = json.loads((folder / "hooks.json").read_text())
+    # The least disturbed of each: other programs only ever add to it.
+    best = {name: min(values) for name, values in seconds.items()}
+    best_cpu = {name: min(values) for name, values in cpu.items()}
+    report = {
+        "hosts": HOSTS,
+        "results": HOSTS * TASKS,
+        "seconds": {name: round(value, 2) for name, value in best.items()},
+        "ratio_to_bare": {name: round(value / best["bare"], 3) for name, value in best.items()},
+        "cpu_seconds": {name: round(value, 2) for name, value in best_cpu.items()},
+        "cpu_ratio_to_bare": {name: round(value / best_cpu["bare"], 3) for name, value in best_cpu.items()},
+        "milliseconds_added_for_each_result": {
+            name: round(1000 * (value - best["bare"]) / (HOSTS * TASKS), 2) for name, value in best.items()
+        },
+        "hook_cpu_milliseconds_per_event": {
+            "mean": round(1000 * statistics.mean(hooks), 4),
+            "median": round(1000 * statistics.median(hooks), 4),
+        },
+        "hook_events": len(hooks),
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

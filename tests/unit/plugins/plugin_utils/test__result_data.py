@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._bounded import Bounded
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import MASK, Redactor
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._result_data import (
+    asks_for_secrecy,
+    item_label,
+    namespaces,
+    result_data,
+)
+
+
+@pytest.mark.parametrize(
+    ("no_log", "result", "secret"),
+    [
+        (False, {}, False),
+        (None, {}, False),
+        (True, {}, True),
+        # A template may turn out true, and so may anything that isn't a plain false.
+        ("{{ hide }}", {}, True),
+        ("false", {}, True),
+        (0, {}, True),
+        (False, {"_ansible_no_log": True}, True),
+        (False, {"censored": "the output has been hidden"}, True),
+        (False, {"_ansible_no_log": False}, False),
+    ],
+)
+def test_secrecy(no_log, result, secret):
+    assert asks_for_secrecy(SimpleNamespace(no_log=no_log), result) is secret
+
+
+def told(result):
+    redactor = Redactor()
+    bounded = Bounded(redactor)
+    return result_data(result, bounded, redactor), bounded, redactor
+
+
+def test_what_is_left_out():
+    data, _bounded, redactor = told(
+        {
+            "changed": True,
+            "msg": "done",
+            "rc": 0,
+            "stdout": "out",
+            "stdout_lines": ["out"],
+            "invocation": {
+                "module_args": {"path": "/secret/path", "api_key": "from-an-argument", "namespace": "shop"}
+            },
+            "ansible_facts": {"ansible_env": {"TOKEN": "x"}},
+            "diff": {"before": "old content", "after": "new content"},
+            "exception": "Traceback with source",
+            "results": [{"msg": "a"}, {"msg": "b"}],
+            "_ansible_internal": 1,
+        }
+    )
+    assert data == {
+        "msg": "done",
+        "stdout": "out",
+        "items": 2,
+        "namespaces": ["shop"],
+        "result": {"rc": 0},
+    }
+    assert redactor.text("from-an-argument") == MASK
+
+
+def test_a_parity_report_is_taken_out():
+    report = {"matched": 3, "counts": {"matched": 3, "missing": 1}, "missing": ["a"], "truncated": False}
+    data, _bounded, _redactor = told({"parity": report, "bytes": 10})
+    assert data == {"parity": report, "result": {"bytes": 10}}
+    data, _bounded, _redactor = told({"parity": "even"})
+    assert "parity" not in data
+
+
+def test_texts_are_texts():
+    data, _bounded, _redactor = told({"msg": {"a": 1}, "stdout": ["x"], "warnings": ["w1", {"msg": "w2"}]})
+    assert data == {"msg": "{'a': 1}", "stdout": "['x']", "warnings": ["w1", "w2"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"namespace": "shop"}, ["shop"]),
+        ({"source": {"namespace": "a"}, "target": {"namespace": "b", "path": "/x"}}, ["a", "b"]),
+        ({"source_namespace": "a", "target_namespace": "a"}, ["a"]),
+        ({"namespace": "{{ later }}"}, []),
+        ({"namespace": "Not A Namespace"}, []),
+        ("namespace=shop", []),
+        (None, []),
+    ],
+)
+def test_namespaces(arguments, found):
+    assert namespaces(arguments) == found
+
+
+def test_item_labels():
+    label = lambda result: item_label(result, Bounded(Redactor()))  # noqa: E731
+    assert label({"_ansible_item_label": "shown", "item": "x"}) == "shown"
+    assert label({"item": 3}) == "3"
+    assert label({"ansible_loop_var": "entry", "entry": "y"}) == "y"
+    assert label({}) is None
+    assert label({"item": {"name": "a", "password": "b"}}) == f"{{'name': 'a', 'password': '{MASK}'}}"

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_state import RunState
+
+
+@dataclass
+class Play:
+    _uuid: str = "play"
+    strategy: str = "linear"
+    serial: Any = None
+
+    def get_name(self):
+        return "A play"
+
+
+@dataclass
+class Task:
+    _uuid: str = "task"
+    action: str = "debug"
+    tags: list[str] = field(default_factory=list)
+    async_val: int = 0
+    path: str | None = None
+
+    def get_name(self):
+        return f"Task {self._uuid}"
+
+    def get_path(self):
+        return self.path
+
+
+def kinds(told):
+    return [(kind, data.get("task_id") or data["play_id"]) for kind, data in told]
+
+
+def test_lockstep():
+    state = RunState()
+    assert kinds(state.play_started(Play())) == [("play.started", "play")]
+    assert kinds(state.task_started(Task("a"))) == [("task.started", "a")]
+    state.host_started("h1", Task("a"))
+    assert kinds(state.task_started(Task("b"))) == [("task.finished", "a"), ("task.started", "b")]
+    assert kinds(state.play_finished()) == [("task.finished", "b"), ("play.finished", "play")]
+    assert state.play_finished() == []
+
+
+def test_batches_have_their_own_ids():
+    state = RunState()
+    first = state.play_started(Play(serial=[1]))
+    state.task_started(Task("a"))
+    second = state.play_started(Play(serial=[1]))
+    assert first[0][1]["batch"] == 1
+    assert second[-1][1]["batch"] == 2
+    assert kinds(second) == [("task.finished", "a"), ("play.finished", "play"), ("play.started", "play.2")]
+    assert kinds(state.task_started(Task("a"))) == [("task.started", "a.2")]
+
+
+@pytest.mark.parametrize(
+    "strategy", ["free", "host_pinned", "ansible.builtin.free", "somebody.elses.strategy"]
+)
+def test_a_task_announced_for_each_host_is_one_task(strategy):
+    state = RunState()
+    state.play_started(Play(strategy=strategy))
+    assert kinds(state.task_started(Task("a"))) == [("task.started", "a")]
+    run, told = state.host_started("h1", Task("a"))
+    assert (run.task_id, told) == ("a", [])
+    # h1 is ahead of h2.
+    assert kinds(state.task_started(Task("b"))) == [("task.started", "b")]
+    state.host_started("h1", Task("b"))
+    assert state.task_started(Task("a")) == []
+    run, told = state.host_started("h2", Task("a"))
+    assert (run.task_id, told) == ("a", [])
+    assert kinds(state.play_finished())[:2] == [("task.finished", "a"), ("task.finished", "b")]
+
+
+def test_a_handler_that_comes_again_is_another_task():
+    state = RunState()
+    state.play_started(Play(strategy="free"))
+    state.task_started(Task("handler"), handler=True)
+    first, _told = state.host_started("h1", Task("handler"))
+    state.host_started("h2", Task("handler"))
+    assert state.task_started(Task("handler"), handler=True) == []
+    second, told = state.host_started("h1", Task("handler"))
+    assert (first.task_id, second.task_id) == ("handler", "handler.2")
+    assert kinds(told) == [("task.finished", "handler"), ("task.started", "handler.2")]
+    assert second.about["handler"] is True
+    # A result of the first round that is still to come belongs to the first round.
+    assert state.of_result("h2", Task("handler"))[0] is first
+
+
+def test_a_poll_belongs_to_the_task_that_the_host_is_in():
+    state = RunState()
+    state.play_started(Play())
+    state.task_started(Task("job"))
+    run, _told = state.host_started("h1", Task("job"))
+    assert state.of_result("h1", Task("made up by Ansible")) == (run, [])
+
+
+def test_a_result_that_nobody_announced_begins_its_task():
+    state = RunState()
+    state.play_started(Play())
+    run, told = state.of_result("h1", Task("meta"))
+    assert kinds(told) == [("task.started", "meta")]
+    assert run.task_id == "meta"
+
+
+@pytest.mark.parametrize(
+    ("path", "short"),
+    [
+        ("/project/playbooks/site.yml:3", "site.yml:3"),
+        ("/project/playbooks/roles/x/tasks/main.yml:12", "roles/x/tasks/main.yml:12"),
+        ("/home/somebody/elsewhere/main.yml:1", "main.yml:1"),
+    ],
+)
+def test_paths_do_not_show_the_controllers_directories(path, short):
+    state = RunState("/project/playbooks")
+    ((_kind, data),) = state.task_started(Task(path=path))
+    assert data["path"] == short

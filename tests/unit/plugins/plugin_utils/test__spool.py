@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _spool
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._spool import Spool, leftovers, spool_folder
+
+RUN = "11111111-2222-4333-8444-555555555555"
+LIMIT = 10_000_000
+
+
+def line(text="x", kind="host.ok"):
+    return event_line(kind, {"task_id": "t", "host": text}, Redactor())
+
+
+def numbers(lines):
+    return [json.loads(each)["pubseq"] for each in lines]
+
+
+@pytest.fixture
+def spool(tmp_path):
+    made = Spool(tmp_path / f"{RUN}.jsonl", LIMIT)
+    yield made
+    try:
+        made.close()
+    except OSError:
+        pass  # the test closed it
+
+
+def fill(spool, count):
+    for number in range(count):
+        spool.append(line(str(number)))
+
+
+def test_events_are_numbered_and_sent_in_order(spool):
+    fill(spool, 25)
+    sent = []
+    while batch := spool.batch(100_000, 10):
+        assert len(batch) <= 10
+        sent += batch
+    assert numbers(sent) == list(range(1, 26))
+    assert {json.loads(each)["id"] for each in sent} == {f"{RUN}:{number}" for number in range(1, 26)}
+    assert not spool.delivered
+    assert spool.undelivered == 25
+    spool.acknowledge(10)
+    assert spool.undelivered == 15
+    spool.acknowledge(25)
+    assert spool.delivered
+    assert spool.undelivered == 0
+
+
+def test_a_batch_is_bounded_but_never_empty(spool):
+    fill(spool, 3)
+    spool.append(line("y" * 5_000))
+    fill(spool, 1)
+    sizes = []
+    while batch := spool.batch(1_000, 100):
+        sizes.append(len(batch))
+    assert sum(sizes) == 5
+    assert 1 in sizes
+
+
+def test_a_lost_connection_sends_again_what_was_not_acknowledged(spool):
+    fill(spool, 10)
+    spool.batch(100_000, 4)
+    spool.batch(100_000, 4)
+    spool.acknowledge(4)
+    spool.reconnect(same_history=True)
+    assert numbers(spool.batch(100_000, 100)) == [5, 6, 7, 8, 9, 10]
+    spool.reconnect(same_history=False)
+    assert numbers(spool.batch(100_000, 100)) == list(range(1, 11))
+
+
+def test_a_server_that_lost_its_history_gets_everything_again_once(spool):
+    fill(spool, 6)
+    spool.batch(100_000, 6)
+    spool.acknowledge(6)
+    spool.acknowledge(2)
+    assert numbers(spool.batch(100_000, 100)) == [1, 2, 3, 4, 5, 6]
+    spool.acknowledge(1)
+    assert spool.batch(100_000, 100) == []  # or it would go on for ever
+
+
+def test_an_acknowledged_file_is_emptied(spool, monkeypatch):
+    monkeypatch.setattr(_spool, "EMPTIED_FROM", 2_000)
+    fill(spool, 20)
+    spool.batch(100_000, 100)
+    spool.acknowledge(20)
+    assert spool.path.stat().st_size == 0
+    fill(spool, 2)
+    assert numbers(spool.batch(100_000, 100)) == [21, 22]
+    # What is gone from here and from the server is declared lost.
+    spool.reconnect(same_history=False)
+    gap, *rest = [json.loads(each) for each in spool.batch(100_000, 100)]
+    assert gap["data"] == {
+        "reason": "server_lost_history",
+        "message": "the server had them and lost them",
+        "count": 20,
+        "first_pubseq": 1,
+        "last_pubseq": 20,
+    }
+    assert [each["pubseq"] for each in rest] == [21, 22]
+
+
+def test_a_full_spool_leaves_a_gap(tmp_path):
+    spool = Spool(tmp_path / f"{RUN}.jsonl", 100_000)
+    for _number in range(50):
+        spool.append(line("y" * 5_000))
+    spool.append(line(kind="run.finished"))
+    sent = [json.loads(each) for each in spool.batch(1_000_000, 100)]
+    *kept, gap, last = sent
+    assert [each["pubseq"] for each in kept] == list(range(1, len(kept) + 1))
+    assert gap["type"] == "kubeferry.v1.gap"
+    assert (gap["data"]["first_pubseq"], gap["pubseq"]) == (len(kept) + 1, 50)
+    assert gap["data"]["reason"] == "spool_full"
+    assert (last["type"], last["pubseq"]) == ("kubeferry.v1.run.finished", 51)
+    assert spool.path.stat().st_size <= 100_000 + _spool.RESERVE
+    spool.acknowledge(51)
+    spool.close()
+    assert not spool.path.exists()
+
+
+def test_a_full_disk_leaves_a_gap(spool, monkeypatch):
+    fill(spool, 2)
+    real = os.pwrite
+
+    def full(descriptor, data, offset):
+        return real(descriptor, data[: len(data) // 2], offset)  # what a disk does that fills up in a write
+
+    monkeypatch.setattr(os, "pwrite", full)
+    fill(spool, 3)
+    monkeypatch.setattr(os, "pwrite", real)
+    fill(spool, 1)
+    sent = [json.loads(each) for each in spool.batch(100_000, 100)]
+    assert [each["pubseq"] for each in sent] == [1, 2, 5, 6]
+    assert sent[2]["data"]["first_pubseq"] == 3
+
+
+def test_what_was_lost_before_it_came_here_is_a_gap(spool):
+    fill(spool, 2)
+    spool.lost(7)
+    fill(spool, 1)
+    sent = [json.loads(each) for each in spool.batch(100_000, 100)]
+    assert [each["pubseq"] for each in sent] == [1, 2, 9, 10]
+    assert sent[2]["data"]["reason"] == "publisher_lost"
+    assert sent[2]["data"]["count"] == 7
+
+
+def test_a_later_process_goes_on(tmp_path):
+    folder = spool_folder(tmp_path / "spool", "server")
+    first = Spool(folder / f"{RUN}.jsonl", LIMIT)
+    fill(first, 3)
+    assert leftovers(folder, LIMIT, "other") == []  # somebody works with it
+    os.close(first._file)
+    with first.path.open("ab") as file:
+        file.write(b'{"specversion":"1.0","id":"half a li')
+    (second,) = leftovers(folder, LIMIT, "other")
+    sent = [json.loads(each) for each in second.batch(100_000, 100)]
+    assert [each["pubseq"] for each in sent] == [1, 2, 3, 4]
+    assert sent[-1]["data"] == {"status": "interrupted"}
+    second.acknowledge(4)
+    second.close()
+    assert list(folder.iterdir()) == []
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    first = Spool(tmp_path / f"{RUN}.jsonl", LIMIT)
+    fill(first, 1)
+    first.append(event_line("run.finished", {"status": "ok"}, Redactor()))
+    os.close(first._file)
+    (second,) = leftovers(tmp_path, LIMIT, "other")
+    assert numbers(second.batch(100_000, 100)) == [1, 2]
+    os.close(second._file)
+
+
+def test_the_oldest_leftovers_go_first(tmp_path):
+    for age in (3, 2, 1):
+        spool = Spool(tmp_path / f"{age}.jsonl", LIMIT)
+        fill(spool, 100)
+        size = spool.path.stat().st_size
+        os.close(spool._file)
+        os.utime(spool.path, (1_000_000 - age, 1_000_000 - age))
+    kept = leftovers(tmp_path, 2 * size + 100, "other")
+    assert [spool.run for spool in kept] == ["2", "1"]
+    assert not (tmp_path / "3.jsonl").exists()
+    for spool in kept:
+        os.close(spool._file)
+
+
+def test_a_link_is_not_followed(tmp_path):
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / f"{RUN}.jsonl").symlink_to(tmp_path / "target")
+    with pytest.raises(OSError, match="symbolic"):
+        Spool(tmp_path / f"{RUN}.jsonl", LIMIT)
+    assert (tmp_path / "target").read_text() == "precious"
