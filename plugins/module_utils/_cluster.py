@@ -37,6 +37,7 @@ try:
         _create_headers,
     )
     from kubernetes.client.rest import should_bypass_proxies
+    from urllib3._collections import HTTPHeaderDict
     from urllib3.util.ssl_ import create_urllib3_context
 
     IMPORT_ERROR = None
@@ -84,34 +85,29 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     if IMPORT_ERROR or not HAS_WEBSOCKET:
         raise UsageError(
             "The Python libraries kubernetes, urllib3 and websocket-client and the collection kubernetes.core "
-            "(5.0.0 or later) are needed on the host that runs the task: install them for its Python."
+            "(6.1.0 or later) are needed on the host that runs the task: install them for its Python."
         )
     auth = auth_of(params, endpoint)
     environment = auth.pop("", False)
+    spec = _create_auth_spec(None, **auth) if environment else _explicit(auth)
+    extra = _create_headers(None, **auth) if environment else _impersonation(auth)
     try:
         with _loading:
             # Else settings of the cluster connected before, a client certificate say, would leak into this.
             kubernetes.client.Configuration.set_default(None)
-            spec = _create_auth_spec(None, **auth) if environment else _explicit(auth)
             configuration = _create_configuration(spec)
-            extra = _create_headers(None, **auth) if environment else _impersonation(auth)
-    except UsageError:
-        raise
     except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
         error = _unusable(exc, auth)
     else:
-        return Cluster(configuration, extra, str(auth.get("context") or ""))
+        return Cluster(configuration, extra)
     raise error
 
 
 def _explicit(auth: Mapping[str, Any]) -> dict[str, Any]:
     """The options of an endpoint that stands for itself, as `kubernetes.core` wants them."""
     proofs = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
-    if (
-        "kubeconfig" not in auth
-        and "context" not in auth
-        and not any(auth.keys() >= {*each} for each in proofs)
-    ):
+    enough = auth.keys() & {"kubeconfig", "context"} or any(auth.keys() >= {*each} for each in proofs)
+    if not enough:
         # Else credentials of the default kubeconfig, which are for another server, would go to this host.
         raise UsageError(
             f"An endpoint with the host {auth.get('host')} of its own needs credentials of its own: give its "
@@ -153,10 +149,9 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
 class Cluster(ClusterApi):
     """One API server, and who we are there. Safe to use from several threads."""
 
-    def __init__(self, configuration: Any, extra: Mapping[str, Any], context: str = "") -> None:  # noqa: ANN401
+    def __init__(self, configuration: Any, extra: Mapping[str, Any]) -> None:  # noqa: ANN401
         self._configuration = configuration
         self._extra = extra
-        self._context = context
         self._thread = threading.local()
         self._refreshing = threading.Lock()
         self._negotiated = Negotiated()
@@ -182,7 +177,6 @@ class Cluster(ClusterApi):
 
     def _headers(self) -> Headers:
         """Fresh headers: a token that has expired is fetched anew by the configuration's own hooks."""
-        headers: Headers = [("User-Agent", "kubeferry.pvc")]
         try:
             with self._refreshing:
                 settings = self._configuration.auth_settings()
@@ -194,6 +188,7 @@ class Cluster(ClusterApi):
         found = [each["value"] for each in settings.values() if each.get("in") == "header" and each["value"]]
         if not found and self._configuration.username:
             found = [self._configuration.get_basic_auth_token()]
+        headers: Headers = [("User-Agent", "kubeferry.pvc")]
         headers += [("Authorization", str(value).strip()) for value in found[:1]]
         for name, value in self._extra.items():
             headers += [(name, one) for one in (value if isinstance(value, list) else [value])]
@@ -206,7 +201,7 @@ class Cluster(ClusterApi):
         response: Response = pool.request(
             method,
             url,
-            headers=urllib3.HTTPHeaderDict(headers),
+            headers=HTTPHeaderDict(headers),
             body=body,
             timeout=urllib3.Timeout(connect=min(timeout, 20.0), read=timeout),
             retries=False,
@@ -215,22 +210,26 @@ class Cluster(ClusterApi):
         return response
 
     def forget_connections(self) -> None:
-        """Close this thread's connections, as a forked process must; the next request opens a new one."""
-        pool = self._thread.__dict__.pop("pool", None)
+        """Close this thread's connections, as a forked process must; the next request opens a new one.
+
+        The new ones use what was read of certificate files before: those which `kubernetes` makes of a
+        kubeconfig are gone when the module has ended, while `_guard` may still have work to do.
+        """
+        pool = getattr(self._thread, "pool", None)
         if pool is not None:
             pool.clear()
 
     def _pool(self) -> urllib3.PoolManager:
-        """A connection pool of this thread's own, with the same TLS settings as for exec.
-
-        They are in memory: the certificate files that `kubernetes` makes are gone when the module has ended,
-        while `_guard` may still have work to do.
-        """
+        """A connection pool of this thread's own, with the same TLS settings as for exec."""
         config = self._configuration
         if not config.verify_ssl:
             # We warn ourselves, once.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        options: dict[str, Any] = {"ssl_context": self._tls}
+        context = self._tls_context()
+        if context is not None:
+            # urllib3 compares the names itself; before its version 2 it can't let ssl do so for an IP address.
+            context.check_hostname = False
+        options: dict[str, Any] = {"ssl_context": context}
         if self._server_name():
             options["server_hostname"] = options["assert_hostname"] = self._server_name()
         elif config.assert_hostname is False:
@@ -246,6 +245,10 @@ class Cluster(ClusterApi):
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext | None:
+        return self._tls_context()
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        """Certificates and keys, in memory."""
         if not self._base.startswith("https"):
             return None
         config = self._configuration

@@ -39,6 +39,7 @@ with contextlib.suppress(ImportError):  # `_cluster.connect` says what is missin
     )
 
 _EITHER = (V5, V4)
+_SWITCHING = 101  # RFC 6455, section 4.1
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,9 @@ class ExecRunner:
             )
         except (WebSocketException, OSError) as exc:
             raise self._refusal(exc, access, sent, offer) from None
+        if connection.getstatus() != _SWITCHING:
+            connection.shutdown()  # type: ignore[no-untyped-call]
+            raise self._no_websocket(access, f"HTTP status {connection.getstatus()}")
         if len(offer) > 1:
             self._negotiated.version = connection.subprotocol or V4
         if stdin is not None:
@@ -168,9 +172,12 @@ class ExecRunner:
             return broken(exc, access.server)
         if len(offer) == 1:
             return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
+        return self._no_websocket(access, str(exc))
+
+    def _no_websocket(self, access: Access, why: str) -> ExecError:
         return ExecError(
             f"The server {access.server} didn't answer the exec request for {self.where} as an API server does "
-            f"({exc}): check host, and that a proxy in between lets WebSocket connections through."
+            f"({why}): check host, and that a proxy in between lets WebSocket connections through."
         )
 
 

@@ -85,11 +85,11 @@ def notify(name: str) -> None:
 def find_controller() -> int | None:
     """The process of ansible-playbook, if it is on this machine and recognisable.
 
-    Each of its workers makes a session of its own (`os.setsid` in `WorkerProcess`), and is a fork of it. So
-    the leader of our session must be one, and the leader's parent is what we look for.
+    Each of its workers is a fork of it and makes a process group of its own (`_detach` in `WorkerProcess`). So
+    the leader of our group must be one, and the leader's parent is what we look for.
     """
     try:
-        leader = os.getsid(0)
+        leader = os.getpgrp()
         if leader in {0, os.getpid()}:
             return None
         parent = _parent(leader)

@@ -25,7 +25,7 @@ extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 requirements:
   - python >= 3.11
-  - kubernetes >= 29.0.0
+  - kubernetes >= 24.2.0
   - websocket-client >= 1.6.0
 attributes:
   check_mode:

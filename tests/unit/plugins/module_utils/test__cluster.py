@@ -101,6 +101,28 @@ def test_tls_is_verified_in_both_ways(certificate, tmp_path):
             output(stranger.runner("ns", "pod"), ["true"])
 
 
+def test_a_certificate_for_another_name_is_refused_in_both_ways(certificate):
+    with ExecServer(tls=certificate) as server:
+        elsewhere = connect({**server.auth(), "host": server.url.replace("127.0.0.1", "localhost")})
+        for work in (
+            lambda: elsewhere.get_pod("ns", "pod"),
+            lambda: output(elsewhere.runner("ns", "pod"), ["true"]),
+        ):
+            with pytest.raises(Unreachable, match=r"can't be verified|mismatch|doesn't match"):
+                work()
+
+
+def test_new_connections_need_no_certificate_files(certificate, tmp_path):
+    copy = tmp_path / "copy.pem"
+    copy.write_bytes(certificate.read_bytes())
+    with ExecServer(tls=certificate) as server:
+        cluster = connect({**server.auth(), "ca_cert": str(copy)})
+        cluster.get_pod("ns", "pod")
+        copy.unlink()
+        cluster.forget_connections()
+        cluster.get_pod("ns", "pod")
+
+
 def test_tls_without_verification_works_and_warns_once(certificate):
     with ExecServer(tls=certificate) as server:
         cluster = connect({"host": server.url, "api_key": "t", "validate_certs": False})
