@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from ._errors import KubeferryError
+from ._errors import Interrupted, KubeferryError
 
 _CHECK_SECONDS = 60.0
 _TRIES = 8
@@ -53,13 +53,16 @@ class Watch:
 def start(watch: Watch) -> bool:
     """Leave a guard behind; False where ansible-playbook can't be watched from here.
 
-    That is so when the module runs on another host, under `become`, or as an asynchronous task.
+    That is so when the module runs on another host, under `become`, or as an asynchronous task. Raises
+    Interrupted when ansible-playbook is gone already: what this process makes would be left behind.
     """
     controller = find_controller()
     if controller is None:
         return False
     try:
         descriptor = os.pidfd_open(controller)
+    except ProcessLookupError:
+        raise _gone() from None
     except (OSError, AttributeError):
         return False
     child = os.fork()
@@ -83,23 +86,35 @@ def notify(name: str) -> None:
 
 
 def find_controller() -> int | None:
-    """The process of ansible-playbook, if it is on this machine and recognisable.
+    """The process of ansible-playbook, if it is on this machine and recognisable. Raises Interrupted if it's gone.
 
     Each of its workers is a fork of it and makes a process group of its own (`_detach` in `WorkerProcess`). So
     the leader of our group must be one, and the leader's parent is what we look for.
     """
     try:
         leader = os.getpgrp()
-        if leader in {0, os.getpid()}:
+        if leader in {0, os.getpid()} or not _is_ansible(leader):
             return None
         parent = _parent(leader)
-        if parent <= 1 or Path(f"/proc/{leader}/exe").readlink() != Path(f"/proc/{parent}/exe").readlink():
-            return None
-        # `ansible-playbook …` by its path, or `python -m ansible playbook …`; options of Python may come before.
-        command = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")[:4]
-        return parent if any(os.path.basename(word).startswith(b"ansible") for word in command) else None
+        if _is_ansible(parent) and _program(parent) == _program(leader):
+            return parent
     except (OSError, ValueError, IndexError):
         return None
+    raise _gone()
+
+
+def _gone() -> Interrupted:
+    return Interrupted("The ansible-playbook that this task is of has ended: run it again.")
+
+
+def _is_ansible(process: int) -> bool:
+    """Whether it is `ansible-playbook …` by its path, or `python -m ansible playbook …`; workers are, too."""
+    command = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[:4]
+    return any(os.path.basename(word).startswith(b"ansible") for word in command)
+
+
+def _program(process: int) -> Path:
+    return Path(f"/proc/{process}/exe").readlink()
 
 
 def _parent(process: int) -> int:

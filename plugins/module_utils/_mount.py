@@ -91,14 +91,17 @@ def _watched(
 
     The guard is there before the pod is, as ansible-playbook may be killed while this waits for the pod. It ends
     when it finds no pod, so another one is started after the wait; next to one that lives, it ends at once.
+    Raises Interrupted, with no pod left, when ansible-playbook is gone.
     """
     watch = _watch(cluster, pods, request)
     guarded = _guard.start(watch)
     try:
         mounted = pods.ensure(request, wait_seconds)
-        if guarded and not _guard.start(watch):
-            pods.abandon(request.namespace, request.run_id)
-            raise Interrupted("The ansible-playbook that this task is of has ended: run it again.")
+        if guarded:
+            _guard.start(watch)
+    except Interrupted:
+        pods.abandon(request.namespace, request.run_id)
+        raise
     except BaseException:
         _guard.notify(watch.name)
         raise

@@ -20,10 +20,15 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import _guard
 # As in ansible-playbook: the worker is a fork that makes its own session, the module a child of the worker's.
 CONTROLLER = """
     import os, subprocess, sys, time
+    controller = os.getpid()
     if not os.fork():
         os.setsid()
+        while sys.argv[3] == "orphan" and os.getppid() == controller:
+            time.sleep(0.01)
         subprocess.run([sys.executable, sys.argv[1], *sys.argv[2:]])
         os._exit(0)
+    if sys.argv[3] == "orphan":
+        sys.exit()
     os.wait()
     print("ready", flush=True)
     time.sleep(60)
@@ -33,9 +38,9 @@ MODULE = """
     import os, sys
     from pathlib import Path
     from ansible_collections.kubeferry.pvc.plugins.module_utils import _guard
-    from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import Unreachable
+    from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import Interrupted, Unreachable
 
-    folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    folder, seconds = Path(sys.argv[1]), 0 if sys.argv[2] == "expired" else 60
     leaked = os.open(folder / "leaked", os.O_CREAT | os.O_RDWR)
     os.set_inheritable(leaked, True)
 
@@ -51,7 +56,11 @@ MODULE = """
     (folder / "session").write_text(str(os.getsid(0)))
     watch = _guard.Watch(str(folder), seconds, left, abandon, lambda: None)
     (folder / "pod").touch()
-    (folder / "started").write_text(str(_guard.start(watch)))
+    try:
+        answer = str(_guard.start(watch))
+    except Interrupted as exc:
+        answer = str(exc)
+    (folder / "started").write_text(answer)
 """
 
 
@@ -63,14 +72,14 @@ def playbook(tmp_path, request):
     module.write_text(textwrap.dedent(MODULE))
     started = []
 
-    def start(name="ansible-playbook", seconds=60):
+    def start(name="ansible-playbook", mode="plain"):
         script = controller.rename(tmp_path / name)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         process = subprocess.Popen(
-            [sys.executable, script, module, tmp_path, str(seconds)], stdout=subprocess.PIPE, env=environment
+            [sys.executable, script, module, tmp_path, mode], stdout=subprocess.PIPE, env=environment
         )
         started.append(process)
-        assert process.stdout.readline() == b"ready\n"
+        assert mode == "orphan" or process.stdout.readline() == b"ready\n"
         return process
 
     yield start
@@ -174,13 +183,20 @@ def test_a_server_that_is_away_is_asked_again(playbook, tmp_path):
 
 
 def test_a_run_that_outlives_the_pods_lifetime(playbook, tmp_path):
-    playbook(seconds=0)
+    playbook(mode="expired")
     assert eventually(lambda: not (tmp_path / "pod").exists())
 
 
 def test_who_is_not_ansible_gets_no_guard(playbook, tmp_path):
     playbook(name="something-else")
     assert (tmp_path / "started").read_text() == "False"
+    assert not guards(tmp_path)
+
+
+def test_a_module_whose_playbook_is_gone_before_it_starts_is_told(playbook, tmp_path):
+    playbook(mode="orphan")
+    assert eventually((tmp_path / "started").exists)
+    assert "has ended" in (tmp_path / "started").read_text()
     assert not guards(tmp_path)
 
 

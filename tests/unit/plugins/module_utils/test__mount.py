@@ -96,8 +96,15 @@ def test_the_guard_is_there_before_the_pod(server, monkeypatch):
 
 
 def test_no_pod_is_left_when_the_playbook_is_killed_meanwhile(server, monkeypatch):
-    answers = [True, False]
-    monkeypatch.setattr(_guard, "start", lambda watch: answers.pop(0))
+    answers = [Interrupted("gone"), True]
+
+    def start(watch):
+        answer = answers.pop()
+        if isinstance(answer, Interrupted):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(_guard, "start", start)
     with pytest.raises(Interrupted):
         _mount.run(params(server), check_mode=False)
     assert len(server.api.all("pods", "ns")) == 1
