@@ -195,8 +195,8 @@ def test_who_is_not_ansible_gets_no_guard(playbook, tmp_path):
 
 def test_a_module_whose_playbook_is_gone_before_it_starts_is_told(playbook, tmp_path):
     playbook(mode="orphan")
-    assert eventually((tmp_path / "started").exists)
-    assert "has ended" in (tmp_path / "started").read_text()
+    started = tmp_path / "started"
+    assert eventually(lambda: started.exists() and "has ended" in started.read_text())
     assert not guards(tmp_path)
 
 
