@@ -204,12 +204,8 @@ class Copy:
     def _batch(self, batch: list[Change], source: Manifest, doomed: dict[bytes, list[Entry]]) -> set[bytes]:
         """Move one batch, check it where it has landed, and bring into place what is whole. Returns what is not."""
         moving = [change for change in batch if needs_content(change.want)]
-        files = _wanted(moving)
-        bare: list[Entry] = []
-        if files:
-            bare = self._move(moving, source)
-        arrived = dict(self._target.received([entry.path for entry in files], self._options.checksum))
-        failed = {e.path for e in files if not e.digest or arrived.get(e.path) != e.digest}
+        bare, arrived = self._move(moving, source) if moving else ([], {})
+        failed = {e.path for e in _wanted(moving) if not e.digest or arrived.get(e.path) != e.digest}
         for path in failed:
             self._comparison.forget(path)
         whole = [
@@ -226,16 +222,21 @@ class Copy:
         self._comparison.placed(_wanted(whole))
         return failed
 
-    def _move(self, moving: list[Change], source: Manifest) -> list[Entry]:
-        """Have contents moved and, at the same time, digests taken at the source of those that have none yet."""
+    def _move(self, moving: list[Change], source: Manifest) -> tuple[list[Entry], dict[bytes, str]]:
+        """Have contents moved and read back while digests are taken at the source of those that have none yet.
+
+        Returns the entries that arrived without their attributes, and the digests of what arrived.
+        """
         changed = [change for change in moving if change.have is not None and change.have.kind == FILE]
         fresh = [change for change in moving if change.have is None or change.have.kind != FILE]
         untold = [entry.path for entry in _wanted(moving) if not entry.digest]
         with Beside(lambda: self._comparison.take_at_source(untold, source)) as digesting:
             moved = self._transport.move(_wanted(fresh), _wanted(changed))
+            paths = [entry.path for entry in _wanted(moving)]
+            arrived = dict(self._target.received(paths, self._options.checksum))
             digesting.result()
         self._moved += moved.bytes
-        return moved.bare
+        return moved.bare, arrived
 
     def _save(self, plan: Plan, source: Manifest) -> None:
         """Tell the target what is verified there, as a manifest of the source's entries and digests."""

@@ -92,11 +92,9 @@ class ExecRunner:
     def start(
         self, argv: Sequence[str], stdin: Stdin | None = None, stdin_size: int | None = None
     ) -> ExecProcess:
-        if stdin is None:
-            return self._start_output(argv)
-        source = Input(stdin, stdin_size)
-        if stdin_size is None:
-            return self._open(argv, argv, _EITHER, source)
+        source = None if stdin is None else Input(stdin, stdin_size)
+        if source is None or stdin_size is None:
+            return self._start_endless(argv, source)
         if self._negotiated.version == V5:
             # Only v5 is offered, so the server can't choose one in which this command would wait for ever.
             try:
@@ -106,18 +104,18 @@ class ExecRunner:
         # Which version the server will choose isn't known yet, so the input is bounded for the worse.
         return self._open(argv, bounded(argv, stdin_size), _EITHER, source)
 
-    def _start_output(self, argv: Sequence[str]) -> ExecProcess:
-        """Start a command without input. v5 has no advantage for it, and moves a quarter less per second.
+    def _start_endless(self, argv: Sequence[str], source: Input | None) -> ExecProcess:
+        """Start a command that needs no end of input. v5 has no advantage for it, and moves a quarter less per second.
 
         The server translates v5 to SPDY for the node, frame by frame, but passes v4 on as it is. It does so
         for v4 only where v5 isn't offered.
         """
         if self._negotiated.version and not self._negotiated.v5_only:
             try:
-                return self._open(argv, argv, (V4,), None)
+                return self._open(argv, argv, (V4,), source)
             except _NoProtocol:
                 self._negotiated.v5_only = True
-        return self._open(argv, argv, _EITHER, None)
+        return self._open(argv, argv, _EITHER, source)
 
     def _open(
         self, argv: Sequence[str], sent: Sequence[str], offer: Sequence[str], stdin: Input | None
