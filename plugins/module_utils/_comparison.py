@@ -13,7 +13,7 @@ from ._beside import Beside
 from ._errors import EndpointError, ProtocolError, UsageError
 from ._manifest import DIR, FILE, Entry, Manifest, checked_tree
 from ._names import display, some
-from ._plan import Plan, Rules, make_plan, undecided
+from ._plan import Change, Plan, Rules, make_plan, undecided
 from ._progress import Progress
 from ._selection import Selection
 from ._tree import Tree
@@ -56,6 +56,17 @@ def _version(entry: Entry) -> Version:
     return entry.size, entry.mtime, entry.stamp
 
 
+def _arrived(entry: Entry, want: Entry, before: Entry | None, unit: int) -> bool:
+    """Whether what lies at the target can only be what was placed there, so that it needn't be read again.
+
+    Not if it is still the file from before, whose size and time may be the same, and not if something else has
+    written to it since.
+    """
+    if before is not None and before.stamp[0] == entry.stamp[0]:
+        return False
+    return (entry.size, entry.mtime // unit) == (want.size, want.mtime // unit)
+
+
 class Comparison:
     """Compares a selection of two trees, as often as asked; what was read once isn't read again."""
 
@@ -76,7 +87,7 @@ class Comparison:
         self._progress = progress
         self._at_source = Known()
         self._at_target = Known()
-        self._placed: dict[bytes, tuple[int, int, str]] = {}
+        self._placed: dict[bytes, tuple[Entry, Entry | None, str]] = {}
         self._first = True
 
     def manifests(self) -> tuple[Manifest, Manifest]:
@@ -99,11 +110,9 @@ class Comparison:
             ) from exc
         self._at_source.recall(source)
         self._at_target.recall(target)
-        for path, (size, mtime, digest) in self._placed.items():
+        for path, (want, before, digest) in self._placed.items():
             entry = target.get(path)
-            # Another time tells that something else has written there since.
-            unit = target.precision
-            if entry is not None and (entry.size, entry.mtime // unit) == (size, mtime // unit):
+            if entry is not None and _arrived(entry, want, before, target.precision):
                 entry.digest = digest
         self._take_undecided(source, target)
         return source, target
@@ -123,16 +132,18 @@ class Comparison:
         """A file didn't arrive as its digest promised: read it anew next time."""
         self._at_source.forget(path)
 
-    def placed(self, entries: Iterable[Entry]) -> None:
-        """These entries were found whole where they were received, and have got their names."""
-        for entry in entries:
-            first = self._placed.get(entry.hardlink)
-            if entry.kind == FILE and entry.hardlink and first is None:
+    def placed(self, changes: Iterable[Change]) -> None:
+        """The files of these changes were found whole where they were received, and should have got their names."""
+        for change in changes:
+            want = change.want
+            if want is None or want.kind != FILE:
+                continue
+            first = self._placed.get(want.hardlink)
+            if want.hardlink and first is None:
                 # A link to what was there already: that is read again.
-                self._placed.pop(entry.path, None)
-            elif entry.kind == FILE:
-                digest = entry.digest if first is None else first[2]
-                self._placed[entry.path] = (entry.size, entry.mtime, digest)
+                self._placed.pop(want.path, None)
+            else:
+                self._placed[want.path] = (want, change.have, want.digest if first is None else first[2])
 
     def _take_undecided(self, source: Manifest, target: Manifest) -> None:
         pairs = undecided(source, target)

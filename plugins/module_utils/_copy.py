@@ -219,7 +219,7 @@ class Copy:
                 create=_wanted(whole),
             )
         )
-        self._comparison.placed(_wanted(whole))
+        self._comparison.placed(whole)
         return failed
 
     def _move(self, moving: list[Change], source: Manifest) -> tuple[list[Entry], dict[bytes, str]]:

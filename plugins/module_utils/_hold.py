@@ -15,6 +15,8 @@ from ._runner import Process, Runner
 from ._scripts import BUSY
 
 TAKE_SECONDS = 60.0
+BEAT_SECONDS = 10.0
+"""How often a container without flock is told that this run is alive."""
 RELEASE_SECONDS = 120.0
 """Removing what was received and not used can take a while on a slow volume."""
 
@@ -28,6 +30,7 @@ class Hold:
         self._where = where
         self._input, self._signal = os.pipe()
         self._answered = threading.Event()
+        self._released = threading.Event()
         self._error: KubeferryError | None = None
         self._status: int | None = None
         self._output = b""
@@ -43,6 +46,9 @@ class Hold:
         self._thread.start()
         self._answered.wait(TAKE_SECONDS)
         if self.held:
+            # A copy: the number of a descriptor that is closed meanwhile may already be another file's.
+            copy = os.dup(self._signal)
+            threading.Thread(target=self._beat, args=(copy,), name="kubeferry-beat", daemon=True).start()
             return
         self.release()
         if self._error is not None:
@@ -58,6 +64,7 @@ class Hold:
 
     def release(self) -> None:
         """Let go, and have the work directory removed."""
+        self._released.set()
         if self._signal >= 0:
             try:
                 os.write(self._signal, b"done\n")
@@ -71,6 +78,13 @@ class Hold:
                 os.close(self._input)
 
     _said = ""
+
+    def _beat(self, signal: int) -> None:
+        try:
+            while not self._released.wait(BEAT_SECONDS) and self.held:
+                os.write(signal, b"alive\n")
+        finally:
+            os.close(signal)
 
     def _keep(self) -> None:
         process: Process | None = None

@@ -142,19 +142,28 @@ if command -v flock >/dev/null 2>&1; then
   flock -n 9 || exit 75
   # The holder before removed the file while this one opened it: the lock is on nothing.
   [ "$(stat -c %i .kubeferry/lock)" = "$(stat -L -c %i /proc/self/fd/9)" ] || exit 75
+else
+  if ! mkdir .kubeferry/held 2>/dev/null && [ ! -e ".kubeferry/held/${3##*/}" ]; then
+    [ -z "$(find .kubeferry/held -prune -mmin -1)" ] || exit 75
+    rm -rf .kubeferry/held && mkdir .kubeferry/held || exit 75
+  fi
+  : >".kubeferry/held/${3##*/}" || exit 73
 fi
 for left in .kubeferry/run-*; do
   if [ -d "$left" ]; then rm -rf -- "$left"; fi
 done
 mkdir -p -- "$3/tree" || exit 73
 printf 'held\\n'
-read -r word
+while read -r word && [ "$word" != done ]; do
+  if [ -d .kubeferry/held ]; then touch .kubeferry/held; fi
+done
 rm -rf -- .kubeferry
 printf 'ended\\n'
 """
 )
-"""Take the directory for this run, with `$3` as its place to work in, until a line or the end of standard input
-comes; then remove that place. The lock is the kernel's, so it ends with this process, whatever ends it."""
+"""Take the directory for this run, with `$3` as its place to work in, until `done` or the end of standard input
+comes; then remove that place. The lock is the kernel's, so it ends with this process, whatever ends it. Without flock a
+directory stands for it, which is touched at every line that comes: left alone for a minute, it is a dead run's."""
 
 PUSH = (
     _START
@@ -190,8 +199,8 @@ exit 0
 """
 )
 # A list comes through a pipe: when a command that BusyBox's xargs has forked closes a file, it sets back the position
-# that the two share, and the list begins anew. `mv` does nothing rather than move a file into a directory that could not
-# be removed; three pairs of the longest names are what BusyBox's xargs hands over at once.
+# that the two share, and the list begins anew. `mv` does nothing rather than move a file into a directory that could
+# not be removed; three pairs of the longest names are what BusyBox's xargs hands over at once.
 """Unpack the archive of lists on standard input and work them off in the order of their names.
 
 The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,

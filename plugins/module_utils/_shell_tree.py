@@ -105,13 +105,19 @@ class ShellTree:
                 # Whatever else a pod sends (`..`, absolute names, devices) was not asked for and is passed over.
                 if path in wanted and member.flag in (b"0", b"\0"):
                     wanted.discard(path)
-                    yield Incoming(path, member.size, member.payload)
+                    yield Incoming(path, member.size, self._payload(path, member.payload))
             names.release()
             process.wait()
         except (ConnectionLost, ProtocolError) as exc:
             raise type(exc)(f"Reading from {self.where} broke off: {exc}.") from exc
         finally:
             process.close()
+
+    def _payload(self, path: bytes, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+        try:
+            yield from pieces
+        except (ConnectionLost, ProtocolError) as exc:
+            raise type(exc)(f"Reading {display(path)} from {self.where} broke off: {exc}.") from exc
 
     def begin(self) -> None:
         self._hold = Hold(self._runner, self._argv(scripts.HOLD, self._work), self.where)
@@ -231,7 +237,10 @@ class ShellTree:
         for _round in range(WALK_ROUNDS):
             again: list[bytes] = []
             for batch in self._batches(script, names, True, stat_format):
-                entries = output.entries(batch)
+                try:
+                    entries = output.entries(batch)
+                except ProtocolError as exc:
+                    raise ProtocolError(f"Reading the names below {self.where} broke off: {exc}.") from exc
                 if entries is None:
                     again += batch.names
                     continue
@@ -282,6 +291,8 @@ class ShellTree:
             process.wait()
         except KeyError as exc:
             raise ProtocolError(f"{self.where} answered with a link that was not asked for.") from exc
+        except (ConnectionLost, ProtocolError) as exc:
+            raise type(exc)(f"Reading the links below {self.where} broke off: {exc}.") from exc
         finally:
             process.close()
 

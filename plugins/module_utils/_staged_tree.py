@@ -43,7 +43,7 @@ class StagedTree(LocalTree):
             known = kept.get(path)
             if known is not None and _same_thing(known, entry):
                 found.entries[path] = replace(
-                    known, digest="", hardlink=entry.hardlink, identity=entry.identity
+                    known, digest="", hardlink=entry.hardlink, identity=entry.identity, stamp=entry.stamp
                 )
         for known in kept:
             if known.kind not in ON_DISK and selection.holds(known.path):

@@ -55,18 +55,18 @@ class Box:
         )
         return listing.stdout.decode().split()
 
-    def runner(self, where: str = "") -> BoxRunner:
-        return BoxRunner(self, where or f"the {self.kind} box")
+    def runner(self, where: str = "", stall: float = 60.0) -> BoxRunner:
+        return BoxRunner(self, where or f"the {self.kind} box", stall)
 
 
 class BoxRunner:
     """Runs commands with the box's tools and an empty environment. Starts them on this machine."""
 
-    def __init__(self, box: Box, where: str) -> None:
+    def __init__(self, box: Box, where: str, stall: float) -> None:
         self.box = box
         self.where = where
         self.started: list[list[str]] = []
-        self._runner = LocalRunner(stall_seconds=60)
+        self._runner = LocalRunner(stall_seconds=stall)
 
     def start(
         self, argv: Sequence[str], stdin: Stdin | None = None, stdin_size: int | None = None
