@@ -108,7 +108,17 @@ def guards(folder):
     return found
 
 
-def eventually(check, seconds=10.0):
+def is_settled(guard):
+    """Whether the guard has let go of the module and can be rung."""
+    sockets = [
+        each
+        for each in os.listdir(f"/proc/{guard}/fd")
+        if "socket" in os.readlink(f"/proc/{guard}/fd/{each}")
+    ]
+    return Path(f"/proc/{guard}/comm").read_text() == "kubeferry-guard\n" and len(sockets) == 1
+
+
+def eventually(check, seconds=20.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if check():
@@ -140,7 +150,7 @@ def test_nothing_of_the_module_is_kept(playbook, tmp_path):
     playbook()
     assert eventually(lambda: guards(tmp_path))
     (guard,) = guards(tmp_path)
-    assert eventually(lambda: Path(f"/proc/{guard}/comm").read_text() == "kubeferry-guard\n")
+    assert eventually(lambda: is_settled(guard))
     targets = [os.readlink(f"/proc/{guard}/fd/{each}") for each in os.listdir(f"/proc/{guard}/fd")]
     assert not [target for target in targets if "leaked" in target or "pipe:" in target]
     # A signal for the worker's process group must not reach it, nor the end of a terminal.
@@ -150,6 +160,8 @@ def test_nothing_of_the_module_is_kept(playbook, tmp_path):
 def test_the_guard_ends_when_its_pods_are_removed_by_others(playbook, tmp_path):
     playbook()
     assert eventually(lambda: guards(tmp_path))
+    (guard,) = guards(tmp_path)
+    assert eventually(lambda: is_settled(guard))
     (tmp_path / "pod").unlink()
     _guard.notify(str(tmp_path))
     assert eventually(lambda: not guards(tmp_path))
@@ -158,6 +170,8 @@ def test_the_guard_ends_when_its_pods_are_removed_by_others(playbook, tmp_path):
 def test_the_guard_stays_while_there_are_pods(playbook, tmp_path):
     playbook()
     assert eventually(lambda: guards(tmp_path))
+    (guard,) = guards(tmp_path)
+    assert eventually(lambda: is_settled(guard))
     _guard.notify(str(tmp_path))
     time.sleep(0.5)
     assert guards(tmp_path)
@@ -167,7 +181,7 @@ def test_the_guard_told_to_end_cleans_up_first(playbook, tmp_path):
     playbook()
     assert eventually(lambda: guards(tmp_path))
     (guard,) = guards(tmp_path)
-    assert eventually(lambda: Path(f"/proc/{guard}/comm").read_text() == "kubeferry-guard\n")
+    assert eventually(lambda: is_settled(guard))
     os.kill(guard, signal.SIGTERM)
     assert eventually(lambda: not (tmp_path / "pod").exists())
 
@@ -197,7 +211,7 @@ def test_a_module_whose_playbook_is_gone_before_it_starts_is_told(playbook, tmp_
     playbook(mode="orphan")
     started = tmp_path / "started"
     assert eventually(lambda: started.exists() and "has ended" in started.read_text())
-    assert not guards(tmp_path)
+    assert eventually(lambda: not guards(tmp_path))
 
 
 def test_there_is_one_guard_for_a_run(tmp_path):
