@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: the kubeferry.pvc contributors
-"""Print what the event server shows of its newest run. usage: look.py URL TOKEN"""
+"""Write what the event server shows of its newest run as JSON.
+
+usage: look.py URL TOKEN
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def main() -> None:
         if runs and runs[0]["status"] != "running":
             break
         time.sleep(0.5)
-    print(json.dumps(ask(type="SUBSCRIBE", run=runs[0]["run"])["state"]))
+    json.dump(ask(type="SUBSCRIBE", run=runs[0]["run"])["state"], sys.stdout)
 
 
 if __name__ == "__main__":

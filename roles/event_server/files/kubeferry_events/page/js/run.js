@@ -100,7 +100,7 @@ export class RunView {
 
   #facts(summary) {
     const facts = [
-      `started ${dateTime(summary.started)}`, `${summary.finished ? "took" : "for"} ${took(summary)}`,
+      summary.started && `started ${dateTime(summary.started)}`, summary.started && `${summary.finished ? "took" : "for"} ${took(summary)}`,
       plural(this.run.hosts.length, "host"), plural(this.run.tasks.size, "task"),
       summary.user && `by ${summary.user}`, summary.controller && `on ${summary.controller}`, summary.job && `job ${summary.job}`,
       summary.check && "check mode: nothing was changed", summary.ansible_version && `ansible-core ${summary.ansible_version}`,
