@@ -37,7 +37,7 @@ NAP = 0.01
 # The server is not there after so long: tell the user.
 PATIENCE_SECONDS = 3.0
 # How long a run's end waits for events to be delivered, and for a server that says nothing.
-DRAIN_SECONDS = 1.6
+DRAIN_SECONDS = 1.4
 STUCK_SECONDS = 0.6
 
 
@@ -55,7 +55,6 @@ class Helper:
         self._session: Session | None = None
         self._spool: Spool | None = None
         self._warned = False
-        self._began = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._socket: ProgressSocket | None = None
         self._private = Path(str(settings["place"])) if settings.get("place") else None
@@ -161,7 +160,7 @@ class Helper:
                     key, envelope(self._run, self._spool.last, line, self._progress_events)
                 )
             problem = self._session.problem
-            if problem and now - self._began > PATIENCE_SECONDS and not self._session.connected:
+            if problem and not self._session.connected and now - self._session.parted > PATIENCE_SECONDS:
                 self._warn(
                     f"{self._place}: {problem}. The run goes on; its events are kept in {self._folder} and sent when "
                     "the server answers, at the latest by the next run"
@@ -201,7 +200,7 @@ class Helper:
                 if waited > STUCK_SECONDS and time.monotonic() - session.moved > STUCK_SECONDS:
                     return
             elif session.attempts > attempts + 1 or (
-                waited > STUCK_SECONDS and ended - self._began > PATIENCE_SECONDS
+                waited > STUCK_SECONDS and ended - session.parted > PATIENCE_SECONDS
             ):
                 return
             time.sleep(0.005)

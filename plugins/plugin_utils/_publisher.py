@@ -26,7 +26,7 @@ from ._redact import Redactor
 SOCKET_VARIABLE = "KUBEFERRY_PROGRESS_SOCKET"
 PLACE = "/tmp/kubeferry-progress-{pid}"  # noqa: S108 (made with mkdir, which follows nothing)
 # The playbook waits at most so long for its last events to be delivered.
-FINISH_SECONDS = 1.9
+FINISH_SECONDS = 1.7
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 

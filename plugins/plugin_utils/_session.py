@@ -89,6 +89,8 @@ class Session(threading.Thread):
         self._epoch: str | None = None
         self._ending = threading.Event()
         self.connected = False
+        # Since when it is not.
+        self.parted = time.monotonic()
         self.attempts = 0
         self.moved = time.monotonic()
         self.problem: str | None = None
@@ -136,7 +138,8 @@ class Session(threading.Thread):
                     delay = BACKOFF_SECONDS[0]
                     self._converse(connection)
                 finally:
-                    self.connected = False
+                    if self.connected:
+                        self.connected, self.parted = False, time.monotonic()
                     connection.shutdown()  # type: ignore[no-untyped-call]
             except Refused as error:
                 self.problem = str(error)

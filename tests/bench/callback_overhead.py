@@ -141,7 +141,7 @@ def frozen_server() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         taken = []
         threading.Thread(
-            target=lambda: [taken.append(listening.accept()) for _ in range(1_000)], daemon=True
+            target=lambda: [taken.append(listening.accept()) for _connection in range(1_000)], daemon=True
         ).start()
         yield f"ws://127.0.0.1:{listening.getsockname()[1]}/ws"
 

@@ -142,7 +142,9 @@ def check_frames(events, batches):
 
 
 def check_details(events):
-    of = lambda task: [event for event in events if event["data"].get("task") == task]  # noqa: E731
+    def of(task):
+        return [event for event in events if event["data"].get("task") == task]
+
     retries = [event["data"] for event in of("Retries") if kind_of(event) == "host.retry"]
     assert Counter((data["host"], data["attempt"], data["attempts"]) for data in retries) == Counter(
         (host, attempt, 3) for host in HOSTS for attempt in (1, 2)

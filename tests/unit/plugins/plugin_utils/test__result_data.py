@@ -100,7 +100,9 @@ def test_namespaces(arguments, found):
 
 
 def test_item_labels():
-    label = lambda result: item_label(result, Bounded(Redactor()))  # noqa: E731
+    def label(result):
+        return item_label(result, Bounded(Redactor()))
+
     assert label({"_ansible_item_label": "shown", "item": "x"}) == "shown"
     assert label({"item": 3}) == "3"
     assert label({"ansible_loop_var": "entry", "entry": "y"}) == "y"
