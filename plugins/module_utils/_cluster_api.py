@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ._errors import ClusterError, Forbidden, KubeferryError, NotFound
@@ -27,15 +28,10 @@ class ClusterApi:
         """The server's version, as in `v1.35.4`."""
         return self._rest.version()
 
-    def namespace_exists(self, name: str) -> bool | None:
-        """None if we may not know."""
-        try:
+    def check_namespace(self, name: str) -> None:
+        """Raises NotFound if the namespace doesn't exist. Who may not look at it is told nothing."""
+        with suppress(Forbidden):
             self._rest.call(Request("get", "namespaces", name, name))
-        except NotFound:
-            return False
-        except Forbidden:
-            return None
-        return True
 
     def get_pod(self, namespace: str, name: str) -> Object:
         return self._rest.call(Request("get", "pods", namespace, name))

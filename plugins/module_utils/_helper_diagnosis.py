@@ -131,10 +131,11 @@ def diagnosis(
 
 def _unscheduled(text: str, claim_events: Sequence[Object], request: HelperRequest) -> str:
     if re.search(
-        r"unbound immediate|persistentvolumeclaim .* not (bound|found)|unbound", text, re.IGNORECASE
+        r"unbound|persistentvolumeclaim .* not (bound|found)|persistent volumes to bind", text, re.IGNORECASE
     ):
         cause = next((each for each in reversed(claim_events) if each.get("type") == "Warning"), {})
-        return f"claim {request.claim} isn't bound to a volume: check its storage class{quoted(dict(cause))}"
+        says = quoted(dict(cause) or {"message": text})
+        return f"claim {request.claim} isn't bound to a volume: check its storage class{says}"
     return f"no node takes it: check node_selector, tolerations and resources{quoted({'message': text})}"
 
 

@@ -107,7 +107,11 @@ class HelperPods:
         return [str(pod["metadata"]["name"]) for pod in pods]
 
     def _claim(self, request: HelperRequest) -> Object:
-        claim = self._cluster.get_claim(request.namespace, request.claim)
+        try:
+            claim = self._cluster.get_claim(request.namespace, request.claim)
+        except NotFound:
+            self._cluster.check_namespace(request.namespace)
+            raise
         error = unusable_claim(claim, request)
         if error:
             raise error

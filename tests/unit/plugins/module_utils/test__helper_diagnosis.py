@@ -169,6 +169,14 @@ def unscheduled(message):
             [event("ProvisioningFailed", 'storageclass "x" not found')],
             'isn\'t bound to a volume: check its storage class (the server says: storageclass "x" not found)',
         ),
+        (
+            unscheduled(
+                "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind."
+            ),
+            [],
+            [],
+            "claim pvc-0 isn't bound to a volume",
+        ),
         (pod(), [event("FailedMount", "mount failed: exit status 32")], [], "exit status 32"),
         (
             pod(),

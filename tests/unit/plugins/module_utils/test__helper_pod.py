@@ -159,6 +159,8 @@ def test_errors_on_the_way_are_passed_on(api, pods, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(NotFound, match="Claim ns/other"):
         pods.ensure(request(claim="other"), 60)
+    with pytest.raises(NotFound, match="Namespace elsewhere"):
+        pods.ensure(request(namespace="elsewhere"), 60)
     api.refuse[("create", "pods")] = [(403, status(403, 'User "u" cannot create resource "pods"'))]
     with pytest.raises(Forbidden, match="verb create on pods"):
         pods.ensure(request(), 60)

@@ -104,10 +104,11 @@ def test_refusals_name_the_object_and_the_verb(verb, code, error, words):
 def test_a_missing_namespace_is_told_from_a_missing_object(api, cluster):
     with pytest.raises(NotFound, match="Namespace other doesn't exist"):
         cluster.create_pod("other", {"metadata": {"name": "x"}})
-    assert cluster.namespace_exists("other") is False
-    assert cluster.namespace_exists("ns") is True
+    with pytest.raises(NotFound, match="Namespace other doesn't exist"):
+        cluster.check_namespace("other")
+    cluster.check_namespace("ns")
     api.refuse[("get", "namespaces")] = [(403, status(403, "no"))]
-    assert cluster.namespace_exists("ns") is None
+    cluster.check_namespace("other")
 
 
 def test_an_answer_of_something_else_is_no_traceback():
