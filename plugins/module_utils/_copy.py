@@ -90,6 +90,7 @@ class Copy:
         self._progress = progress
         self._comparison = Comparison(source, target, selection, options.checksum, options.metadata, progress)
         self._moved = 0
+        self._removed: set[bytes] = set()
         self._retries = 0
         self._trouble: list[str] = []
 
@@ -182,6 +183,7 @@ class Copy:
             failed |= self._batch(batch, source, doomed)
         self._progress.phase("attributes")
         extra = [c.have for c in plan.by_action(DELETE) if c.have is not None and not failed]
+        self._removed.update(entry.path for entry in extra)
         attributes = [c.want for c in plan.by_action(METADATA) if c.want is not None and c.want.kind != DIR]
         changes = Changes(remove=extra, attributes=attributes + _directories(plan, source))
         if changes:
@@ -243,7 +245,8 @@ class Copy:
         different = {change.path for change in plan.by_action(CREATE, REPLACE, METADATA)}
         entries = {path: entry for path, entry in source.entries.items() if path not in different}
         verified = replace(source, entries=entries, unreadable={})
-        self._target.save(verified, different | {change.path for change in plan.by_action(DELETE)})
+        gone = self._removed | different | {change.path for change in plan.by_action(DELETE)}
+        self._target.save(verified, gone)
 
 
 def preflight(source: Tree, target: TargetTree) -> tuple[Facts, Facts]:
@@ -263,6 +266,9 @@ def preflight(source: Tree, target: TargetTree) -> tuple[Facts, Facts]:
         )
     if there.volume and there.volume == here.volume:
         raise UsageError(f"{source.where} and {target.where} are the same directory: choose another target.")
+    for inner, outer, name in ((here, there, "source"), (there, here, "target")):
+        if outer.place and inner.place.startswith(outer.place.rstrip("/") + "/"):
+            raise UsageError(f"{inner.place} lies in the {name}: choose another target.")
     return there, here
 
 

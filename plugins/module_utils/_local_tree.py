@@ -84,6 +84,7 @@ class LocalTree:
             free_bytes=space.f_bavail * space.f_frsize,
             free_inodes=space.f_favail if space.f_files else None,
             volume=f"{_boot()}:{status.st_dev}:{status.st_ino}" if kind == "dir" else "",
+            place=os.fsdecode(os.path.realpath(self._root)),
             tools=frozenset(name for name in ("rsync",) if shutil.which(name)),
         )
 

@@ -74,8 +74,10 @@ FORMAT=$4; export FORMAT
   stat -c "$FORMAT" "$@"
   printf "\\0"
   for name; do
-    [ -L "$name" ] && continue
-    if [ ! -r "$name" ] || { [ -d "$name" ] && [ ! -x "$name" ]; }; then printf "%s\\0" "$name"; fi
+    if [ -L "$name" ]; then continue; fi
+    if [ -d "$name" ] && { [ ! -r "$name" ] || [ ! -x "$name" ]; } || [ -f "$name" ] && [ ! -r "$name" ]; then
+      printf "%s\\0" "$name"
+    fi
   done
   printf "\\0"
 ' sh

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ._errors import ProtocolError
-from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry, checked, sums_line
+from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry, checked
 from ._names import display
 from ._tar import ByteStream
 
@@ -132,11 +132,19 @@ def _digest_at(lines: bytes, position: int, name: bytes, length: int) -> tuple[s
     if not re.fullmatch(rb"[0-9a-f]{%d}" % length, value):
         return None
     text = value.decode("ascii")
-    escaped = sums_line(name, text)[marked + length + 2 :] if marked else name + b"\n"
-    for separator in (b"  ", b" *"):
-        if lines.startswith(separator + escaped, start + length):
-            return text, start + length + 2 + len(escaped)
+    for printed in _escaped(name) if marked else (name,):
+        for separator in (b"  ", b" *"):
+            if lines.startswith(separator + printed + b"\n", start + length):
+                return text, start + length + 2 + len(printed) + 1
     return None
+
+
+def _escaped(name: bytes) -> Iterator[bytes]:
+    """How tools print a name that they escape: coreutils since 9.0, coreutils before, and openssl."""
+    slashes = name.replace(b"\\", b"\\\\")
+    yield slashes.replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    yield slashes.replace(b"\n", b"\\n")
+    yield name.replace(b"\n", b"\\n")
 
 
 def free(line: str, unit: int) -> int | None:

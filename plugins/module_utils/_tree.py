@@ -18,8 +18,8 @@ from ._selection import Selection
 class Facts:
     """What preflight needs to know about an endpoint.
 
-    `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown);
-    `free_bytes` and `free_inodes` are None where the endpoint can't tell; `precision` is the unit of
+    `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown), `place`
+    is the path on this machine without links (empty: elsewhere); `free_bytes` and `free_inodes` are None where the endpoint can't tell; `precision` is the unit of
     modification times in nanoseconds; `tools` are the commands found there.
     """
 
@@ -30,6 +30,7 @@ class Facts:
     free_bytes: int | None = None
     free_inodes: int | None = None
     volume: str = ""
+    place: str = ""
     precision: int = NANOSECOND
     tools: frozenset[str] = frozenset()
 

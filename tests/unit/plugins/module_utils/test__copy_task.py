@@ -1,0 +1,304 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tasks: options in, results and sentences out, with directories of this machine as both ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+import trees
+from trees import snapshot, touched, unlike, write
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy_task, _manifest_task, _verify_task
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    EndpointError,
+    KubeferryError,
+    ManifestError,
+    UsageError,
+)
+
+DEFAULTS = {
+    "files": None,
+    "include": None,
+    "exclude": None,
+    "delete": False,
+    "checksum": "sha256",
+    "transport": "auto",
+    "metadata": "strict",
+    "extra": "report",
+    "retries": 3,
+    "report": None,
+    "label": None,
+    "manifest": None,
+    "dest": None,
+}
+
+
+@pytest.fixture
+def ends(tmp_path):
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "source", "10", b"ten")
+    write(tmp_path / "source", "a/11", b"eleven")
+    write(tmp_path / "source", "a/51", b"fifty-one")
+    return tmp_path / "source", tmp_path / "target"
+
+
+def params(source, target=None, **options):
+    given = {**DEFAULTS, **options}
+    for name, path in (("source", source), ("target", target)):
+        given[name] = {
+            "path": str(path) if path is not None else None,
+            "manifest": options.get(f"{name}_manifest"),
+        }
+    return given
+
+
+def copy(source, target, *, check=False, **options):
+    return _copy_task.run(params(source, target, **options), check_mode=check)
+
+
+def sentence_of(call, *arguments, kind=KubeferryError, **options):
+    """What the call raises: one line that ends with a full stop."""
+    with pytest.raises(kind) as caught:
+        call(*arguments, **options)
+    said = str(caught.value)
+    assert re.fullmatch(r"[^\n]+\.", said), said
+    assert said.count(". ") <= 1, said
+    return said
+
+
+def test_the_files_of_the_procedure(ends):
+    result = copy(*ends, files=["10", "a/11", "a/51"])
+    assert (result["changed"], result["parity"]) == (True, True)
+    assert (result["counts"]["matched"], result["files"], result["bytes"]) == (4, 3, 18)
+    assert result["planned"] == {"create": 4, "replace": 0, "metadata": 0, "delete": 0}
+    assert (result["bytes_planned"], result["bytes_moved"], result["retries"]) == (18, 18, 0)
+    assert "msg" not in result
+    json.dumps(result)
+    again = copy(*ends, files=["10", "a/11", "a/51"])
+    assert (again["changed"], again["parity"], again["bytes_moved"]) == (False, True, 0)
+
+
+def test_check_mode_and_diff_tell_what_would_be_done(ends):
+    source, target = ends
+    write(target, "10", b"old")
+    write(target, "extra\nname", b"x")
+    before = touched(target)
+    planned = copy(*ends, check=True, delete=True)
+    assert touched(target) == before
+    assert (planned["changed"], planned["parity"]) == (True, False)
+    assert "msg" not in planned
+    assert "10 (file, differs in content" in planned["diff"]["before"]
+    assert "extra\\nname" in planned["diff"]["before"]
+    assert "a/11 (file, as at the source)" in planned["diff"]["after"]
+    done = copy(*ends, delete=True)
+    assert done["planned"] == planned["planned"]
+    assert unlike(source, target) == {}
+
+
+def test_lists_in_results_are_bounded(ends):
+    for number in range(300):
+        write(ends[0], f"many/{number}", b"")
+    result = copy(*ends, check=True)
+    assert (len(result["missing"]), result["counts"]["missing"], result["truncated"]) == (100, 305, True)
+    assert result["diff"]["after"].count("\n") == 101
+    assert (
+        "… and 205 more paths" in result["diff"]["after"] or "… and 206 more paths" in result["diff"]["after"]
+    )
+
+
+def test_the_report_keeps_every_hop(ends, tmp_path):
+    report = str(tmp_path / "made" / "report.json")
+    copy(*ends, report=report, label="first", files=["10"])
+    _verify_task.run(params(*ends, report=report, label="second"), check_mode=False)
+    written = json.loads(trees.content_of(report))
+    assert (written["schema"], written["parity"]) == (1, False)
+    assert written["hops"]["first"]["parity"] is True
+    assert written["hops"]["second"]["missing"] == ["a", "a/11", "a/51"]
+    copy(*ends, report=report, label="second")
+    assert json.loads(trees.content_of(report))["parity"] is True
+    copy(*ends, report=str(tmp_path / "none.json"), check=True)
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_verify_finds_and_names_each_difference(ends):
+    target = ends[1]
+    copy(*ends)
+    assert _verify_task.run(params(*ends), check_mode=False)["parity"] is True
+    status = os.stat(target / "10")
+    write(target, "10", b"Ten", mtime=status.st_mtime_ns)
+    (target / "a/11").unlink()
+    (target / "a/51").chmod(0o600)
+    write(target, "extra", b"x")
+    before = touched(target)
+    result = _verify_task.run(params(*ends, metadata="strict", extra="fail"), check_mode=False)
+    assert touched(target) == before
+    assert (result["parity"], result["changed"]) == (False, False)
+    assert result["missing"] == ["a/11"]
+    assert {"path": "10", "differs": ["content"]} in result["mismatched"]
+    assert "a/51" in {item["path"] for item in result["metadata_differences"]}
+    assert result["extra"] == ["extra"]
+    for name in ("10", "a/11", "extra"):
+        assert name in result["msg"]
+
+
+def test_a_manifest_stands_for_its_tree(ends, tmp_path):
+    source, target = ends
+    dest = str(tmp_path / "m.jsonl")
+    made = _manifest_task.run(params(source, dest=dest), check_mode=False)
+    assert (made["changed"], made["files"], made["count"]) == (True, 3, 5)
+    assert _manifest_task.run(params(source, dest=dest), check_mode=False)["changed"] is False
+    copy(*ends)
+    assert _verify_task.run(params(None, target, manifest=dest), check_mode=False)["parity"] is True
+    assert (
+        _verify_task.run(params(None, target, manifest=dest, files=["a/11"]), check_mode=False)["parity"]
+        is True
+    )
+    write(target, "10", b"Ten", mtime=os.stat(target / "10").st_mtime_ns)
+    result = _verify_task.run(params(None, target, manifest=dest), check_mode=False)
+    assert result["mismatched"] == [{"path": "10", "differs": ["content"]}]
+
+
+def test_one_name_of_a_link_group_is_verified_by_itself(ends, tmp_path):
+    source, target = ends
+    os.link(source / "10", source / "twin")
+    dest = str(tmp_path / "m.jsonl")
+    _manifest_task.run(params(source, dest=dest), check_mode=False)
+    copy(*ends, files=["twin"])
+    assert (
+        _verify_task.run(params(None, target, manifest=dest, files=["twin"]), check_mode=False)["parity"]
+        is True
+    )
+
+
+# -- sentences ------------------------------------------------------------------------------------
+
+
+def test_a_source_that_is_not_there(ends, tmp_path):
+    said = sentence_of(copy, tmp_path / "nowhere", ends[1], kind=EndpointError)
+    assert said == f"{tmp_path}/nowhere on this machine doesn't exist: correct the path."
+    assert touched(ends[1]).keys() == {b"."}
+
+
+@pytest.mark.parametrize("which", ["source", "target"])
+def test_an_end_that_is_a_file(ends, which):
+    places = {"source": ends[0], "target": ends[1], which: ends[0] / "10"}
+    said = sentence_of(copy, places["source"], places["target"], kind=EndpointError)
+    assert (
+        said
+        == f"{places[which]} on this machine isn't a directory: give the directory and name the file in files."
+    )
+
+
+def test_an_end_below_a_file(ends):
+    said = sentence_of(copy, ends[0] / "10" / "below", ends[1], kind=EndpointError)
+    assert f"{ends[0]}/10/below" in said
+    assert "Not a directory" in said
+
+
+def test_the_same_directory_twice(ends, tmp_path):
+    os.symlink(ends[0], tmp_path / "alias")
+    said = sentence_of(copy, ends[0], tmp_path / "alias", kind=UsageError)
+    assert said.endswith("are the same directory: choose another target.")
+    assert str(ends[0]) in said
+
+
+@pytest.mark.parametrize("inner", ["source/inside", "source/a"])
+def test_a_target_inside_its_source(ends, tmp_path, inner):
+    before = touched(ends[0])
+    said = sentence_of(copy, ends[0], tmp_path / inner, kind=UsageError)
+    assert said.endswith("lies in the source: choose another target.")
+    assert touched(ends[0]) == before
+    said = sentence_of(copy, ends[0] / "a", ends[0], kind=UsageError)
+    assert said.endswith("lies in the target: choose another target.")
+    assert touched(ends[0]) == before
+
+
+def test_files_that_are_not_there(ends):
+    said = sentence_of(copy, *ends, files=["10", "a/99", "b", "new\nline"], kind=EndpointError)
+    assert said == (
+        f"a/99, b, new\\nline isn't in {ends[0]} on this machine: correct the list of files. Nothing was changed."
+    )
+    assert set(snapshot(ends[1])) == {b"."}
+
+
+def test_a_listed_file_below_a_file(ends):
+    said = sentence_of(copy, *ends, files=["10/below"], kind=KubeferryError)
+    assert "10" in said
+    assert str(ends[0]) in said
+
+
+def test_a_listed_file_below_a_link(ends):
+    os.symlink("a", ends[0] / "link")
+    said = sentence_of(copy, *ends, files=["link/11"], kind=KubeferryError)
+    assert "link" in said
+    assert set(snapshot(ends[1])) == {b"."}
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        ({"files": []}, "files: the list is empty: "),
+        ({"files": ["../x"]}, "files: '../x' holds '..', "),
+        ({"files": ["a/../../x"]}, "files: 'a/../../x' holds '..', "),
+        ({"files": ["/etc/passwd"]}, "files: '/etc/passwd' isn't below "),
+        ({"files": [""]}, "files: '' isn't a file name: "),
+        ({"files": [".kubeferry"]}, "files: .kubeferry is the collection's own work directory: "),
+        ({"include": [""]}, "include: '' matches nothing: "),
+        ({"exclude": ["[z-a]"]}, "exclude: '[z-a]' isn't a valid pattern "),
+        ({"transport": "rsync"}, "transport: rsync can't be used here, since "),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense(ends, options, start):
+    said = sentence_of(copy, *ends, kind=UsageError, **options)
+    assert said.startswith(start)
+    assert set(snapshot(ends[1])) == {b"."}
+
+
+def test_endpoints_that_make_no_sense(ends):
+    given = params(*ends)
+    for change, said in {
+        "path": "source: no path and no namespace: give the directory, or the pod or claim that holds it.",
+    }.items():
+        broken = {**given, "source": {**given["source"], change: None}}
+        assert sentence_of(_copy_task.run, broken, check_mode=False, kind=UsageError) == said
+    for key in ("pod", "pvc", "container"):
+        broken = {**given, "target": {**given["target"], key: "x"}}
+        assert sentence_of(_copy_task.run, broken, check_mode=False, kind=UsageError) == (
+            f"target: {key} needs a namespace: add target.namespace."
+        )
+
+
+def test_a_manifest_that_is_none(ends, tmp_path):
+    write(tmp_path, "m.jsonl", b"nonsense\n")
+    said = sentence_of(
+        _verify_task.run,
+        params(None, ends[1], manifest=str(tmp_path / "m.jsonl")),
+        check_mode=False,
+        kind=ManifestError,
+    )
+    assert said == f"{tmp_path}/m.jsonl, line 1, isn't a line of a manifest: write it anew with pvc_manifest."
+
+
+def test_a_report_that_is_something_else(ends, tmp_path):
+    for content in (b"precious", b"[]", b"{}", b'{"schema": 99, "hops": {}}'):
+        write(tmp_path, "report.json", content)
+        said = sentence_of(copy, *ends, report=str(tmp_path / "report.json"), kind=UsageError)
+        assert said.startswith(f"report: {tmp_path}/report.json exists and isn't a report: ")
+        assert trees.content_of(tmp_path / "report.json") == content
+
+
+def test_a_copy_that_is_not_whole_says_what_is_missing(ends):
+    os.mkdir(ends[1] / "10")
+    write(ends[1], "10/keep", b"x")
+    result = copy(*ends, exclude=["keep"], retries=0)
+    assert result["parity"] is False
+    assert result["msg"].startswith(
+        f"{ends[1]} on this machine isn't a whole copy of {ends[0]} on this machine: 1 different (10). What "
+    )

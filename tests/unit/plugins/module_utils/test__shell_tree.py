@@ -1,0 +1,318 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A pod that lies: whatever it sends, nothing is written outside the target; it ends in an error or in a report."""
+
+from __future__ import annotations
+
+import os
+
+import engine
+import pytest
+import trees
+from trees import BILLION, snapshot, touched, write
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _scripts as scripts
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _tar as tar
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    KubeferryError,
+    ProtocolError,
+    ToolMissing,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import BLOCK, DIR, FILE, SYMLINK, Entry
+from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import Selection
+from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
+
+FILE_LINE = b"81a4 5 0 0 1 77 1 0 0 0 0\n"
+DIR_LINE = b"41ed 0 0 0 1 78 1 0 0 0 0\n"
+LINK_LINE = b"a1ff 4 0 0 1 79 1 0 0 0 0\n"
+CONTENT = b"evil!"
+
+
+class Liar:
+    """A runner that answers some scripts with what it likes, and leaves the others to a box."""
+
+    def __init__(self, box, **answers):
+        self.where = "pod bad/liar"
+        self._box = box.runner()
+        self._answers = {getattr(scripts, name): answer for name, answer in answers.items()}
+
+    def start(self, argv, stdin=None, stdin_size=None):
+        answer = self._answers.get(argv[2])
+        if answer is None:
+            return self._box.start(argv, stdin, stdin_size)
+        mark = argv[5].encode()
+        return Said(mark + b"\n" + answer(mark) if callable(answer) else mark + b"\n" + answer)
+
+
+class Said:
+    """A process that has said all it has to say."""
+
+    def __init__(self, data):
+        self._pieces = [data[place : place + 700] for place in range(0, len(data), 700)]
+
+    def read(self):
+        return self._pieces.pop(0) if self._pieces else b""
+
+    def wait(self):
+        return 0
+
+    def stderr(self):
+        return b""
+
+    def close(self):
+        pass
+
+
+def scan(*named):
+    """What a scan prints for (name, line of stat) pairs."""
+    names = b"".join(name + b"\0" for name, _line in named)
+    return b"%d\0" % len(named) + names + b"".join(line for _name, line in named) + b"\0\0end\0"
+
+
+def archive(*members):
+    """What a pull prints for (entry, content) pairs."""
+
+    def answer(mark):
+        parts = [tar.header(e, e.path, len(data)) + data + tar.padding(len(data)) for e, data in members]
+        return b"".join(parts) + tar.end() + mark + b"\n"
+
+    return answer
+
+
+def entry(path, kind=FILE, **rest):
+    return Entry(path, kind, 0, **{"mode": 0o644, "uid": 0, "gid": 0, "mtime": 0, **rest})
+
+
+class Jail:
+    """A target in a directory of which nothing else may change, and a source that the liar speaks for."""
+
+    def __init__(self, boxes, place):
+        self.boxes = boxes
+        self.place = place / "jail"
+        self.target, self.source = self.place / "target", place / "source"
+        self.outside = self.place / "outside"
+        for path in (self.target, self.source, self.outside):
+            path.mkdir(parents=True)
+        write(self.outside, "precious", b"precious")
+        write(self.source, "good", CONTENT, mtime=0)
+
+    def liar(self, **answers):
+        return ShellTree(Liar(self.boxes["gnu"], **answers), str(self.source), engine.progress())
+
+    def targets(self):
+        return {
+            "local": lambda: engine.local(self.target),
+            "gnu": lambda: engine.shell(self.boxes["gnu"], self.target),
+            "busybox": lambda: engine.shell(self.boxes["busybox"], self.target),
+            "staged": lambda: engine.staged(self.target, self.place.parent / "m.jsonl", as_source=False),
+        }
+
+    def copy(self, kind, **answers):
+        """Copy from the liar. Returns the outcome or the error; fails when anything outside the target changed."""
+        before = touched(self.outside), set(os.listdir(self.place)), os.listdir("/")
+        try:
+            return engine.copy(self.liar(**answers), self.targets()[kind](), retries=1)
+        except KubeferryError as exc:
+            return exc
+        finally:
+            assert (touched(self.outside), set(os.listdir(self.place)), os.listdir("/")) == before
+
+
+@pytest.fixture
+def jail(boxes, tmp_path):
+    return Jail(boxes, tmp_path)
+
+
+KINDS = pytest.mark.parametrize("kind", ["local", "gnu", "busybox", "staged"])
+NAMES = [
+    *(
+        b"./../outside/evil",
+        b"../outside/evil",
+        b"./../../../../../../tmp/evil",
+        b"/evil",
+        b"//evil",
+        b"./a/../../outside/evil",
+    ),
+    *(b"..", b"./..", b"", b"./a//b", b"./a/./b", b"./a/", b"./.", b"./../target/../outside/evil"),
+]
+
+
+@KINDS
+@pytest.mark.parametrize("name", NAMES, ids=repr)
+def test_names_that_lead_out_of_the_tree_are_refused(jail, kind, name):
+    path = name.removeprefix(b"./")
+    error = jail.copy(
+        kind, SCAN=scan((name, FILE_LINE)), PULL=archive((entry(name), CONTENT), (entry(path), CONTENT))
+    )
+    assert isinstance(error, ProtocolError)
+    assert "source in pod bad/liar" in str(error)
+    assert set(snapshot(jail.target)) == {b"."}
+
+
+@KINDS
+def test_something_below_a_link_is_refused(jail, kind):
+    named = [(b"./l", LINK_LINE), (b"./l/evil", FILE_LINE)]
+    error = jail.copy(
+        kind,
+        SCAN=scan(*named),
+        LINKS=b"./l\0" + os.fsencode(jail.outside) + b"\0end\0",
+        PULL=archive((entry(b"./l/evil"), CONTENT)),
+    )
+    assert isinstance(error, ProtocolError)
+    assert "l/evil can't lie in a symlink" in str(error)
+
+
+@KINDS
+def test_members_that_were_not_asked_for_are_passed_over(jail, kind):
+    evil = [
+        (entry(b"../outside/evil"), CONTENT),
+        (entry(b"/evil"), CONTENT),
+        (entry(b"./.kubeferry/lock"), CONTENT),
+        (entry(b"./good", SYMLINK, link=b"../outside/precious"), b""),
+        (entry(b"./good", BLOCK, device=(7, 0)), b""),
+        (entry(b"./good", DIR), b""),
+        (entry(b"./other"), CONTENT),
+        (entry(b"./good"), CONTENT),
+        (entry(b"./good"), b"again"),
+    ]
+    outcome = jail.copy(kind, SCAN=scan((b"./good", FILE_LINE)), PULL=archive(*evil))
+    assert engine.whole(outcome)
+    assert set(snapshot(jail.target)) == {b".", b"good"}
+    assert (jail.target / "good").read_bytes() == CONTENT
+
+
+@KINDS
+def test_only_what_was_listed_is_taken(jail, kind):
+    write(jail.source, "unasked", CONTENT)
+    tree = jail.liar(SCAN=scan((b"./good", FILE_LINE), (b"./unasked", FILE_LINE)))
+    assert engine.whole(engine.copy(tree, jail.targets()[kind](), files=["good"]))
+    assert set(snapshot(jail.target)) == {b".", b"good"}
+
+
+@KINDS
+@pytest.mark.parametrize("content", [b"", b"evi", b"longer" * 1000], ids=["nothing", "less", "more"])
+def test_a_file_of_another_size_than_was_told_is_no_copy(jail, kind, content):
+    outcome = jail.copy(kind, SCAN=scan((b"./good", FILE_LINE)), PULL=archive((entry(b"./good"), content)))
+    assert outcome.parity.missing == ["good"]
+    assert set(snapshot(jail.target)) == {b"."}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"nonsense\n",
+        b"81a4 -5 0 0 1 77 1 0 0 0 0\n",
+        b"81a4 99999999999999999999999 0 0 1 77 1 0 0 0 0\n",
+        b"81a4 5 4294967295 0 1 77 1 0 0 0 0\n",
+        b"81a4 5 0 -1 1 77 1 0 0 0 0\n",
+        b"81a4 5 0 0 1 77 1 0 0 0 99999999999999999999999999999999\n",
+        b"81a4 5 0 0 1 77 1 0 0 0 1e9\n",
+        b"zzzz 5 0 0 1 77 1 0 0 0 0\n",
+        b"01a4 5 0 0 1 77 1 0 0 0 0\n",
+        b"21b6 0 0 0 1 77 1 ffffffffff 0 0 0\n",
+        b"81a4 " + b"9" * 6000 + b" 0 0 1 77 1 0 0 0 0\n",
+        FILE_LINE * 2,
+    ],
+    ids=lambda line: repr(line[:40]),
+)
+def test_lines_that_no_stat_prints(jail, line):
+    error = jail.copy("local", SCAN=scan((b"./good", line)), LOOK=scan((b"./good", line)))
+    assert isinstance(error, KubeferryError)
+    assert "source in pod bad/liar" in str(error)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"9" * 5000 + b"\0",
+        b"-1\0",
+        b"999999999\0./a\0",
+        b"1000000000000\0",
+        b"1\0" + b"x" * 200_000,
+        b"2\0./a\0",
+        b"\0\0\0",
+        b"1\0./good\0" + b"y" * (1 << 25),
+        b"\xff\xfe\0",
+        b"",
+    ],
+    ids=lambda said: repr(said[:20]),
+)
+@pytest.mark.parametrize("script", ["SCAN", "DIGEST", "LINKS"])
+def test_lists_that_never_end_or_make_no_sense(jail, script, said):
+    write(jail.target, "good", b"other", mtime=0)
+    os.symlink("x", jail.source / "link")
+    error = jail.copy("local", **{script: said})
+    if not isinstance(error, KubeferryError):
+        assert (jail.target / "good").read_bytes() == CONTENT
+        assert not engine.whole(error)
+    else:
+        assert "source in pod bad/liar" in str(error)
+
+
+def test_a_link_that_was_not_asked_for(jail):
+    os.symlink("x", jail.source / "link")
+    error = jail.copy("local", LINKS=b"./other\0/etc\0end\0")
+    assert isinstance(error, ProtocolError)
+    assert "answered with a link that was not asked for" in str(error)
+
+
+def test_digests_of_other_files_prove_nothing(jail):
+    """The target's file differs; the pod says that the digest is the same, or that of another name."""
+    write(jail.target, "good", b"other", mtime=0)
+    for said in (b"./bad", b"./good\n"):
+        line = b"0" * 64 + b"  " + said + b"\n"
+        outcome = jail.copy("local", DIGEST=b"1\0./good\0" + line + b"\0end\0")
+        if not isinstance(outcome, KubeferryError):
+            assert outcome.parity.mismatched == {"good": ["content"]}
+
+
+# -- boxes that lack something --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tool", ["stat", "find", "tar", "xargs", "readlink", "mv", "touch"])
+def test_a_missing_tool_is_named(boxes, tmp_path, tool):
+    box = type(boxes["gnu"])(str(tmp_path / "box"), "gnu", without=[tool])
+    (tmp_path / "source").mkdir()
+    with pytest.raises(ToolMissing) as caught:
+        engine.shell(box, tmp_path / "source", "pod ns/bare").facts()
+    assert str(caught.value) == (
+        f"pod ns/bare lacks {tool}: use a container that has them, or name the claim with pvc instead of a pod, "
+        "and a helper pod is made."
+    )
+
+
+def test_a_missing_digest_tool_names_those_that_are_there(boxes, tmp_path):
+    box = type(boxes["gnu"])(str(tmp_path / "box"), "gnu", without=["sha256sum"])
+    write(tmp_path / "source", "file", b"x")
+    tree = engine.shell(box, tmp_path / "source", "pod ns/bare")
+    with pytest.raises(
+        ToolMissing, match=r"^pod ns/bare has no sha256sum: set checksum to one of md5, sha1, sha512\.$"
+    ):
+        list(tree.digests([b"file"], "sha256"))
+    assert dict(tree.digests([b"file"], "md5")) == {b"file": "9dd4e461268c8034f5c8564e155c67a6"}
+
+
+def test_openssl_and_the_sum_tools_agree_on_every_name(boxes, tmp_path):
+    trees.plant(tmp_path / "source")
+    openssl = type(boxes["gnu"])(str(tmp_path / "box"), "openssl")
+    found = {}
+    for box in (openssl, boxes["gnu"], boxes["busybox"]):
+        tree = engine.shell(box, tmp_path / "source")
+        files = [e.path for e in tree.scan(Selection()).files()]
+        found[box.kind] = dict(tree.digests(files, "sha256"))
+        assert len(found[box.kind]) == len(files)
+    assert found["openssl"] == found["gnu"] == found["busybox"]
+
+
+def test_a_scan_sees_what_a_system_call_sees(boxes, tmp_path):
+    trees.plant(tmp_path / "source")
+    ours = engine.local(tmp_path / "source").scan(Selection()).entries
+    exact = engine.shell(boxes["gnu"], tmp_path / "source").scan(Selection()).entries
+    assert exact == ours
+    coarse = engine.shell(boxes["busybox"], tmp_path / "source").scan(Selection()).entries
+    for path, seen in coarse.items():
+        assert seen.mtime == ours[path].mtime // BILLION * BILLION
+        seen.mtime = ours[path].mtime
+    assert coarse == ours
