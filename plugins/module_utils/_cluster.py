@@ -195,10 +195,8 @@ class Cluster(ClusterApi):
         return headers
 
     def _send(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float) -> Response:
-        pool = getattr(self._thread, "pool", None)
-        if pool is None:
-            pool = self._thread.pool = self._pool()
-        response: Response = pool.request(
+        self.read_certificates()
+        response: Response = self._thread.pool.request(
             method,
             url,
             headers=HTTPHeaderDict(headers),
@@ -209,12 +207,17 @@ class Cluster(ClusterApi):
         )
         return response
 
-    def forget_connections(self) -> None:
-        """Close this thread's connections, as a forked process must; the next request opens a new one.
+    def read_certificates(self) -> None:
+        """Read the certificate files now, as is to be done before a process is forked that outlives this one.
 
-        The new ones use what was read of certificate files before: those which `kubernetes` makes of a
-        kubeconfig are gone when the module has ended, while `_guard` may still have work to do.
+        Those which `kubernetes` makes of a kubeconfig are gone when the module has ended, while `_guard` may
+        still have work to do.
         """
+        if getattr(self._thread, "pool", None) is None:
+            self._thread.pool = self._pool()
+
+    def forget_connections(self) -> None:
+        """Close this thread's connections, as a forked process must; the next request opens a new one."""
         pool = getattr(self._thread, "pool", None)
         if pool is not None:
             pool.clear()

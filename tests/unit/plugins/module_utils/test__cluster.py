@@ -117,7 +117,7 @@ def test_new_connections_need_no_certificate_files(certificate, tmp_path):
     copy.write_bytes(certificate.read_bytes())
     with ExecServer(tls=certificate) as server:
         cluster = connect({**server.auth(), "ca_cert": str(copy)})
-        cluster.get_pod("ns", "pod")
+        cluster.read_certificates()
         copy.unlink()
         cluster.forget_connections()
         cluster.get_pod("ns", "pod")
