@@ -62,7 +62,7 @@ async def count_events(client: Client, total: int) -> float:
 
 async def viewers_of(stack: AsyncExitStack, url: str, run: str, count: int) -> list[Client]:
     viewers = []
-    for _ in range(count):
+    for _attempt in range(count):
         viewer = await stack.enter_async_context(await Client.connect(url, VIEW_TOKEN))
         await viewer.ask({"type": "SUBSCRIBE", "run": run})
         viewers.append(viewer)

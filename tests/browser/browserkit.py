@@ -103,7 +103,7 @@ async def texts(page: Page, selector: str) -> list[str]:
 
 async def holds(page: Page, expression: str, seconds: float = 8.0) -> None:
     """Wait until an expression holds. Playwright's wait_for_function would do it where the page's policy forbids it."""
-    for _ in range(int(seconds * 20)):
+    for _attempt in range(int(seconds * 20)):
         if await page.evaluate(expression):
             return
         await asyncio.sleep(0.05)

@@ -125,7 +125,7 @@ async def test_a_thousand_hosts(server, publisher, look):
     await shoot(page, "light-result")
     await page.keyboard.press("Escape")
     began = await page.evaluate("performance.now()")
-    for _ in range(30):
+    for _attempt in range(30):
         await page.keyboard.press("PageDown")
     await holds(page, "document.querySelector('.reading').textContent.includes('node0')")
     assert await page.evaluate("performance.now()") - began < 5000

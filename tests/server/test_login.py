@@ -75,7 +75,7 @@ async def test_the_cookie_is_for_this_server_alone(server, browser):
 
 async def test_signing_out_ends_everything(api, server, browser):
     await sign_in(browser, server)
-    client, _ = await socket(browser, server)
+    client, _welcome = await socket(browser, server)
     await client.ask({"type": "WATCH_EVENTS", "namespace": "x"})
     async with browser.post(f"{server.url}/logout") as answer:
         assert answer.status == 403  # without an Origin it wasn't our page
@@ -185,7 +185,7 @@ async def test_a_watch_goes_on_after_it_ends_and_lists_again_after_410(api, serv
         assert (await client.events(1))[0]["data"]["object"]["message"] == "second"
         api.changes.put_nowait({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "99"}}})
         api.changes.put_nowait({"type": "END"})
-        for _ in range(100):
+        for _attempt in range(100):
             if api.watches == ["10", "99"]:
                 break
             await asyncio.sleep(0.05)
@@ -193,7 +193,7 @@ async def test_a_watch_goes_on_after_it_ends_and_lists_again_after_410(api, serv
         # 410 as an event of the stream, and then as the answer to the next watch.
         api.version, api.gone_once = 200, True
         api.changes.put_nowait({"type": "ERROR", "object": {"kind": "Status", "code": 410}})
-        for _ in range(2):
+        for _attempt in range(2):
             assert (await client.until("GET_EVENTS"))["watching"] is True
         api.changes.put_nowait({"type": "DELETED", "object": event("second", 201)})
         assert (await client.events(1))[0]["data"]["change"] == "DELETED"

@@ -162,9 +162,9 @@ async def test_too_large_an_event_becomes_a_gap(publisher, viewer):
 
 async def test_too_many_questions_are_answered_with_patience(viewer):
     run = sample.Publisher().run
-    for _ in range(60):
+    for _attempt in range(60):
         await viewer.send({"type": "GET_HISTORY", "run": run})
-    codes = [(await viewer.receive())["code"] for _ in range(60)]
+    codes = [(await viewer.receive())["code"] for _attempt in range(60)]
     assert codes[:30] == ["unknown_run"] * 30
     assert "rate_limited" in codes
     await asyncio.sleep(0.5)
@@ -173,7 +173,7 @@ async def test_too_many_questions_are_answered_with_patience(viewer):
 
 async def test_connections_are_limited():
     async with running(KUBEFERRY_LIMIT_CONNECTIONS="3") as server:
-        clients = [await Client.connect(server.url, VIEW_TOKEN) for _ in range(3)]
+        clients = [await Client.connect(server.url, VIEW_TOKEN) for _attempt in range(3)]
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await Client.connect(server.url)
         assert refused.value.status == 503

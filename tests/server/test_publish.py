@@ -183,8 +183,10 @@ async def test_a_slow_viewer_is_resynced_and_holds_up_nobody():
 
         reading = asyncio.create_task(read())
         padding = {"pad": "x" * 2000}
-        for _ in range(30):
-            await publisher.publish([p.result("t", "Task", "h", "ok", result=padding) for _ in range(200)])
+        for _attempt in range(30):
+            await publisher.publish(
+                [p.result("t", "Task", "h", "ok", result=padding) for _attempt in range(200)]
+            )
         await asyncio.wait_for(reading, 20)
         slow.ws._response.connection.transport.resume_reading()
         resync = await slow.until("SNAPSHOT")

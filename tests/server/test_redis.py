@@ -40,7 +40,7 @@ class RedisServer:
             "always",
         ]
         self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-        for _ in range(100):
+        for _attempt in range(100):
             with contextlib.suppress(redis.exceptions.ConnectionError):
                 return self.client().ping()
             self.process.poll()
@@ -115,7 +115,7 @@ async def test_a_publisher_may_go_on_at_the_other(pair):
 async def test_both_at_once_store_an_event_once(pair):
     p = sample.Publisher()
     events = [p.started(), *(p.result("t", "Task", f"h{n}", "ok") for n in range(400)), p.finished()]
-    clients = [await Client.connect(server.url, PUBLISH_TOKEN) for server in pair for _ in range(2)]
+    clients = [await Client.connect(server.url, PUBLISH_TOKEN) for server in pair for _attempt in range(2)]
     acknowledged = await asyncio.gather(*(client.publish(events) for client in clients))
     assert {answer["pubseq"] for answer in acknowledged} == {402}
     async with await Client.connect(pair[0].url, VIEW_TOKEN) as viewer:

@@ -23,7 +23,7 @@ def main() -> None:
         return json.loads(socket.recv())
 
     ask(type="HELLO", token=token)
-    for _ in range(20):
+    for _attempt in range(20):
         runs = ask(type="SUBSCRIBE")["state"]["runs"]
         if runs and runs[0]["status"] != "running":
             break

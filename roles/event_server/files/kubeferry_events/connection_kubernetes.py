@@ -63,7 +63,7 @@ class KubernetesDesk:
 
     async def get(self, message: dict[str, Any]) -> None:
         """Answer with the EventList, without holding up this connection's other messages."""
-        client, token, namespace, _ = self._ask(message)
+        client, token, namespace, _own = self._ask(message)
         if len(self._requests) >= self._context.settings.limits.kubernetes_requests:
             raise MessageError(
                 "rate_limited", "Too many questions at once: wait for an answer first.", namespace=namespace

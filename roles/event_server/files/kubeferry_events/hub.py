@@ -96,7 +96,7 @@ class Hub:
             waiting = [await self._queue.get()]
             while not self._queue.empty():
                 waiting.append(self._queue.get_nowait())
-            drafts = [draft for part, _ in waiting for draft in part]
+            drafts = [draft for part, _done in waiting for draft in part]
             try:
                 if drafts:
                     await self.store.append(drafts)
@@ -281,7 +281,7 @@ class Hub:
 
 
 def _finish(waiting: list[tuple[Sequence[Draft], asyncio.Future[None]]], error: StoreError | None) -> None:
-    for _, done in waiting:
+    for _drafts, done in waiting:
         if done.done():
             continue  # its caller has gone
         if error is None:

@@ -99,7 +99,7 @@ class RunState:
             self.note(event)
         self.updated = max(self.updated, time)
         self._namespaces(data)
-        group, _, what = kind.partition(".")
+        group, _dot, what = kind.partition(".")
         handler = getattr(self, f"_{group}", None)
         if handler is not None:
             handler(what, data, time)

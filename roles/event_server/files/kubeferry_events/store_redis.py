@@ -110,7 +110,7 @@ class RedisStore:
         until = found[-1].seq if len(found) == limit else None
         latest = cast("Fields", await self._ask(self._redis.hgetall(self._run(run, "progress"))))
         for value in latest.values():
-            number, _, body = value.partition(b" ")
+            number, _blank, body = value.partition(b" ")
             if int(number) > after_seq and (until is None or int(number) < until):
                 found.append(Stored.load(int(number), run, body))
         return sorted(found, key=lambda stored: stored.seq)

@@ -75,8 +75,8 @@ def check_event(event: dict[str, Any]) -> str:
     run, number = event.get("runid"), event.get("pubseq")
     if run is None or number is None:
         raise WrongFormat("an event has no runid or pubseq", "PUBLISH")
-    prefix, _, rest = str(event["id"]).partition(":")
-    number_in_id, dot, _ = rest.partition(".")
+    prefix, _colon, rest = str(event["id"]).partition(":")
+    number_in_id, dot, _count = rest.partition(".")
     if prefix != run or number_in_id != str(number) or bool(dot) != (kind == PROGRESS):
         raise WrongFormat("an event's id is not made of its runid and pubseq", "PUBLISH")
     if event["source"] != f"/runs/{run}":

@@ -38,7 +38,7 @@ class Reader:
 
 
 async def settle() -> None:
-    for _ in range(20):
+    for _attempt in range(20):
         await asyncio.sleep(0)
 
 
@@ -57,7 +57,7 @@ async def test_a_slow_viewer_gets_a_snapshot_and_then_goes_on():
     reader.open.clear()
     viewer.offer(b"first")
     await settle()
-    for _ in range(30):
+    for _attempt in range(30):
         viewer.offer(b"x" * 100)
     reader.open.set()
     await settle()
@@ -134,6 +134,6 @@ def test_frames_are_bounded():
 @pytest.mark.parametrize(("rate", "burst"), [(10, 5), (1000, 1)])
 def test_the_bucket_holds_the_rate(rate, burst):
     bucket, now = TokenBucket(rate, burst, 0.0), 0.0
-    for _ in range(500):
+    for _attempt in range(500):
         now += bucket.take(1, now)
     assert 500 - burst - 1 <= now * rate <= 500
