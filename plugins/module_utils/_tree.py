@@ -19,8 +19,9 @@ class Facts:
     """What preflight needs to know about an endpoint.
 
     `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown), `place`
-    is the path on this machine without links (empty: elsewhere); `free_bytes` and `free_inodes` are None where the endpoint can't tell; `precision` is the unit of
-    modification times in nanoseconds; `tools` are the commands found there.
+    is the path on this machine without links (empty: elsewhere); `free_bytes` and `free_inodes` are None where the
+    endpoint can't tell; `precision` is the unit of modification times in nanoseconds; `tools` are the commands found
+    there.
     """
 
     kind: str

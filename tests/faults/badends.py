@@ -48,6 +48,7 @@ class BadRunner:
         name = next(
             (name for name in dir(_scripts) if name.isupper() and getattr(_scripts, name) == argv[2]), ""
         )
+        name = "RSYNC" if argv[0] == "rsync" else name
         fault = self.fault
         if fault is None or fault.script != name or fault.happened >= fault.times:
             fault = None

@@ -180,6 +180,17 @@ def test_a_stream_that_always_breaks_is_a_failure_that_names_what_is_missing(
     pair.judge(outcome)
 
 
+@pytest.mark.parametrize("kind", [CUT, LOST, FLIP])
+@pytest.mark.parametrize("way", ["pull", "push"])
+def test_an_rsync_that_breaks_once(boxes, tmp_path, way, kind):
+    for number, at in enumerate([0, 3, 60, 100_000 if way == "pull" else 200]):
+        pair = Pair(boxes, tmp_path / str(number), "rsync")
+        fault = Fault("RSYNC", "out", kind, at)
+        outcome, _runner = pair.run(way, fault, transport="rsync")
+        assert fault.happened == 1 or way == "push"
+        pair.judge(outcome)
+
+
 def test_noise_on_standard_error_is_harmless(boxes, tmp_path):
     box = type(boxes["gnu"])(str(tmp_path / "noisy"), "gnu", without=["tar"])
     with open(os.path.join(box.place, "tar"), "w", encoding="utf-8") as script:
@@ -459,31 +470,34 @@ def test_something_else_in_the_place_of_the_work_directory(boxes, tmp_path, kind
 
 
 class Death:
-    """Kills this process at the n-th call that changes a file system."""
+    """Kills this process at the n-th write, when half of it is done, or at the n-th other call that changes a thing."""
 
     EVENTS = frozenset(
-        {
-            "os.rename",
-            "os.mkdir",
-            "os.remove",
-            "os.rmdir",
-            "os.chmod",
-            "os.chown",
-            "os.utime",
-            "os.link",
-            "os.symlink",
-            "open",
-        }
+        "open os.rename os.mkdir os.remove os.rmdir os.chmod os.chown os.utime os.link os.symlink".split()
     )
 
-    def __init__(self, after):
-        self._left = after
+    def __init__(self, kind, number):
+        self._moment = (kind, number)
+        self._write = os.write
+        self.heard = {"write": 0, "call": 0}
 
-    def __call__(self, event, _arguments):
-        if event in self.EVENTS:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), 9)
+    def arm(self):
+        sys.addaudithook(self.hear)
+        os.write = self.write
+
+    def hear(self, event, _arguments):
+        if event in self.EVENTS and self._is_due("call"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def write(self, descriptor, data):
+        if self._is_due("write"):
+            self._write(descriptor, data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._write(descriptor, data)
+
+    def _is_due(self, kind):
+        self.heard[kind] += 1
+        return (kind, self.heard[kind]) == self._moment
 
 
 def judge_after_death(source, target, old, finish):
@@ -504,21 +518,25 @@ def judge_after_death(source, target, old, finish):
 
 @pytest.mark.parametrize("kind", ["local", "busybox", "gnu"])
 def test_a_killed_run_leaves_nothing_half_written(boxes, tmp_path, kind):
-    generator = random.Random(kind)
+    def tree(pair):
+        return engine.local(pair.target) if kind == "local" else engine.shell(boxes[kind], pair.target)
+
+    def work(pair, *moment):
+        death = Death(*moment)
+        death.arm()
+        engine.copy(engine.local(pair.source), tree(pair))
+        return death.heard
+
+    heard = engine.in_child(lambda: work(Pair(boxes, tmp_path / "whole", "gnu"), "never", 0))
+    calls = random.Random(kind).sample(range(1, heard["call"]), 16 if kind == "local" else 5)
+    moments = [("call", number) for number in calls] + [
+        ("write", number + 1) for number in range(min(heard["write"], 8))
+    ]
     deaths = 0
-    for number in range(14 if kind == "local" else 6):
-        place = tmp_path / str(number)
-        pair = Pair(boxes, place, "gnu")
-
-        def tree(pair):
-            return engine.local(pair.target) if kind == "local" else engine.shell(boxes[kind], pair.target)
-
-        def work(pair=pair, tree=tree):
-            sys.addaudithook(Death(generator.randint(1, 120 if kind == "local" else 60)))
-            engine.copy(engine.local(pair.source), tree(pair))
-
+    for number, moment in enumerate(moments):
+        pair = Pair(boxes, tmp_path / str(number), "gnu")
         try:
-            engine.in_child(work)
+            engine.in_child(lambda pair=pair, moment=moment: work(pair, *moment))
         except engine.Killed:
             deaths += 1
         judge_after_death(
@@ -527,7 +545,7 @@ def test_a_killed_run_leaves_nothing_half_written(boxes, tmp_path, kind):
             pair.old,
             lambda pair=pair: engine.copy(engine.local(pair.source), tree(pair)),
         )
-    assert deaths >= 3
+    assert deaths >= len(moments) - 2
 
 
 def test_a_pod_that_dies_amid_the_work(boxes, tmp_path):

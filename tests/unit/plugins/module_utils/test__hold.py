@@ -1,0 +1,87 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Holding a target in a container that has no flock."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import engine
+import pytest
+from toolbox import Box
+from trees import snapshot, write
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _hold
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import BusyError, ConnectionLost
+
+
+@pytest.fixture(params=["gnu", "busybox"])
+def box(request, tmp_path):
+    return Box(str(tmp_path / "box"), request.param, without=["flock"])
+
+
+@pytest.fixture
+def target(tmp_path):
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+
+def test_two_runs_exclude_each_other(box, target):
+    first, second = engine.shell(box, target), engine.shell(box, target)
+    first.begin()
+    with pytest.raises(BusyError, match=r"^Another run is copying to .*target in the"):
+        second.begin()
+    first.close()
+    assert set(snapshot(target)) == {b"."}
+    second.begin()
+    second.close()
+    assert set(snapshot(target)) == {b"."}
+
+
+def test_what_a_dead_pod_left_is_taken_over_after_a_minute(box, target):
+    write(target, ".kubeferry/held/run-dead", b"")
+    write(target, ".kubeferry/run-dead/tree/file", b"x")
+    tree = engine.shell(box, target)
+    with pytest.raises(BusyError):
+        tree.begin()
+    past = time.time() - 70
+    os.utime(target / ".kubeferry/held", (past, past))
+    tree.begin()
+    assert not (target / ".kubeferry/run-dead").exists()
+    tree.close()
+    assert set(snapshot(target)) == {b"."}
+
+
+def test_a_run_takes_its_own_hold_up_again(box, target):
+    """The stream was lost, and the pod did not notice: what is left is ours."""
+    tree = engine.shell(box, target)
+    tree.begin()
+    (held,) = (target / ".kubeferry/held").iterdir()
+    tree.close()
+    write(target, f".kubeferry/held/{held.name}", b"")
+    tree.begin()
+    tree.close()
+    assert set(snapshot(target)) == {b"."}
+
+
+def test_a_run_tells_that_it_is_alive(box, target, monkeypatch):
+    monkeypatch.setattr(_hold, "BEAT_SECONDS", 0.01)
+    tree = engine.shell(box, target)
+    tree.begin()
+    try:
+        os.utime(target / ".kubeferry/held", (5, 5))
+        deadline = time.monotonic() + 20
+        while os.stat(target / ".kubeferry/held").st_mtime == 5 and time.monotonic() < deadline:
+            pass
+        assert os.stat(target / ".kubeferry/held").st_mtime > 5
+    finally:
+        tree.close()
+    assert set(snapshot(target)) == {b"."}
+
+
+def test_nothing_is_written_without_a_hold(box, target):
+    tree = engine.shell(box, target)
+    with pytest.raises(ConnectionLost, match=r"^The hold on .*target in the .* was lost"):
+        tree.receive([], [])
