@@ -199,7 +199,7 @@ class Helper:
             if session.connected:
                 if waited > STUCK_SECONDS and time.monotonic() - session.moved > STUCK_SECONDS:
                     return
-            elif session.attempts > attempts + 1 or (
+            elif session.attempts > attempts or (
                 waited > STUCK_SECONDS and ended - session.parted > PATIENCE_SECONDS
             ):
                 return
