@@ -37,7 +37,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
 )
 def test_each_http_status_has_its_error(code, error):
     found = refused(code, {"message": "because"}, "reading pod a/b", "the verb get on pods")
-    assert type(found) is error
+    assert found.__class__ is error
     assert found.said == "because"
     assert str(found).startswith("Reading pod a/b ")
     assert str(found).endswith(".")
@@ -74,7 +74,7 @@ def test_the_cause_is_found_under_what_libraries_wrap_it_in(cause, error, words)
     wrapped = urllib3.exceptions.MaxRetryError(pool, "/", urllib3.exceptions.ProtocolError("failed", cause))
     for exc in (cause, wrapped):
         found = broken(exc, "api.example.com:6443")
-        assert type(found) is error
+        assert found.__class__ is error
         assert words in str(found)
         assert "api.example.com:6443" in str(found)
 

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from execserver import ExecServer
+from kubernetes.config import kube_config
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import auth_of, connect
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
@@ -37,6 +38,8 @@ def no_surroundings(monkeypatch, tmp_path):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "KUBECONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    # `kubernetes` reads KUBECONFIG when it is imported.
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / ".kube" / "config"))
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,7 @@ def test_refusals_of_admission_say_what_to_do(said, error, words):
     exc = Forbidden("the original")
     exc.said = said
     found = refused_creation(exc, REQUEST)
-    assert type(found) is error
+    assert found.__class__ is error
     assert words in str(found)
 
 
