@@ -137,6 +137,17 @@ async def test_acknowledged_means_stored_even_when_it_is_killed(server):
         assert (state["summary"]["counts"]["ok"], state["missing"]) == (3000, [])
 
 
+async def test_a_run_of_the_last_second_is_in_the_list_after_a_crash(server):
+    p = sample.Publisher()
+    async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish([p.started("last.yml")])
+        await server.stop(signal.SIGKILL)
+    await server.start()
+    async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
+        runs = (await viewer.ask({"type": "SUBSCRIBE"}))["state"]["runs"]
+        assert [row["playbook"] for row in runs] == ["last.yml"]
+
+
 async def test_another_history_has_another_epoch(server):
     p = sample.Publisher()
     events = [p.started(), *p.task("t", "Task", {"a": "ok"})]
