@@ -29,7 +29,7 @@ NAMES = (
 
 
 def main(root: bytes) -> None:
-    chance = random.Random(1)  # the same tree each time, so that a second demo has nothing to do
+    chance = random.Random(1)  # noqa: S311 -- the same tree each time, so that a second demo has nothing to do
     os.makedirs(root, exist_ok=True)
     os.chdir(root)
     for number in range(FILES):
