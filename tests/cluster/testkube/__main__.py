@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     claim.add_argument("--pending", action="store_true", help="no volume: it stays Pending")
     claim.add_argument("--delete", action="store_true")
     verbs.add_parser("check", help="prepare the cluster that KUBECONFIG names, instead of one of our own")
-    verbs.add_parser("python-image", help="give the nodes an image that the event server runs in, and print its name")
+    verbs.add_parser(
+        "python-image", help="give the nodes an image that the event server runs in, and print its name"
+    )
     verbs.add_parser("stop-apiserver", help="stop the API server alone")
     verbs.add_parser("start-apiserver", help="start it again")
     verbs.add_parser("restart-apiserver", help="restart it, cutting every connection")

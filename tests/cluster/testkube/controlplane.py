@@ -18,7 +18,9 @@ CRASHES = 5  # etcd may be slow to appear, and the API server ends once or twice
 COPIER_NAMESPACE = "source-namespace"
 # Who else vouches for users. It begins empty; a test may put an OpenID Connect issuer in, and the API server reads the
 # file again by itself within a minute.
-NO_ISSUERS = '{"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": []}\n'
+NO_ISSUERS = (
+    '{"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": []}\n'
+)
 
 
 def group(layout: Layout) -> Group:
