@@ -17,6 +17,8 @@ from ._scripts import BUSY
 TAKE_SECONDS = 60.0
 BEAT_SECONDS = 10.0
 """How often a container without flock is told that this run is alive."""
+DEAD_SECONDS = 30
+"""How long a container without flock must not have been told so until another run may have the target."""
 RELEASE_SECONDS = 120.0
 """Removing what was received and not used can take a while on a slow volume."""
 
@@ -26,7 +28,7 @@ class Hold:
 
     def __init__(self, runner: Runner, argv: Sequence[str], where: str) -> None:
         self._runner = runner
-        self._argv = argv
+        self._argv = (*argv, str(DEAD_SECONDS))
         self._where = where
         self._input, self._signal = os.pipe()
         self._answered = threading.Event()

@@ -146,7 +146,11 @@ if command -v flock >/dev/null 2>&1; then
   [ "$(stat -c %i .kubeferry/lock)" = "$(stat -L -c %i /proc/self/fd/9)" ] || exit 75
 else
   if ! mkdir .kubeferry/held 2>/dev/null && [ ! -e ".kubeferry/held/${3##*/}" ]; then
-    [ -z "$(find .kubeferry/held -prune -mmin -1)" ] || exit 75
+    seen=$(stat -c %Y .kubeferry/held); left=$4
+    while [ "$left" -gt 0 ]; do
+      sleep 1; left=$((left - 1))
+      [ "$(stat -c %Y .kubeferry/held)" = "$seen" ] || exit 75
+    done
     rm -rf .kubeferry/held && mkdir .kubeferry/held || exit 75
   fi
   : >".kubeferry/held/${3##*/}" || exit 73
@@ -164,8 +168,10 @@ printf 'ended\\n'
 """
 )
 """Take the directory for this run, with `$3` as its place to work in, until `done` or the end of standard input
-comes; then remove that place. The lock is the kernel's, so it ends with this process, whatever ends it. Without flock a
-directory stands for it, which is touched at every line that comes: left alone for a minute, it is a dead run's."""
+comes; then remove that place. The lock is the kernel's, so it ends with this process, whatever ends it.
+
+Without flock a directory stands for it, which is touched at every line that comes. Looked at for `$4` seconds and not
+touched, it is a dead run's. No clock is asked, as that of the volume's server may differ from the container's."""
 
 PUSH = (
     _START
