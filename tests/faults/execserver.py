@@ -191,7 +191,7 @@ class ExecServer:
         method, target, _version = line.split()
         headers: dict[str, str] = {}
         while text := reader.readline().decode().strip():
-            name, _, value = text.partition(":")
+            name, _colon, value = text.partition(":")
             known = headers.get(name.lower())
             headers[name.lower()] = f"{known},{value.strip()}" if known else value.strip()
         url = urlsplit(target)
@@ -325,7 +325,7 @@ class _Session:
         if self._fault.kind == "banner" and text:
             self._message(STDOUT, text)
         if self._fault.kind == "noise":
-            for _ in range(self._fault.after):
+            for _number in range(self._fault.after):
                 self._message(STDERR, text)
 
     def _copy_stdout(self, child: subprocess.Popen[bytes]) -> bool:

@@ -108,7 +108,10 @@ def test_any_tree_over_any_other(boxes, kinds, examples):
                 build(os.fsencode(place / name), tree, [])
             before = touched(place / "source")
             there = touched(place / "target")
-            ends = lambda: (end(kinds[0], place / "source"), end(kinds[1], place / "target"))  # noqa: E731
+
+            def ends():
+                return end(kinds[0], place / "source"), end(kinds[1], place / "target")
+
             try:
                 outcome = engine.copy(*ends(), delete=delete)
             except EndpointError as exc:
