@@ -134,13 +134,19 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     if isinstance(exc, FileNotFoundError) or "does not exist" in text or "No configuration found" in text:
         return UsageError(f"There is no usable {name}: check its path, or give host and api_key.")
     if "context" in text.lower() and ("Expected" in text or "not found" in text.lower()):
-        return UsageError(f"The {name} has no context {auth.get('context')!r}: check its name.")
+        context = auth.get("context") or os.environ.get("K8S_AUTH_CONTEXT")
+        if not context:
+            return UsageError(
+                f"The {name} names no current context that it has: mend the file, or give context."
+            )
+        return UsageError(f"The {name} has no context {context!r}: check its name.")
     if isinstance(exc, PermissionError):
         return UsageError(f"The {name} can't be read: check its permissions.")
     if isinstance(exc, AttributeError | KeyError | TypeError | ValueError) or kind in _YAML_ERRORS:
         return UsageError(f"The {name} isn't a valid kubeconfig ({kind}): check the file.")
     if "Invalid kube-config" in text:
-        return UsageError(f"The {name} isn't a valid kubeconfig: {text.splitlines()[0][:200]}.")
+        said = text.splitlines()[0].removeprefix("Invalid kube-config. ").replace(f"{path} ", "")
+        return UsageError(f"The {name} isn't a valid kubeconfig ({said[:200].rstrip('.')}): check the file.")
     return UsageError(
         f"The options for the API server can't be used ({kind}): check {name}, host and api_key."
     )

@@ -99,7 +99,7 @@ class Comparison:
         self._require_digests(source)
         source.checksum = target.checksum = self._checksum
         self._require_selected(
-            source, "Nothing was changed." if self._first else "It vanished during the copy."
+            source, "nothing was changed" if self._first else "it vanished during the copy"
         )
         self._first = False
         try:
@@ -170,7 +170,7 @@ class Comparison:
         known = source.entries.keys() | source.unreadable.keys()
         absent = [name for name in self._selection.files if name not in known]
         if absent:
-            raise EndpointError(f"{some(absent)} isn't in {where}: correct the list of files. {outcome}")
+            raise EndpointError(f"{some(absent)} isn't in {where}: correct the list of files; {outcome}.")
         for parent in self._selection.parents():
             entry = source.get(parent)
             if entry is not None and entry.kind != DIR:

@@ -131,13 +131,13 @@ class Copy:
         if facts.free_bytes is not None and needed > facts.free_bytes:
             raise EndpointError(
                 f"{self._target.where} has {facts.free_bytes} bytes free and the copy needs {needed}: "
-                "make room or take a larger volume. Nothing was copied."
+                "make room or take a larger volume; nothing was copied."
             )
         made = len(plan.by_action(CREATE))
         if facts.free_inodes is not None and made > facts.free_inodes:
             raise EndpointError(
                 f"{self._target.where} has room for {facts.free_inodes} more files and the copy makes {made}: "
-                "take a volume with more inodes. Nothing was copied."
+                "take a volume with more inodes; nothing was copied."
             )
 
     # -- doing it ---------------------------------------------------------------------------------

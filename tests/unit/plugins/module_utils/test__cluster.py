@@ -214,7 +214,8 @@ def test_credentials_that_cannot_be_renewed():
         ("{{{", "isn't a valid kubeconfig"),
         ("[]", "isn't a valid kubeconfig"),
         ("just text", "isn't a valid kubeconfig"),
-        ("apiVersion: v1\nkind: Config\n", "kubeconfig"),
+        ("", r"isn't a valid kubeconfig \(file is empty\): check"),
+        ("apiVersion: v1\nkind: Config\n", "names no current context that it has: mend the file"),
         ("users: [{name: u, user: {token: s3cret-token}}]\ncontexts: 5\n", "kubeconfig"),
     ],
 )

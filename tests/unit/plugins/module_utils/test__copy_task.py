@@ -222,7 +222,7 @@ def test_a_target_inside_its_source(ends, tmp_path, inner):
 def test_files_that_are_not_there(ends):
     said = sentence_of(copy, *ends, files=["10", "a/99", "b", "new\nline"], kind=EndpointError)
     assert said == (
-        f"a/99, b, new\\nline isn't in {ends[0]} on this machine: correct the list of files. Nothing was changed."
+        f"a/99, b, new\\nline isn't in {ends[0]} on this machine: correct the list of files; nothing was changed."
     )
     assert set(snapshot(ends[1])) == {b"."}
 
