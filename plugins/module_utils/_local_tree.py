@@ -38,6 +38,7 @@ from ._shell_output import KINDS
 from ._tree import Changes, Facts, Incoming
 
 READ_SIZE = 1 << 20
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "can't hold so large a file"}
 
 
@@ -233,10 +234,11 @@ class LocalTree:
         path = self._received(entry.path)
         folder.make_parents(path)
         parent, name = folder.at(path)
-        with contextlib.suppress(FileNotFoundError):
+        try:
+            descriptor = os.open(name, NEW, 0o600, dir_fd=parent)
+        except FileExistsError:  # an attempt before this one got so far
             os.unlink(name, dir_fd=parent)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+            descriptor = os.open(name, NEW, 0o600, dir_fd=parent)
         try:
             for piece in item.payload:
                 left = piece

@@ -100,7 +100,8 @@ class ByteStream:
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
-        self._left = memoryview(b"")
+        self._data = b""
+        self._at = 0
 
     def exactly(self, size: int) -> bytes:
         """`size` bytes; fewer only when the stream has ended."""
@@ -117,41 +118,46 @@ class ByteStream:
 
     def some(self, limit: int) -> memoryview:
         """At least one byte and at most `limit`; none when the stream has ended."""
-        while not self._left:
+        while self._at >= len(self._data):
             piece = next(self._pieces, None)
             if piece is None:
-                return self._left
-            self._left = memoryview(piece)
-        out, self._left = self._left[:limit], self._left[limit:]
+                return memoryview(b"")
+            self._data, self._at = piece, 0
+        out = memoryview(self._data)[self._at : self._at + limit]
+        self._at += len(out)
         return out
 
     def rest(self) -> bytes:
         """All that is left."""
-        return b"".join([bytes(self._left), *self._pieces])
+        return b"".join([self._data[self._at :], *self._pieces])
 
     def until(self, mark: bytes, limit: int) -> bytes:
         """What comes before `mark`, which is taken from the stream as well.
 
         Raises ConnectionLost when the stream ends first and ProtocolError after `limit` bytes without it.
         """
-        seen = bytearray()
-        while True:
-            piece = self.some(limit)
-            if not piece:
-                raise ConnectionLost("the stream ended before the expected mark")
-            start = max(0, len(seen) - len(mark) + 1)
-            seen += piece
-            found = seen.find(mark, start)
-            if found >= 0:
-                rest = len(seen) - found - len(mark)
-                if rest:
-                    self._unread(bytes(seen[-rest:]))
-                return bytes(seen[:found])
+        found = self._data.find(mark, self._at, self._at + limit + len(mark))
+        if found >= 0:
+            out = self._data[self._at : found]
+            self._at = found + len(mark)
+            return out
+        return self._until_later(mark, limit)
+
+    def _until_later(self, mark: bytes, limit: int) -> bytes:
+        """The same where the mark isn't in what has come so far."""
+        seen = bytearray(memoryview(self._data)[self._at :])
+        found = -1
+        while found < 0:
             if len(seen) > limit:
                 raise ProtocolError(f"{limit} bytes came without the expected mark")
-
-    def _unread(self, data: bytes) -> None:
-        self._left = memoryview(data + bytes(self._left))
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise ConnectionLost("the stream ended before the expected mark")
+            looked = max(0, len(seen) - len(mark) + 1)
+            seen += piece
+            found = seen.find(mark, looked)
+        self._data, self._at = bytes(memoryview(seen)[found + len(mark) :]), 0
+        return bytes(memoryview(seen)[:found])
 
 
 @dataclass
