@@ -135,7 +135,9 @@ SUITES = (
     Suite("lint", "ruff, mypy, shellcheck, licence headers, changelog, ansible-lint", lint),
     Suite("sanity", "ansible-test sanity", sanity),
     Suite("unit", "pytest tests/unit", tests_in("tests/unit")),
-    Suite("callback", "real playbooks with the events callback, each ansible-core", tests_in("tests/callback")),
+    Suite(
+        "callback", "real playbooks with the events callback, each ansible-core", tests_in("tests/callback")
+    ),
     Suite("server", "a real event server, redis-server and cluster", with_cluster("tests/server")),
     Suite("browser", "the event page in a real Chromium, and signing in", with_cluster("tests/browser")),
     Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
