@@ -10,7 +10,7 @@ endif
 PYTHON ?= python3
 venv := .cache/venv/bin
 run := .cache/venv-run/bin
-suites := lint sanity unit callback server browser molecule
+suites := lint sanity unit callback server browser live molecule
 
 .DEFAULT_GOAL := help
 
@@ -44,6 +44,7 @@ unit: ## Run the unit tests
 callback: ## Run the events callback in real playbooks, with each ansible-core that has a Python here
 server: ## Test the event server with a real redis-server and cluster
 browser: ## Test the event page in a real Chromium
+live: ## Kill playbooks on a real cluster, and ask them for what can't be
 molecule: ## Run the scenarios on a real cluster; SCENARIO=... runs one
 $(suites): venv
 	@$(venv)/python tests/run.py $@

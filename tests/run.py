@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -117,10 +118,20 @@ def with_cluster(folder: str) -> Callable[[], list[Step]]:
     return steps
 
 
+def live() -> list[Step]:
+    if sys.platform != "linux":
+        raise NotRun("looks for left processes in /proc, which only Linux has")
+    command = Step([sys.executable, "-m", "pytest", "tests/live"], cluster())
+    return [python("tools/make_collections.py", "archive"), command]
+
+
 def molecule() -> list[Step]:
     scenarios = ROOT / "extensions" / "molecule"
     if not any(scenarios.glob("*/converge.yml")):
         raise NotRun("there is no scenario yet")
+    # What is left of a run that was interrupted would count as prepared.
+    for left in (CACHE / "ansible" / "tmp").glob("molecule.*"):
+        shutil.rmtree(left)
     chosen = ["--scenario-name", os.environ["SCENARIO"]] if os.environ.get("SCENARIO") else ["--all"]
     command = Step(
         ["molecule", "test", *chosen],
@@ -140,6 +151,7 @@ SUITES = (
     ),
     Suite("server", "a real event server, redis-server and cluster", with_cluster("tests/server")),
     Suite("browser", "the event page in a real Chromium, and signing in", with_cluster("tests/browser")),
+    Suite("live", "playbooks on a real cluster that are killed, or asked for what can't be", live),
     Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
 )
 

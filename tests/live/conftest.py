@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from livekit import ROOT, Ended, Playbook, helper_pods, kubectl_program
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster() -> None:
+    """The cluster has what the tests need; on one of the user's own, what is missing is made."""
+    subprocess.run([ROOT / "tests" / "cluster" / "cluster", "check"], check=True, timeout=240)
+    assert kubectl_program()
+    assert not helper_pods(), "helper pods of somebody else would be taken for those of a test"
+
+
+@pytest.fixture
+def started(tmp_path) -> Callable[..., Playbook]:
+    """Starts a playbook; nothing of it outlives the test."""
+    playbooks: list[Playbook] = []
+
+    def start(variables, name="copy", options=(), environment=None) -> Playbook:
+        playbooks.append(Playbook(tmp_path, variables, name, options, environment))
+        return playbooks[-1]
+
+    yield start
+    for playbook in playbooks:
+        playbook.kill_everything()
+        playbook.process.wait(10)
+
+
+@pytest.fixture
+def played(started) -> Callable[..., Ended]:
+    """Runs a playbook to its end."""
+    return lambda *arguments, **named: started(*arguments, **named).wait()

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""A real cluster, playbooks run on it as a user runs them, and a look at both by means that aren't ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from testkube.kubectl import find
+
+ROOT = Path(__file__).resolve().parents[2]
+MADE = ROOT / ".cache" / "cluster"
+COPIER = os.environ.get("KUBECONFIG") or str(MADE / "kubeconfig-copier")
+ADMIN = os.environ.get("KUBEFERRY_ADMIN_KUBECONFIG") or str(MADE / "kubeconfig")
+
+SOURCE, TARGET = "source-namespace", "destination-namespace"
+SLEEPER = "busybox-sleep"
+MARK = "KUBEFERRY_LIVE_TEST"
+
+
+@cache
+def kubectl_program() -> str:
+    return str(find())
+
+
+def kubectl(*words: str, stdin: str | None = None, seconds: float = 40) -> str:
+    """What one kubectl command of the administrator prints."""
+    done = subprocess.run(
+        [kubectl_program(), f"--kubeconfig={ADMIN}", *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, f"kubectl {' '.join(words)[:300]}: {done.stderr}"
+    return done.stdout
+
+
+def in_pod(namespace: str, script: str, *arguments: str, seconds: float = 40) -> str:
+    """What a shell script prints that root runs in the sleeping pod of a namespace."""
+    return kubectl(
+        "exec", "-n", namespace, SLEEPER, "--", "sh", "-c", script, "sh", *arguments, seconds=seconds
+    )
+
+
+def digests(namespace: str, folder: str) -> dict[str, str]:
+    """The files below a folder of a claim, the work directory of a copy left out, and the digest of each."""
+    script = 'cd "$1" && find . -path ./.kubeferry -prune -o -type f -exec sha256sum {} +'
+    lines = in_pod(namespace, script, folder, seconds=60).splitlines()
+    return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
+
+
+def helper_pods(output: str = "name") -> list[str]:
+    """What kubectl says of the helper pods of both namespaces, also of those on their way out."""
+    words = ("get", "pods", "-l", "app.kubernetes.io/managed-by=kubeferry", "-o", output)
+    return [word for namespace in (SOURCE, TARGET) for word in kubectl(*words, "-n", namespace).split()]
+
+
+def eventually(what: str, check: Callable[[], object], seconds: float, pause: float = 0.3) -> None:
+    """Wait until `check` gives something true."""
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s (last: {found!r})"
+        time.sleep(pause)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A playbook that has ended: its exit status and what it printed."""
+
+    status: int
+    output: str
+
+    @property
+    def failures(self) -> list[str]:
+        """The messages of the tasks that failed, in their order."""
+        decoder = json.JSONDecoder()
+        pieces = self.output.split("FAILED! => ")[1:]
+        return [decoder.raw_decode(piece)[0]["msg"] for piece in pieces]
+
+
+class Playbook:
+    """A playbook of the collection under way, in a process group of its own and recognisable in all its processes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        variables: Mapping[str, object],
+        name: str = "copy",
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._mark = uuid.uuid4().hex
+        self._output = folder / f"{name}-{self._mark}.out"
+        settings = {
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
+            "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"),
+            **os.environ,
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
+            "KUBECONFIG": COPIER,
+            "PWD": str(folder),
+            MARK: self._mark,
+            **(environment or {}),
+        }
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [
+                    "ansible-playbook",
+                    f"kubeferry.pvc.{name}",
+                    "--extra-vars",
+                    json.dumps(variables),
+                    *options,
+                ],
+                cwd=folder,
+                env=settings,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    def wait(self, seconds: float = 90) -> Ended:
+        return Ended(self.process.wait(seconds), self.output)
+
+    def kill_everything(self) -> None:
+        """SIGKILL for all processes, as when the machine goes down."""
+        for process in self.processes():
+            with _vanishing():
+                os.kill(process, signal.SIGKILL)
+
+    def processes(self) -> list[int]:
+        """Every process that has this playbook's mark in its environment, so also those that left its group."""
+        mark = f"{MARK}={self._mark}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with _vanishing():
+                    if mark in (entry / "environ").read_bytes().split(b"\0"):
+                        found.append(int(entry.name))
+        return found
+
+    def commands(self) -> list[str]:
+        """The command lines of these processes, to be shown."""
+        found = []
+        for process in self.processes():
+            with _vanishing():
+                found.append(
+                    Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:120]
+                )
+        return found
+
+
+class _vanishing:  # noqa: N801 -- reads as a statement
+    """A process may end while it is looked at, or belong to somebody else."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> bool:
+        return kind is not None and issubclass(kind, OSError)
