@@ -59,6 +59,24 @@ _PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"type": "str", "default": DEFAULT_IMAGE},
         ["The image of a helper pod made for O({0}.pvc). It needs V(sh) and BusyBox's or GNU's tools."],
     ),
+    "pod_security": (
+        {"type": "str", "choices": ["baseline", "restricted"], "default": "baseline"},
+        [
+            (
+                "The level of Pod Security that a helper pod made for O({0}.pvc) keeps to. With V(baseline) it runs "
+                "as root, which it takes to read any file and to set owners."
+            ),
+        ],
+    ),
+    "run_as_user": (
+        {"type": "int"},
+        [
+            (
+                "The user id of a helper pod made for O({0}.pvc), where V(restricted) asks for one and OpenShift "
+                "doesn't choose it."
+            ),
+        ],
+    ),
 }
 
 _AUTH: dict[str, str] = {

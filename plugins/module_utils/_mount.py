@@ -15,7 +15,7 @@ from ._cluster import Cluster, connect
 from ._endpoint_args import DEFAULT_IMAGE
 from ._errors import ClusterError, Interrupted
 from ._helper_pod import HelperPods, Mounted
-from ._helper_spec import HelperRequest, new_run_id
+from ._helper_spec import BASELINE, HelperRequest, new_run_id
 from ._interrupt import interruptible
 
 _REMOVE_SECONDS = 60.0
@@ -47,6 +47,8 @@ def borrowed(
         run_id=new_run_id(),
         image=endpoint.get("image") or DEFAULT_IMAGE,
         read_only=read_only,
+        pod_security=endpoint.get("pod_security") or BASELINE,
+        run_as_user=endpoint.get("run_as_user"),
     )
     pods = HelperPods(cluster)
     with interruptible():

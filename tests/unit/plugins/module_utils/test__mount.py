@@ -157,8 +157,16 @@ def test_a_borrowed_pod_is_gone_afterwards(server, guarded):
         assert output(runner, ["echo", "a"])[1] == b"a\n"
         made = server.api.find("pods", "ns", mounted.pod)
         assert made["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] is True
+        assert made["spec"]["containers"][0]["securityContext"]["runAsUser"] == 0
     assert len(server.api.all("pods", "ns")) == 1
     assert {*guarded["start"]} == {*guarded["notify"]}
+
+
+def test_a_borrowed_pod_that_does_without_root(server, guarded):
+    endpoint = {"namespace": "ns", "pvc": "pvc-0", "pod_security": "restricted", "run_as_user": 1001}
+    with _mount.borrowed(server.cluster(), endpoint, 5, read_only=True) as mounted:
+        security = server.api.find("pods", "ns", mounted.pod)["spec"]["containers"][0]["securityContext"]
+    assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 1001)
 
 
 def test_the_end_of_a_borrowed_pod_does_not_hide_an_error(server, monkeypatch):
