@@ -305,6 +305,9 @@ class CallbackModule(CallbackBase):
         if outcome != "retry" and (sent := run.hosts.get(host)) is not None:
             data["duration"] = round(time.monotonic() - sent, 3)
         self._result(f"host.{outcome}", data, run, result, ignored)
+        if outcome != "retry":
+            for kind, told_after in self._state.host_finished(host, run):
+                self._tell(kind, told_after)
 
     def _item(self, outcome: str, result: Result, ignored: bool = False) -> None:
         if self._publisher is None:

@@ -61,6 +61,8 @@ class RunState:
         self._play_began = 0.0
         self._lockstep = True
         self._tasks: dict[str, TaskRun] = {}
+        # Rounds of a task that hosts are still in although another host has begun the next one (free, host_pinned).
+        self._overtaken: list[TaskRun] = []
         # A host is in one task at a time, whatever the strategy.
         self._on_host: dict[str, TaskRun] = {}
 
@@ -83,7 +85,8 @@ class RunState:
         return [*told, ("play.started", data)]
 
     def play_finished(self) -> list[Told]:
-        told: list[Told] = [self._task_finished(task) for task in self._tasks.values()]
+        told: list[Told] = [self._task_finished(task) for task in (*self._overtaken, *self._tasks.values())]
+        self._overtaken.clear()
         self._tasks.clear()
         self._on_host.clear()
         if self._play is not None:
@@ -107,8 +110,11 @@ class RunState:
     def _begin(self, task: Task, handler: bool) -> list[Told]:
         uuid = str(task._uuid)  # noqa: SLF001
         told: list[Told] = []
-        if uuid in self._tasks:
-            told.append(self._task_finished(self._tasks[uuid]))
+        if before := self._tasks.get(uuid):
+            if self._occupied(before):
+                self._overtaken.append(before)
+            else:
+                told.append(self._task_finished(before))
         run = self._tasks[uuid] = TaskRun(
             uuid=uuid,
             task_id=self._unique(uuid),
@@ -158,6 +164,18 @@ class RunState:
         run.hosts[host] = time.monotonic()
         self._on_host[host] = run
         return run, told
+
+    def host_finished(self, host: str, run: TaskRun) -> list[Told]:
+        """A host has its result. The last one in a round that was overtaken ends that round."""
+        if self._on_host.get(host) is run:
+            del self._on_host[host]
+        if not any(run is other for other in self._overtaken) or self._occupied(run):
+            return []
+        self._overtaken = [other for other in self._overtaken if other is not run]
+        return [self._task_finished(run)]
+
+    def _occupied(self, run: TaskRun) -> bool:
+        return any(other is run for other in self._on_host.values())
 
     def of_result(self, host: str, task: Task) -> tuple[TaskRun, list[Told]]:
         """Return the task that a result belongs to; one that nobody announced begins with it (a skipped `meta`)."""

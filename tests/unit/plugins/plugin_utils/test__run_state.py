@@ -88,10 +88,23 @@ def test_a_handler_that_comes_again_is_another_task():
     assert state.task_started(Task("handler"), handler=True) == []
     second, told = state.host_started("h1", Task("handler"))
     assert (first.task_id, second.task_id) == ("handler", "handler.2")
-    assert kinds(told) == [("task.finished", "handler"), ("task.started", "handler.2")]
+    # h2 is still in the first round: its result belongs there, and ends it.
+    assert kinds(told) == [("task.started", "handler.2")]
     assert second.about["handler"] is True
-    # A result of the first round that is still to come belongs to the first round.
-    assert state.of_result("h2", Task("handler"))[0] is first
+    assert state.of_result("h2", Task("handler")) == (first, [])
+    assert kinds(state.host_finished("h2", first)) == [("task.finished", "handler")]
+    assert state.host_finished("h1", second) == []
+    assert kinds(state.play_finished()) == [("task.finished", "handler.2"), ("play.finished", "play")]
+
+
+def test_a_round_that_every_host_has_left_ends_before_the_next():
+    state = RunState()
+    state.play_started(Play(strategy="free"))
+    state.task_started(Task("handler"), handler=True)
+    first, _told = state.host_started("h1", Task("handler"))
+    assert state.host_finished("h1", first) == []
+    _second, told = state.host_started("h1", Task("handler"))
+    assert kinds(told) == [("task.finished", "handler"), ("task.started", "handler.2")]
 
 
 def test_a_poll_belongs_to_the_task_that_the_host_is_in():
