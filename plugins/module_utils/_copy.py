@@ -11,33 +11,43 @@ pair of manifests says whether the two sides match.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import TypeVar
 
 from ._beside import Beside
-from ._comparison import Comparison
+from ._comparison import Comparison, Criteria
+from ._entry import DIR, FILE, SYMLINK, Entry
 from ._errors import (
     BusyError,
     ConnectionLost,
-    EndpointError,
+    KubeferryError,
     ProtocolError,
     Throttled,
     Unreachable,
-    UsageError,
 )
-from ._manifest import DIR, FILE, SYMLINK, Entry, Manifest
-from ._names import some
+from ._look import MARGIN
+from ._manifest import Manifest
+from ._names import SHOWN, some
 from ._parity import Parity, parity
-from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, batches, needs_content
+from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, batches, make_plan, needs_content
+from ._preflight import preflight, require_room
 from ._progress import Progress
+from ._proofs import Proof, Proofs, key, now
 from ._selection import Selection
+from ._store import batched
 from ._transport import Transport
-from ._tree import Changes, Facts, TargetTree, Tree
+from ._tree import Changes, Facts, SourceTree, TargetTree
+
+T = TypeVar("T")
 
 BATCH_BYTES = 4 << 30
 BATCH_ENTRIES = 20_000
 """What is moved before it is checked and given its names: bounds the room that is needed beside the files replaced."""
+MENDING = (CREATE, REPLACE, METADATA)
 TRANSIENT = (ConnectionLost, ProtocolError, Throttled, Unreachable)
 BACKOFF_SECONDS = 1.0
 
@@ -47,27 +57,40 @@ REGAIN_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """How to copy. `metadata` is `strict`, `report` or `ignore`; `retries` counts the attempts after the first."""
+    """How to copy. `metadata` is `strict`, `report` or `ignore`; `retries` counts the attempts after the first.
+
+    `on_change` is `fail` or `report`: what becomes of a source that isn't at rest. `proofs` is the directory of earlier
+    proofs; without it everything is read.
+    """
 
     checksum: str = "sha256"
     metadata: str = "strict"
     delete: bool = False
     retries: int = 3
     check: bool = False
+    on_change: str = "fail"
+    proofs: str | None = None
 
 
 @dataclass
 class Outcome:
-    """What a copy did and proved. Bytes are those of file contents; `seconds` is wall time."""
+    """What a copy did and proved. Bytes are those of file contents; `seconds` is wall time.
+
+    `proven` is when everything was read, where this run found nothing changed since then (seconds since the epoch);
+    then `source` is empty.
+    """
 
     plan: Plan
     parity: Parity
     source: Manifest
+    files: int = 0
+    bytes: int = 0
     bytes_planned: int = 0
     bytes_moved: int = 0
     retries: int = 0
     seconds: float = 0.0
     trouble: list[str] = field(default_factory=list)
+    proven: float | None = None
 
 
 class Copy:
@@ -75,7 +98,7 @@ class Copy:
 
     def __init__(
         self,
-        source: Tree,
+        source: SourceTree,
         target: TargetTree,
         selection: Selection,
         options: Options,
@@ -88,9 +111,11 @@ class Copy:
         self._options = options
         self._transport = transport
         self._progress = progress
-        self._comparison = Comparison(source, target, selection, options.checksum, options.metadata, progress)
+        criteria = Criteria(options.checksum, options.metadata, lenient=options.on_change == "report")
+        self._comparison = Comparison(source, target, selection, criteria, progress)
+        self._proofs = Proofs(options.proofs)
         self._moved = 0
-        self._removed: set[bytes] = set()
+        self._pruned: Plan | None = None
         self._retries = 0
         self._trouble: list[str] = []
 
@@ -98,74 +123,124 @@ class Copy:
         """Copy, and compare. Raises KubeferryError when it can't be done; a mismatch is in the outcome's parity."""
         started = time.monotonic()
         self._progress.phase("preflight")
-        _source_facts, facts = preflight(self._source, self._target)
-        source, target = self._comparison.manifests()
-        first = plan = self._plan(source, target)
-        self._require_room(plan, facts)
+        _source_facts, facts = self._patiently(lambda: preflight(self._source, self._target))
+        outcome = self._patiently(self._known_whole) or self._copy(facts)
+        outcome.seconds = time.monotonic() - started
+        return outcome
+
+    def _known_whole(self) -> Outcome | None:
+        """The outcome where an earlier run has proven both trees to be as they are now."""
+        if not self._proofs.any:
+            return None
+        self._progress.phase("look")
+        with Beside(lambda: self._target.fingerprint(self._selection)) as looking:
+            ours = self._source.fingerprint(self._selection)
+            proof = self._proofs.find(self._proof_key(ours, looking.result()))
+        if proof is None:
+            return None
+        nothing = Manifest()
+        return Outcome(
+            plan=make_plan(nothing, nothing, Rules()),
+            parity=Parity(matched=proof.matched, extra=proof.extra),
+            source=nothing,
+            files=proof.files,
+            bytes=proof.bytes,
+            proven=proof.when,
+        )
+
+    def _proof_key(self, source: str, target: str) -> str:
+        options = self._options
+        return key(source, target, self._selection.told(), options.checksum, options.metadata, options.delete)
+
+    def _copy(self, facts: Facts) -> Outcome:
+        begun, target = self._patiently(self._comparison.manifests)
+        source, first = begun, self._plan(begun, target)
+        plan = first
+        require_room(plan, facts, self._target.where, BATCH_BYTES)
         if not self._options.check:
             try:
                 plan, source, target = self._converge(plan, source, target)
             finally:
                 self._target.close()
             self._save(plan, source)
-        return Outcome(
+        files, size = source.totals()
+        outcome = Outcome(
             plan=first,
-            parity=parity(plan, source, target),
+            parity=parity(plan, source, target, source.drift(begun)),
             source=source,
-            bytes_planned=first.content_bytes(),
+            files=files,
+            bytes=size,
+            bytes_planned=first.content()[1],
             bytes_moved=self._moved,
             retries=self._retries,
-            seconds=time.monotonic() - started,
             trouble=self._trouble,
         )
+        if not plan:
+            self._remember(outcome.parity, source, target)
+        return outcome
+
+    def _remember(self, found: Parity, source: Manifest, target: Manifest) -> None:
+        """Keep the proof, if both trees have been at rest for long enough that any later change will show."""
+        ours, theirs = source.look, target.look
+        if found.holds("strict") and ours and theirs and ours.settled and theirs.settled:
+            pair = self._source.fingerprint_of(ours), self._target.fingerprint_of(theirs)
+            proof = Proof(now(), found.matched, *source.totals(), found.extra)
+            self._proofs.keep(self._proof_key(*pair), proof)
 
     def _plan(self, source: Manifest, target: Manifest) -> Plan:
         return self._comparison.plan(source, target, self._options.delete)
-
-    def _require_room(self, plan: Plan, facts: Facts) -> None:
-        replaced = sum(
-            c.have.size for c in plan.by_action(REPLACE) if c.have is not None and c.have.kind == FILE
-        )
-        new = plan.content_bytes()
-        needed = max(0, new - replaced) + min(BATCH_BYTES, replaced)
-        if facts.free_bytes is not None and needed > facts.free_bytes:
-            raise EndpointError(
-                f"{self._target.where} has {facts.free_bytes} bytes free and the copy needs {needed}: "
-                "make room or take a larger volume; nothing was copied."
-            )
-        made = len(plan.by_action(CREATE))
-        if facts.free_inodes is not None and made > facts.free_inodes:
-            raise EndpointError(
-                f"{self._target.where} has room for {facts.free_inodes} more files and the copy makes {made}: "
-                "take a volume with more inodes; nothing was copied."
-            )
 
     # -- doing it ---------------------------------------------------------------------------------
 
     def _converge(self, plan: Plan, source: Manifest, target: Manifest) -> tuple[Plan, Manifest, Manifest]:
         """Execute the plan and plan again, until nothing is left, or nothing more can be done about it."""
-        before: set[tuple[bytes, str]] = set()
-        while plan.changes:
+        before = ""
+        while plan.count(*MENDING):
             try:
                 self._execute(plan, source)
+                time.sleep(MARGIN / 1e9)  # else what was just done could be changed again without a trace
                 source, target = self._comparison.manifests()
                 plan = self._plan(source, target)
             except TRANSIENT as exc:
-                self._target.close()
-                if self._retries >= self._options.retries:
-                    raise
-                self._retry(str(exc))
+                plan, source, target = self._look_again(exc, plan)
                 continue
-            left = {(change.path, change.action) for change in plan.changes}
-            content = [c for c in plan.by_action(CREATE, REPLACE) if needs_content(c.want)]
+            left, content = _fingerprint(plan), plan.content()[0]
             if left == before and not content:
                 break
             before = left
             if content:
                 if self._retries >= self._options.retries:
                     break
-                self._retry(f"{some([change.path for change in content])} did not arrive whole")
+                unsent = (c.path for c in plan.changes(CREATE, REPLACE) if needs_content(c.want))
+                self._retry(f"{some(list(islice(unsent, SHOWN)), content)} did not arrive whole")
+        if plan.count(DELETE) and not plan.count(CREATE, REPLACE):
+            return self._prune(plan, source, target)
         return plan, source, target
+
+    def _look_again(self, broken: KubeferryError, plan: Plan) -> tuple[Plan, Manifest, Manifest]:
+        """After a connection broke: what is in its place by now isn't sent again.
+
+        Raises the error after the last retry, with what was still to be done by the `plan`.
+        """
+        self._target.close()
+        if self._retries >= self._options.retries:
+            raise _with_rest(broken, plan)
+        self._retry(str(broken))
+        try:
+            source, target = self._patiently(self._comparison.manifests)
+        except TRANSIENT as exc:
+            raise _with_rest(exc, plan) from exc
+        return self._plan(source, target), source, target
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """What `work` returns, which changes nothing; after a lost connection it is tried again."""
+        while True:
+            try:
+                return work()
+            except TRANSIENT as exc:
+                if self._retries >= self._options.retries:
+                    raise
+                self._retry(str(exc))
 
     def _retry(self, reason: str) -> None:
         self._retries += 1
@@ -176,19 +251,35 @@ class Copy:
     def _execute(self, plan: Plan, source: Manifest) -> None:
         """Work off the plan: contents in batches, then what is extra, then the directories' attributes."""
         self._begin()
-        self._progress.phase("move", plan.content_bytes(), len(plan.content()))
-        doomed = _doomed(plan)
-        failed: set[bytes] = set()
-        for batch in batches(plan.changes, BATCH_BYTES, BATCH_ENTRIES):
-            failed |= self._batch(batch, source, doomed)
+        count, size = plan.content()
+        self._progress.phase("move", size, count)
+        for batch in batches(plan.changes(CREATE, REPLACE), BATCH_BYTES, BATCH_ENTRIES):
+            self._batch(batch, source, plan)
         self._progress.phase("attributes")
-        extra = [c.have for c in plan.by_action(DELETE) if c.have is not None and not failed]
-        self._removed.update(entry.path for entry in extra)
-        attributes = [c.want for c in plan.by_action(METADATA) if c.want is not None and c.want.kind != DIR]
-        changes = Changes(remove=extra, attributes=attributes + _directories(plan, source))
-        if changes:
-            self._target.apply(changes)
+        for strips in batched(_strips(plan), BATCH_ENTRIES):
+            self._target.apply(Changes(strip=strips))
+        attributes = (c.want for c in plan.changes(METADATA) if c.want is not None and c.want.kind != DIR)
+        for entries in batched(chain(attributes, _directories(plan, source, *MENDING)), BATCH_ENTRIES):
+            self._target.apply(Changes(attributes=entries))
         self._target.end(source.get(b".") if self._selection.whole else None)
+
+    def _prune(self, plan: Plan, source: Manifest, target: Manifest) -> tuple[Plan, Manifest, Manifest]:
+        """Remove what is extra, now that all else is verified: what lies in a directory before the directory."""
+        self._pruned = plan
+        while plan.count(DELETE):
+            try:
+                self._begin()
+                extra = (c.have for c in plan.changes(DELETE, backwards=True) if c.have is not None)
+                for entries in batched(extra, BATCH_ENTRIES):
+                    self._target.apply(Changes(remove=entries))
+                for entries in batched(_directories(plan, source, DELETE), BATCH_ENTRIES):
+                    self._target.apply(Changes(attributes=entries))
+                self._target.end(source.get(b".") if self._selection.whole else None)
+                source, target = self._comparison.manifests()
+                return self._plan(source, target), source, target
+            except TRANSIENT as exc:
+                plan, source, target = self._look_again(exc, plan)
+        return plan, source, target
 
     def _begin(self) -> None:
         """Take the target. After a lost connection our own hold may last until the other side notices."""
@@ -203,26 +294,28 @@ class Copy:
                     raise
                 time.sleep(1.0)
 
-    def _batch(self, batch: list[Change], source: Manifest, doomed: dict[bytes, list[Entry]]) -> set[bytes]:
-        """Move one batch, check it where it has landed, and bring into place what is whole. Returns what is not."""
+    def _batch(self, batch: list[Change], source: Manifest, plan: Plan) -> None:
+        """Move one batch, check it where it has landed, and bring into place what is whole."""
         moving = [change for change in batch if needs_content(change.want)]
         bare, arrived = self._move(moving, source) if moving else ([], {})
-        failed = {e.path for e in _wanted(moving) if not e.digest or arrived.get(e.path) != e.digest}
-        for path in failed:
-            self._comparison.forget(path)
+        told = source.digests([change.path for change in moving])
+        failed = {path for path, digest in told.items() if not digest or arrived.get(path) != digest}
+        self._comparison.forget(failed)
         whole = [
             change for change in batch if change.want and not failed & {change.path, change.want.hardlink}
         ]
+        for change in whole:
+            if change.want is not None and change.path in told:
+                change.want.digest = told[change.path]
         self._target.apply(
             Changes(
-                clear=[entry for change in whole for entry in doomed.get(change.path, ())],
-                discard=[path for path in failed if path in arrived],
+                clear=[entry for change in whole for entry in _doomed(change, plan)],
+                discard=sorted(failed),
                 bare=[entry for entry in bare if entry.path not in failed],
                 create=_wanted(whole),
             )
         )
         self._comparison.placed(whole)
-        return failed
 
     def _move(self, moving: list[Change], source: Manifest) -> tuple[list[Entry], dict[bytes, str]]:
         """Have contents moved and read back while digests are taken at the source of those that have none yet.
@@ -233,7 +326,7 @@ class Copy:
         fresh = [change for change in moving if change.have is None or change.have.kind != FILE]
         untold = [entry.path for entry in _wanted(moving) if not entry.digest]
         with Beside(lambda: self._comparison.take_at_source(untold, source)) as digesting:
-            moved = self._transport.move(_wanted(fresh), _wanted(changed))
+            moved = self._transport.move(_wanted(fresh), _wanted(changed), self._options.checksum)
             paths = [entry.path for entry in _wanted(moving)]
             arrived = dict(self._target.received(paths, self._options.checksum))
             digesting.result()
@@ -242,80 +335,63 @@ class Copy:
 
     def _save(self, plan: Plan, source: Manifest) -> None:
         """Tell the target what is verified there, as a manifest of the source's entries and digests."""
-        different = {change.path for change in plan.by_action(CREATE, REPLACE, METADATA)}
-        entries = {path: entry for path, entry in source.entries.items() if path not in different}
-        verified = replace(source, entries=entries, unreadable={})
-        gone = self._removed | different | {change.path for change in plan.by_action(DELETE)}
-        self._target.save(verified, gone)
+        verified = source.like(source.where(f"path NOT IN ({plan.unsettled()})"))
+        gone = plan.paths(*MENDING, DELETE)
+        self._target.save(verified, chain(gone, self._pruned.paths(DELETE) if self._pruned else ()))
 
 
-def preflight(source: Tree, target: TargetTree) -> tuple[Facts, Facts]:
-    """Look at both ends before anything is touched. Raises EndpointError."""
-    with Beside(target.facts) as looking:
-        there, here = source.facts(), looking.result()
-    require_directory(there, source.where)
-    if not there.readable:
-        raise EndpointError(
-            f"{source.where} can't be read by user {there.uid}: run as a user who may read it."
-        )
-    if here.kind != "missing" or not here.writable:
-        require_directory(here, target.where)
-    if not here.writable:
-        raise EndpointError(
-            f"{target.where} can't be written to by user {here.uid}: mount it writable, or run as another."
-        )
-    if there.volume and there.volume == here.volume:
-        raise UsageError(f"{source.where} and {target.where} are the same directory: choose another target.")
-    for inner, outer, name in ((here, there, "source"), (there, here, "target")):
-        if outer.place and inner.place.startswith(outer.place.rstrip("/") + "/"):
-            raise UsageError(f"{inner.place} lies in the {name}: choose another target.")
-    return there, here
-
-
-def require_directory(facts: Facts, where: str) -> None:
-    why = {
-        "missing": "doesn't exist: correct the path",
-        "block": "is a block device, no file system: only claims with volumeMode Filesystem can be copied",
-        "other": "isn't a directory: give the directory and name the file in files",
-    }.get(facts.kind)
-    if why is not None:
-        raise EndpointError(f"{where} {why}.")
-
-
-def _doomed(plan: Plan) -> dict[bytes, list[Entry]]:
+def _doomed(change: Change, plan: Plan) -> list[Entry]:
     """What must go before a path can be made: a directory with what is in it, or anything in a directory's place.
 
     A symbolic link goes too: moving onto a link that leads to a directory would move into that directory.
     """
-    doomed: dict[bytes, list[Entry]] = {}
-    extra = {change.path: change.have for change in plan.by_action(DELETE)}
-    for change in plan.by_action(REPLACE):
-        want, have = change.want, change.have
-        if want is None or have is None or not (have.kind in (DIR, SYMLINK) or want.kind == DIR):
-            continue
-        inside = [e for path, e in extra.items() if e is not None and path.startswith(change.path + b"/")]
-        doomed[change.path] = [have, *inside]
-    return doomed
+    want, have = change.want, change.have
+    if want is None or have is None or not (have.kind in (DIR, SYMLINK) or want.kind == DIR):
+        return []
+    inside = plan.changes(DELETE, within=change.path) if have.kind == DIR else ()
+    return [have, *(lost.have for lost in inside if lost.have is not None)]
 
 
-def _directories(plan: Plan, source: Manifest) -> list[Entry]:
-    """Directories whose attributes must be set once everything is in its place."""
+def _directories(plan: Plan, source: Manifest, *actions: str) -> Iterator[Entry]:
+    """Directories whose attributes must be set once these actions are done."""
     paths: set[bytes] = set()
-    for change in plan.changes:
+    made: set[bytes] = set()
+    for change in plan.changes(*actions):
         if change.want is not None and change.want.kind == DIR:
             paths.add(change.path)
+            if change.action in (CREATE, REPLACE):
+                made.add(change.path)
         if change.action != METADATA:
             paths.add(change.path.rpartition(b"/")[0])
-    made = {change.path for change in plan.by_action(CREATE, REPLACE)}
-    found = (source.get(path) for path in sorted(paths))
-    return [
+    found = (source.get(path) for path in sorted(paths - {b"."}))
+    return (
         entry
         for entry in found
-        if entry is not None
-        and entry.kind == DIR
-        and entry.path != b"."
-        and (not entry.implied or entry.path in made)
-    ]
+        if entry is not None and entry.kind == DIR and (not entry.implied or entry.path in made)
+    )
+
+
+def _strips(plan: Plan) -> Iterator[tuple[bytes, bytes]]:
+    """Extended attributes that the target has and the source hasn't."""
+    for change in plan.changes(METADATA):
+        if change.want is not None and change.have is not None and "xattrs" in change.reasons:
+            wanted = {name for name, _value in change.want.xattrs}
+            yield from ((change.path, name) for name, _value in change.have.xattrs if name not in wanted)
+
+
+def _with_rest(broken: KubeferryError, plan: Plan) -> KubeferryError:
+    """The error that ended a copy, with the paths that may not be in their places."""
+    count = plan.count(*MENDING, DELETE)
+    rest = list(islice(plan.paths(*MENDING, DELETE), SHOWN))
+    return type(broken)(f"{broken} Not known to be done: {some(rest, count)}. Run again to go on from there.")
+
+
+def _fingerprint(plan: Plan) -> str:
+    """The same text for plans with the same changes."""
+    told = hashlib.sha256()
+    for path in plan.paths(CREATE, REPLACE, METADATA, DELETE):
+        told.update(path + b"\0")
+    return told.hexdigest()
 
 
 def _wanted(changes: Iterable[Change]) -> list[Entry]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from itertools import islice
 from typing import Any
 
 from ._copy import Copy, Options, Outcome
 from ._endpoint import opened
 from ._interrupt import interruptible
-from ._names import display
+from ._names import SHOWN, display
 from ._parity import LIST_LIMIT, sentence
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Plan
 from ._progress import Progress
+from ._proofs import directory, utc
 from ._report import Hop, record
 from ._selection import select
 from ._transport import choose
@@ -39,6 +41,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             delete=params["delete"],
             retries=params["retries"],
             check=check_mode,
+            on_change=params["on_change"],
+            proofs=None if params["reread"] else directory(),
         )
         selection = select(source.path, params["files"], params["include"], params["exclude"])
         transport = choose(params["transport"], source, target)
@@ -48,7 +52,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         record(params["report"], params["label"] or "copy", hop)
     return {
         **_result(hop, outcome, params, check_mode=check_mode),
-        "warnings": warnings,
+        "warnings": warnings + _restless(hop),
     }
 
 
@@ -60,14 +64,19 @@ def _hop(outcome: Outcome, options: Options, source: str, target: str, transport
         whole=outcome.parity.holds(options.metadata, extra_allowed=not options.delete),
         parity=outcome.parity,
         numbers={
-            "files": len(outcome.source.files()),
-            "bytes": outcome.source.total_bytes(),
+            "files": outcome.files,
+            "bytes": outcome.bytes,
             "bytes_planned": outcome.bytes_planned,
             "bytes_moved": outcome.bytes_moved,
             "retries": outcome.retries,
             "seconds": round(outcome.seconds, 3),
         },
-        words={"transport": transport, "metadata": options.metadata, "trouble": outcome.trouble},
+        words={
+            "transport": transport,
+            "metadata": options.metadata,
+            "trouble": outcome.trouble,
+            "proof": "read" if outcome.proven is None else f"unchanged since {utc(outcome.proven)}",
+        },
     )
 
 
@@ -75,34 +84,48 @@ def _result(hop: Hop, outcome: Outcome, params: Mapping[str, Any], *, check_mode
     found = hop.as_dict(LIST_LIMIT)
     result = {
         **found,
-        "changed": bool(outcome.plan.changes),
-        "planned": {
-            action: len(outcome.plan.by_action(action)) for action in (CREATE, REPLACE, METADATA, DELETE)
-        },
+        "changed": bool(outcome.plan),
+        "planned": {action: outcome.plan.count(action) for action in (CREATE, REPLACE, METADATA, DELETE)},
         "diff": diff(outcome.plan),
         "manifest": params["target"]["manifest"],
     }
-    if not hop.whole and not check_mode:
-        what = sentence(hop.parity.as_dict(), str(hop.words["metadata"]), extra=params["delete"])
-        result["msg"] = (
-            f"{hop.target} isn't a whole copy of {hop.source}: {what}. What matches was kept: run again for the rest."
-        )
+    if hop.whole or check_mode:
+        return result
+    forgiving = params["on_change"] == "report"
+    rest = hop.parity.at_rest() if forgiving else hop.parity
+    if rest.holds(params["metadata"], extra_allowed=not params["delete"]):
+        return result
+    what = sentence(rest.as_dict(), params["metadata"], extra=params["delete"])
+    result["msg"] = (
+        f"{hop.target} isn't a whole copy of {hop.source}: {what}. What matches was kept: run again for the rest."
+    )
     return result
+
+
+def _restless(hop: Hop) -> list[str]:
+    """A warning that names what changed at the source while it was copied."""
+    changed = list(hop.parity.changed)
+    if not changed:
+        return []
+    count = hop.parity.true_counts()["changed_at_source"]
+    more = f" and {count - SHOWN} more" if count > SHOWN else ""
+    return [f"{hop.source} changed while it was copied: {', '.join(changed[:SHOWN])}{more}."]
 
 
 def diff(plan: Plan) -> dict[str, str]:
     """What differs before and after, one line for each path, for `--diff`."""
     before: list[str] = []
     after: list[str] = []
-    for change in plan.changes[:LIST_LIMIT]:
+    for change in islice(plan.changes(), LIST_LIMIT):
         name = display(change.path)
         reasons = ", ".join(change.reasons)
         if change.have is not None:
             before.append(f"{name} ({change.have.kind}, differs in {reasons})" if change.want else name)
         if change.want is not None:
             after.append(f"{name} ({change.want.kind}, as at the source)")
-    if len(plan.changes) > LIST_LIMIT:
-        more = f"… and {len(plan.changes) - LIST_LIMIT} more paths"
+    count = plan.count(CREATE, REPLACE, METADATA, DELETE)
+    if count > LIST_LIMIT:
+        more = f"… and {count - LIST_LIMIT} more paths"
         before.append(more)
         after.append(more)
     return {

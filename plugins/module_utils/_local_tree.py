@@ -15,30 +15,26 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
+from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
 from ._errors import BusyError, EndpointError, KubeferryError
 from ._folder import Folder
-from ._manifest import (
-    BLOCK,
-    CHAR,
-    DIR,
-    FIFO,
-    FILE,
-    SYMLINK,
-    Entry,
-    Manifest,
-    add_parents,
-    group_links,
-    ordered,
-)
-from ._names import display, encode
+from ._look import Look
+from ._manifest import Manifest
+from ._names import display, encode, parents
 from ._progress import Progress
-from ._selection import WORK_DIR, Selection, work_path
-from ._shell_output import KINDS
+from ._selection import WORK_DIR, Selection
+from ._shell_output import KINDS, SPARE
+from ._store import Store
 from ._tree import Changes, Facts, Incoming
+from ._walk import Listing, Walk
+from ._xattrs import Xattrs, give, held, strip
 
 READ_SIZE = 1 << 20
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+KEPT_OWNER = (-1, -1)
+NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "can't hold so large a file"}
 
 
@@ -51,6 +47,7 @@ class LocalTree:
         self._progress = progress
         self._work = WORK_DIR + b"/run-" + secrets.token_hex(6).encode()
         self._lock: int | None = None
+        self._read_back: dict[bytes, str] = {}
 
     @property
     def where(self) -> str:
@@ -89,25 +86,33 @@ class LocalTree:
             tools=frozenset(name for name in ("rsync",) if shutil.which(name)),
         )
 
-    def scan(self, selection: Selection) -> Manifest:
-        manifest = Manifest(root=self._path)
+    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
+        manifest = Manifest(root=self._path, store=store)
         if not os.path.isdir(self._root):
             return manifest
-        walked: dict[bytes, Entry] = {}
         with Folder(self._root) as folder:
-            for start in selection.starts():
-                walked.update((entry.path, entry) for entry in self._visit(folder, start, manifest))
-            manifest.entries = {path: entry for path, entry in walked.items() if selection.takes(path)}
-            add_parents(manifest.entries, walked)
-            manifest.unreadable = {p: why for p, why in manifest.unreadable.items() if selection.takes(p)}
-            for parent in selection.parents():
-                entry = manifest.entries.get(parent) or _look(folder, parent, manifest)
-                if entry is not None and parent not in manifest.entries:
-                    entry.implied = True
-                    manifest.entries[parent] = entry
-        manifest.entries = ordered(manifest.entries.values())
-        group_links(manifest.entries)
+            walk = Walk(folder)
+            manifest.add_selected(_entries(walk.down(selection.starts())), selection)
+            above = _entries(filter(None, map(walk.at, selection.parents())))
+            manifest.add(replace(entry, implied=True) for entry in above if entry.path not in manifest)
+        manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.takes(p)}
+        manifest.look = walk.look
+        manifest.group_links()
         return manifest
+
+    def fingerprint(self, selection: Selection) -> str:
+        if not os.path.isdir(self._root):
+            return ""
+        with Folder(self._root) as folder:
+            walk = Walk(folder)
+            for _listing in walk.down(selection.starts()):
+                pass
+            for path in selection.parents():
+                walk.at(path)
+        return self.fingerprint_of(walk.look)
+
+    def fingerprint_of(self, look: Look) -> str:
+        return look.fingerprint
 
     def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
         return self._digests(paths, checksum, b"")
@@ -130,27 +135,32 @@ class LocalTree:
                 f"{self.where} can't be written to: {exc.strerror}. Choose another path or mend its permissions."
             ) from exc
 
-    def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming]) -> None:
+    def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming], checksum: str) -> None:
         by_path = {entry.path: entry for entry in entries}
+        self._read_back.clear()
         try:
             with Folder(self._root) as folder:
                 for item in incoming:
-                    self._write(folder, by_path[item.path], item)
+                    self._read_back[item.path] = self._write(folder, by_path[item.path], item, checksum)
         except OSError as exc:
             raise self._trouble(exc) from exc
 
     def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
-        return self._digests(paths, checksum, self._received(b""))
+        told, self._read_back = self._read_back, {}
+        yield from ((path, told[path]) for path in paths if path in told)
+        others = [path for path in paths if path not in told]
+        yield from self._digests(others, checksum, self._received(b""))
 
     def apply(self, changes: Changes) -> None:
         with Folder(self._root) as folder:
+            for path, attribute in changes.strip:
+                _attempt(partial(_strip, attribute), folder, path)
             for path in changes.discard:
                 _attempt(_unlink, folder, self._received(path))
             _remove(folder, changes.clear)
             for entry in changes.bare:
                 self._set_attributes(folder, entry, self._received(entry.path))
-            for entry in changes.create:
-                self._create(folder, entry)
+            self._make(folder, changes.create)
             folder.forget()
             _remove(folder, changes.remove)
             folder.forget()
@@ -172,19 +182,23 @@ class LocalTree:
             os.close(self._lock)
             self._lock = None
 
-    # -- scanning ---------------------------------------------------------------------------------
+    def _make(self, folder: Folder, entries: Sequence[Entry]) -> None:
+        """Prepare entries beside the received files, then bring them into place.
 
-    def _visit(self, folder: Folder, path: bytes, manifest: Manifest) -> Iterator[Entry]:
-        """The entry of `path` and, for a directory, all below it; without recursion, as trees can be deep."""
-        waiting = [path]
-        while waiting:
-            path = waiting.pop()
-            entry = None if work_path(path) else _look(folder, path, manifest)
-            if entry is None:
-                continue
-            yield entry
-            if entry.kind == DIR:
-                waiting += _children(folder, path, manifest)
+        A new directory moves with all that is in it; its true attributes are set last.
+        """
+        files = {entry.path for entry in entries if entry.kind == FILE}
+        new = {entry.path for entry in entries if entry.kind == DIR}
+        for entry in entries:
+            received = self._received(entry.path)
+            with contextlib.suppress(OSError):
+                folder.make_parents(received)
+            first = self._received(entry.hardlink) if entry.hardlink in files else entry.hardlink
+            _attempt(partial(self._prepare, folder, entry, first), folder, received)
+        folder.forget()
+        for entry in entries:
+            if new.isdisjoint(parents(entry.path)):
+                _attempt(partial(_move, folder, self._received(entry.path)), folder, entry.path)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -192,11 +206,7 @@ class LocalTree:
         with Folder(self._root) as folder:
             for path in paths:
                 with contextlib.suppress(OSError), _opened(folder, prefix + path) as descriptor:
-                    # MD5 and SHA-1 serve here against accidents only, so they are allowed in FIPS mode too.
-                    digest = hashlib.new(checksum, usedforsecurity=False)
-                    for piece in _pieces(descriptor):
-                        digest.update(piece)
-                    yield path, digest.hexdigest()
+                    yield path, _digest(descriptor, checksum)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -230,7 +240,8 @@ class LocalTree:
             if name.startswith(b"run-"):
                 shutil.rmtree(os.path.join(base, name), ignore_errors=True)
 
-    def _write(self, folder: Folder, entry: Entry, item: Incoming) -> None:
+    def _write(self, folder: Folder, entry: Entry, item: Incoming, checksum: str) -> str:
+        """Write one file. Returns the digest of what the file system has of it then."""
         path = self._received(entry.path)
         folder.make_parents(path)
         parent, name = folder.at(path)
@@ -245,15 +256,21 @@ class LocalTree:
                 while left:
                     left = left[os.write(descriptor, left) :]
                 self._progress.advance(len(piece))
-            self._attributes_of(descriptor, entry)
+            self._attributes_of(descriptor, entry, (parent, name))
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            digest = _digest(descriptor, checksum)
         finally:
             os.close(descriptor)
         self._progress.advance(0, files=1)
+        return digest
 
-    def _attributes_of(self, descriptor: int, entry: Entry) -> None:
+    def _attributes_of(self, descriptor: int, entry: Entry, at: tuple[int, bytes]) -> None:
         """Give a file that was just written its attributes, as far as this user may."""
-        with contextlib.suppress(PermissionError):
-            os.fchown(descriptor, *self._own(entry))
+        own, status = self._own(entry), os.fstat(descriptor)
+        if own not in ((status.st_uid, status.st_gid), KEPT_OWNER):
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, *own)
+        give(*at, self._xattrs(entry))
         with contextlib.suppress(PermissionError):
             os.fchmod(descriptor, self._mode(entry))
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
@@ -261,35 +278,30 @@ class LocalTree:
     def _mode(self, entry: Entry) -> int:
         return entry.mode
 
+    def _xattrs(self, entry: Entry) -> Xattrs:
+        return entry.xattrs
+
     def _own(self, entry: Entry) -> tuple[int, int]:
         return entry.uid, entry.gid
 
-    def _create(self, folder: Folder, entry: Entry) -> None:
-        def make(at: tuple[int, bytes]) -> None:
-            if entry.kind == DIR:
-                os.mkdir(at[1], self._mode(entry) & 0o777 | 0o700, dir_fd=at[0])
-                return
-            received = self._received(entry.path)
-            folder.make_parents(received)
-            self._prepare(folder, entry, received)
-            parent, name = folder.at(received)
-            os.rename(name, at[1], src_dir_fd=parent, dst_dir_fd=at[0])
-
-        _attempt(make, folder, entry.path)
-
-    def _prepare(self, folder: Folder, entry: Entry, received: bytes) -> None:
-        """Make what has no content of its own beside the received files, ready to be moved into place."""
-        parent, name = folder.at(received)
+    def _prepare(self, folder: Folder, entry: Entry, first: bytes, at: tuple[int, bytes]) -> None:
+        """Make what has no content of its own; `first` is where another name of a hard-linked file lies."""
+        parent, name = at
+        if entry.kind == DIR:
+            with contextlib.suppress(FileExistsError):  # something in it was received
+                os.mkdir(name, 0o700, dir_fd=parent)
+            os.chmod(name, self._mode(entry) & 0o777 | 0o700, dir_fd=parent)
+            return
         if entry.hardlink:
-            source, first = folder.at(entry.hardlink)
-            os.link(first, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+            source, linked = folder.at(first)
+            os.link(linked, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         elif entry.kind == SYMLINK:
             os.symlink(entry.link, name, dir_fd=parent)
         elif entry.kind in (FIFO, CHAR, BLOCK):
             kind = {FIFO: stat.S_IFIFO, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK}[entry.kind]
             os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=parent)
         if entry.kind != FILE:
-            self._set_attributes(folder, entry, received)
+            self._set_attributes(folder, entry, self._received(entry.path))
 
     def _set_attributes(self, folder: Folder, entry: Entry, path: bytes | None = None) -> None:
         def own(at: tuple[int, bytes]) -> None:
@@ -302,8 +314,11 @@ class LocalTree:
         def date(at: tuple[int, bytes]) -> None:
             os.utime(at[1], ns=(entry.mtime, entry.mtime), dir_fd=at[0], follow_symlinks=False)
 
-        # Owner before mode, since a change of owner clears the set-id bits; times last.
-        for step in (own, permit, date):
+        def give_xattrs(at: tuple[int, bytes]) -> None:
+            give(*at, self._xattrs(entry))
+
+        # Owner before mode and capabilities, since a change of owner clears the set-id bits and them; times last.
+        for step in (own, give_xattrs, permit, date):
             _attempt(step, folder, entry.path if path is None else path)
 
     def _trouble(self, exc: OSError) -> KubeferryError:
@@ -348,6 +363,15 @@ def _remove(folder: Folder, entries: Iterable[Entry]) -> None:
         _attempt(_rmdir if entry.kind == DIR else _unlink, folder, entry.path)
 
 
+def _move(folder: Folder, received: bytes, at: tuple[int, bytes]) -> None:
+    parent, name = folder.at(received)
+    os.rename(name, at[1], src_dir_fd=parent, dst_dir_fd=at[0])
+
+
+def _strip(attribute: bytes, at: tuple[int, bytes]) -> None:
+    strip(*at, (attribute,))
+
+
 def _rmdir(at: tuple[int, bytes]) -> None:
     os.rmdir(at[1], dir_fd=at[0])
 
@@ -356,16 +380,13 @@ def _unlink(at: tuple[int, bytes]) -> None:
     os.unlink(at[1], dir_fd=at[0])
 
 
-def _look(folder: Folder, path: bytes, manifest: Manifest) -> Entry | None:
-    """The entry of one path, or None when it isn't there. What can't be looked at is noted as unreadable."""
-    try:
-        parent, name = (folder.directory(b"."), b".") if path == b"." else folder.at(path)
-        return _entry(path, os.stat(name, dir_fd=parent, follow_symlinks=False), parent, name)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as exc:
-        manifest.unreadable[path] = (exc.strerror or "unreadable").lower()
-        return None
+def _entries(listings: Iterable[Listing]) -> Iterator[Entry]:
+    for path, descriptor, found in listings:
+        prefix = path + b"/" if path and path != b"." else b""
+        for text, status in found:
+            name = os.fsencode(text)
+            with contextlib.suppress(FileNotFoundError):
+                yield _entry(prefix + name, status, descriptor, name)
 
 
 def _entry(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Entry:
@@ -382,19 +403,10 @@ def _entry(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Ent
         link=os.readlink(name, dir_fd=parent) if kind == SYMLINK else b"",
         device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if device else (0, 0),
         identity=(status.st_dev, status.st_ino) if status.st_nlink > 1 else None,
+        xattrs=() if kind == SYMLINK else held(parent, name),
         stamp=(status.st_ino, status.st_ctime_ns),
+        sparse=kind == FILE and status.st_blocks * 512 < status.st_size - SPARE,
     )
-
-
-def _children(folder: Folder, path: bytes, manifest: Manifest) -> list[bytes]:
-    try:
-        names = os.listdir(folder.directory(path))
-    except OSError as exc:
-        manifest.unreadable[path] = (exc.strerror or "unreadable").lower()
-        return []
-    prefix = b"" if path == b"." else path + b"/"
-    # os.listdir of a descriptor gives text, with undecodable bytes as surrogates.
-    return [prefix + os.fsencode(name) for name in names]
 
 
 @contextlib.contextmanager
@@ -409,6 +421,14 @@ def _opened(folder: Folder, path: bytes) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _digest(descriptor: int, checksum: str) -> str:
+    # MD5 and SHA-1 serve here against accidents only, so they are allowed in FIPS mode too.
+    digest = hashlib.new(checksum, usedforsecurity=False)
+    for piece in _pieces(descriptor):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _pieces(descriptor: int) -> Iterator[memoryview]:

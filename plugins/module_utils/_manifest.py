@@ -2,303 +2,242 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""What a tree holds: entries, and the manifest file that carries them.
-
-A manifest file is JSON lines: a header, one line for each entry in the order of the path's bytes, and a
-footer with the count, so that a truncated file is noticed. Beside it lies the same digests in the
-format of `sha256sum -c`.
-"""
+"""What a tree holds: its entries by path, in a store."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+import contextlib
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from ._errors import ManifestError
-from ._names import display, from_json, to_json
+from ._entry import DIR, FILE, NANOSECOND, Entry
+from ._errors import EndpointError
+from ._look import Look
+from ._names import display
+from ._selection import Selection, work_path
+from ._store import BATCH, COLUMNS, Row, Store, batched, entry_of, row_of
+from ._xattrs import Xattrs, pack
 
-FORMAT = 1
-FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = "file", "dir", "symlink", "fifo", "socket", "char", "block"
-KINDS = frozenset({FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK})
-NANOSECOND, SECOND = 1, 1_000_000_000
-DIGEST_BYTES = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
-
-
-@dataclass(slots=True)
-class Entry:
-    """One path of a tree.
-
-    `size` in bytes (0 unless a regular file), `mode` the twelve permission bits, `mtime` in nanoseconds
-    since the epoch, `link` a symlink's target, `hardlink` the first path of the link group that this
-    path belongs to (empty for that first path itself), `device` major and minor, `digest` in lower-case
-    hex (empty while not taken). `implied` marks a parent of a selected file: it must exist, and is given
-    its attributes only when it is made. `identity` is (device, inode) where the scan found more than one
-    link, `stamp` inode and the time of its last change; these two are not part of a manifest file.
-    """
-
-    path: bytes
-    kind: str
-    size: int
-    mode: int
-    uid: int
-    gid: int
-    mtime: int
-    link: bytes = b""
-    hardlink: bytes = b""
-    device: tuple[int, int] = (0, 0)
-    digest: str = ""
-    implied: bool = False
-    identity: tuple[int, int] | None = field(default=None, compare=False)
-    stamp: tuple[int, int] = field(default=(0, 0), compare=False)
+CANDIDATE = 2
+"""In place of `implied`: a directory that is only wanted if something selected lies below it."""
 
 
-@dataclass
 class Manifest:
     """The entries of a tree by path, in the order of the path's bytes (parents before children).
 
-    `precision` is the unit of `mtime` that the endpoint's tools can tell, in nanoseconds. `unreadable`
-    names the paths that could not be read, with the reason.
+    `precision` is the unit of `mtime` in nanoseconds. `unreadable` names the paths that could not be read, with the
+    reason. `look` is that of the tree when it was read. `xattrs` says whether extended attributes were looked at.
+    Entries that are handed out are copies: what changes is put back with `add`, or with one of the setters.
     """
 
-    checksum: str = "sha256"
-    precision: int = NANOSECOND
-    root: str = ""
-    entries: dict[bytes, Entry] = field(default_factory=dict)
-    unreadable: dict[bytes, str] = field(default_factory=dict)
+    def __init__(
+        self,
+        entries: Iterable[Entry] = (),
+        *,
+        checksum: str = "sha256",
+        precision: int = NANOSECOND,
+        root: str = "",
+        store: Store | None = None,
+    ) -> None:
+        self.checksum = checksum
+        self.precision = precision
+        self.root = root
+        self.xattrs = True
+        self.look: Look | None = None
+        self.unreadable: dict[bytes, str] = {}
+        self.store = store or Store()
+        self.table = self.store.table(COLUMNS.removeprefix("path, "))
+        self.add(entries)
+
+    def __del__(self) -> None:
+        # Refused while another thread reads; then it goes with the store.
+        if hasattr(self, "table"):
+            with contextlib.suppress(EndpointError):
+                self.store.drop(self.table)
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self.entries.values())
+        return self.where("1")
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return int(self.store.one(f"SELECT count(*) FROM {self.table}")[0])
+
+    def __contains__(self, path: bytes) -> bool:
+        return bool(self.store.one(f"SELECT 1 FROM {self.table} WHERE path = ?", (path,)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Manifest):
+            return NotImplemented
+        return self.header() == other.header() and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def header(self) -> tuple[object, ...]:
+        """All but the entries."""
+        return self.checksum, self.precision, self.root, self.unreadable, self.xattrs
+
+    def like(self, entries: Iterable[Entry], store: Store | None = None) -> Manifest:
+        """A manifest with other entries, and with all else of this one but what was unreadable."""
+        other = Manifest(
+            entries,
+            checksum=self.checksum,
+            precision=self.precision,
+            root=self.root,
+            store=store or self.store,
+        )
+        other.xattrs = self.xattrs
+        return other
 
     def get(self, path: bytes) -> Entry | None:
-        return self.entries.get(path)
+        row = self.store.one(f"SELECT {COLUMNS} FROM {self.table} WHERE path = ?", (path,))
+        return entry_of(row) if row else None
 
-    def files(self) -> list[Entry]:
-        """Regular files with content of their own (further names of a hard-linked file left out)."""
-        return [entry for entry in self if entry.kind == FILE and not entry.hardlink]
+    def where(self, condition: str, values: tuple[object, ...] = ()) -> Iterator[Entry]:
+        """The entries that meet a condition of SQL over COLUMNS, in order."""
+        query = f"SELECT {COLUMNS} FROM {self.table} WHERE ({condition})"
+        return map(entry_of, self.store.pages(query, "path", values))
 
-    def total_bytes(self) -> int:
-        return sum(entry.size for entry in self.files())
+    def paths(self, condition: str) -> Iterator[bytes]:
+        """The paths that meet a condition, in order."""
+        query = f"SELECT path FROM {self.table} WHERE ({condition})"
+        return (row[0] for row in self.store.pages(query, "path"))
 
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Put entries in, in the place of others with their paths."""
+        self.add_rows(map(row_of, entries))
 
-def ordered(entries: Iterable[Entry]) -> dict[bytes, Entry]:
-    """`entries` by path, in the order of the path's bytes."""
-    return {entry.path: entry for entry in sorted(entries, key=lambda entry: entry.path)}
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        marks = ", ".join("?" * len(COLUMNS.split(",")))
+        self.store.many(f"INSERT OR REPLACE INTO {self.table} ({COLUMNS}) VALUES ({marks})", rows)
 
+    def add_selected(self, walked: Iterable[Entry], selection: Selection) -> None:
+        """Put in what is selected of a walk, and the directories above it as implied entries."""
+        if selection.everything:
+            self.add(entry for entry in walked if not work_path(entry.path))
+            return
+        for batch in batched(walked, BATCH):
+            held = [selection.holds(entry.path) for entry in batch]
+            self.add(itertools.compress(batch, held))
+            others = itertools.compress(batch, map(operator.not_, held))
+            self._add_candidates(entry for entry in others if entry.kind == DIR and entry.path != b".")
+        self._keep_parents()
 
-def clean(path: bytes) -> bool:
-    """Whether `path` is relative and stays in its tree, and no other name of the same thing."""
-    return path == b"." or not (b"\0" in path or {b"", b".", b".."} & set(path.split(b"/")))
+    def _add_candidates(self, directories: Iterable[Entry]) -> None:
+        """Directories that aren't selected themselves, to be decided about in the end."""
+        implied = COLUMNS.split(", ").index("implied")
+        self.add_rows((*row[:implied], CANDIDATE, *row[implied + 1 :]) for row in map(row_of, directories))
 
+    def _keep_parents(self) -> None:
+        """Of the candidates, keep those with something selected below them, as implied entries."""
+        self.store.run(
+            f"DELETE FROM {self.table} WHERE implied = {CANDIDATE} AND NOT EXISTS (SELECT 1 FROM {self.table} AS below "
+            f"WHERE {below('below.path', self.table + '.path')} AND below.implied <> {CANDIDATE})"
+        )
+        self.store.run(f"UPDATE {self.table} SET implied = 1 WHERE implied = {CANDIDATE}")
 
-def checked(entry: Entry) -> Entry:
-    """The entry, if it is one that a file system could hold. Raises ValueError: where it comes from may be hostile."""
-    if not clean(entry.path) or (entry.hardlink and not clean(entry.hardlink)):
-        raise ValueError("a path that leaves the tree")
-    if b"\0" in entry.link or (entry.path == b"." and entry.kind != DIR):
-        raise ValueError("no such thing can be")
-    if not (0 <= entry.size < 1 << 63 and abs(entry.mtime) < 1 << 80):
-        raise ValueError("a size or time that no file has")
-    if not all(0 <= number < (1 << 32) - 1 for number in (entry.uid, entry.gid, *entry.device)):
-        raise ValueError("an owner or device that no file has")
-    return entry
+    def remove(self, paths: Iterable[bytes]) -> None:
+        self.store.many(f"DELETE FROM {self.table} WHERE path = ?", ((path,) for path in paths))
 
+    def set_digests(self, digests: Iterable[tuple[bytes, str]]) -> None:
+        """Note digests that were taken; paths that aren't in the manifest are passed over."""
+        self.store.many(
+            f"UPDATE {self.table} SET digest = ? WHERE path = ?", ((digest, path) for path, digest in digests)
+        )
 
-def checked_tree(entries: Mapping[bytes, Entry]) -> None:
-    """Raises ValueError where something lies below what is no directory: a way out of the tree through a link."""
-    for path in entries:
-        above = entries.get(path.rpartition(b"/")[0])
-        if above is not None and above.kind != DIR:
-            raise ValueError(f"{display(path)} can't lie in a {above.kind}")
+    def digests(self, paths: Sequence[bytes]) -> dict[bytes, str]:
+        """The digests of `paths`, which are in order."""
+        if not paths:
+            return {}
+        query = f"SELECT path, digest FROM {self.table} WHERE path BETWEEN ? AND ?"
+        known = {row[0]: row[1] for row in self.store.page(query, (paths[0], paths[-1]))}
+        return {path: known.get(path, "") for path in paths}
 
+    def set_links(self, links: Iterable[tuple[bytes, bytes]]) -> None:
+        """Note where symbolic links lead."""
+        self.store.many(
+            f"UPDATE {self.table} SET link = ? WHERE path = ?", ((link, path) for path, link in links)
+        )
 
-def add_parents(taken: dict[bytes, Entry], walked: Mapping[bytes, Entry]) -> None:
-    """Add to `taken`, as implied entries, the directories of `walked` that lie above what is taken."""
-    for path in list(taken):
-        parent = path.rpartition(b"/")[0]
-        while parent in walked and parent not in taken:
-            taken[parent] = replace(walked[parent], implied=True)
-            parent = parent.rpartition(b"/")[0]
+    def set_xattrs(self, found: Iterable[tuple[bytes, Xattrs]]) -> None:
+        """Note extended attributes."""
+        self.store.many(
+            f"UPDATE {self.table} SET xattrs = ? WHERE path = ?",
+            ((pack(xattrs), path) for path, xattrs in found),
+        )
 
+    def group_links(self, among: str = "1") -> None:
+        """Set `hardlink` on all but the first path of each group of regular files that share an inode.
 
-def complete(taken: dict[bytes, Entry], walked: Mapping[bytes, Entry]) -> None:
-    """Make a part of a manifest stand on its own: with the directories above it, and with first paths of its links."""
-    add_parents(taken, walked)
-    first: dict[bytes, bytes] = {}
-    for path, entry in taken.items():
-        if entry.hardlink and entry.hardlink not in taken:
-            head = first.setdefault(entry.hardlink, path)
-            taken[path] = replace(entry, hardlink=b"" if head == path else head)
+        `among` is a condition of SQL on `first`, the first path: what else may be one. Entries without an `identity`
+        (read from a file) keep what they have.
+        """
+        linked = "dev IS NOT NULL AND kind = 'file'"
+        if not self.store.one(f"SELECT 1 FROM {self.table} WHERE {linked} LIMIT 1"):
+            return
+        index = (
+            f"CREATE INDEX IF NOT EXISTS {self.table}_inode ON {self.table} (dev, ino, path) WHERE {linked}"
+        )
+        self.store.run(index)
+        first = (
+            f"SELECT first.path FROM {self.table} AS first WHERE first.dev = {self.table}.dev "
+            f"AND first.ino = {self.table}.ino AND first.dev IS NOT NULL AND first.kind = 'file' AND ({among}) "
+            "ORDER BY first.path LIMIT 1"
+        )
+        self.store.run(
+            f"UPDATE {self.table} SET hardlink = coalesce(nullif(({first}), path), x'') WHERE {linked}"
+        )
 
+    def complete(self, whole: Manifest) -> None:
+        """Make a part of `whole` stand on its own: with the directories above it, and with first paths of its links."""
+        wanted: set[bytes] = set()
+        for path in self.paths("1"):
+            parent = path.rpartition(b"/")[0]
+            while parent and parent not in wanted and parent not in self:
+                wanted.add(parent)
+                parent = parent.rpartition(b"/")[0]
+        above = (whole.get(path) for path in wanted)
+        self.add(replace(entry, implied=True) for entry in above if entry is not None)
+        heads: dict[bytes, bytes] = {}
+        for entry in self.where(f"hardlink <> x'' AND hardlink NOT IN (SELECT path FROM {self.table})"):
+            head = heads.setdefault(entry.hardlink, entry.path)
+            entry.hardlink = b"" if head == entry.path else head
+            self.add((entry,))
 
-def group_links(entries: Mapping[bytes, Entry]) -> None:
-    """Set `hardlink` on all but the first path of each group of regular files that share an inode.
+    def require_tree(self) -> None:
+        """Raises ValueError where something lies below what is no directory: a way out of the tree through a link."""
+        inside = below("below.path", f"{self.table}.path")
+        row = self.store.one(
+            f"SELECT path, kind, (SELECT below.path FROM {self.table} AS below WHERE {inside} LIMIT 1) AS lost "
+            f"FROM {self.table} WHERE kind <> '{DIR}' AND lost IS NOT NULL LIMIT 1"
+        )
+        if row:
+            raise ValueError(f"{display(row[2])} can't lie in a {row[1]}")
 
-    `entries` must be ordered. Entries without an `identity` (read from a file) keep what they have.
-    """
-    first: dict[tuple[int, int], bytes] = {}
-    for path, entry in entries.items():
-        if entry.kind == FILE and entry.identity is not None:
-            entry.hardlink = first.get(entry.identity, b"")
-            first.setdefault(entry.identity, path)
+    def drift(self, before: Manifest) -> Iterator[tuple[bytes, str]]:
+        """What isn't a directory and `changed` or `vanished` since an earlier manifest of the same tree."""
+        same = " AND ".join(f"now.{name} = was.{name}" for name in ("kind", "size", "mtime", "ino", "ctime"))
+        query = (
+            f"SELECT was.path, now.path IS NULL FROM {before.table} AS was LEFT JOIN {self.table} AS now "
+            f"ON now.path = was.path WHERE was.kind <> '{DIR}' AND (now.path IS NULL OR NOT ({same}))"
+        )
+        return (
+            (path, "vanished" if gone else "changed") for path, gone in self.store.pages(query, "was.path")
+        )
 
+    def totals(self) -> tuple[int, int]:
+        """How many regular files there are and their bytes, further names of a hard-linked file left out."""
+        count, size = self.sums(f"kind = '{FILE}' AND hardlink = x''")
+        return count, size
 
-def write(manifest: Manifest, path: str) -> None:
-    """Write the manifest to `path`, and its digests beside it; each appears whole or not at all."""
-    _replace(path, _lines(manifest))
-    _replace(sums_path(path, manifest.checksum), _sums(manifest))
-
-
-def sums_path(path: str, checksum: str) -> str:
-    """Where the digests in the format of `sha256sum -c` lie: `manifest.jsonl` → `manifest.sha256sums`."""
-    return f"{os.path.splitext(path)[0]}.{checksum}sums"
-
-
-def read(path: str) -> Manifest:
-    """The manifest in the file `path`. Raises ManifestError."""
-    try:
-        with open(path, "rb") as stream:
-            return _parse(stream, path)
-    except OSError as exc:
-        raise ManifestError(f"The manifest {path} can't be read: {exc.strerror}.") from exc
-
-
-def _parse(stream: Iterable[bytes], path: str) -> Manifest:
-    manifest = Manifest()
-    ended = False
-    for number, line in enumerate(stream, 1):
-        try:
-            record = json.loads(line)
-            if ended:
-                raise ValueError("a line after the last one")
-            if number == 1:
-                manifest = _header(record)
-            elif "entries" in record:
-                ended = record["entries"] == len(manifest.entries)
-            elif "unreadable" in record:
-                manifest.unreadable[from_json(record["path"])] = str(record["unreadable"])
-            else:
-                entry = _entry(record)
-                manifest.entries[entry.path] = entry
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
-            raise ManifestError(
-                f"{path}, line {number}, isn't a line of a manifest: write it anew with pvc_manifest."
-            ) from exc
-    if not ended:
-        raise ManifestError(f"The manifest {path} is truncated: write it anew with pvc_manifest.")
-    manifest.entries = ordered(manifest.entries.values())
-    try:
-        checked_tree(manifest.entries)
-    except ValueError as exc:
-        raise ManifestError(
-            f"The manifest {path} is of no tree: {exc}. Write it anew with pvc_manifest."
-        ) from exc
-    return manifest
-
-
-def _header(record: dict[str, Any]) -> Manifest:
-    if (
-        record["kubeferry_manifest"] != FORMAT
-        or record["checksum"] not in DIGEST_BYTES
-        or record["mtime_unit_ns"] < 1
-    ):
-        raise ValueError("unknown format")
-    return Manifest(checksum=record["checksum"], precision=int(record["mtime_unit_ns"]), root=record["root"])
-
-
-def _lines(manifest: Manifest) -> Iterator[bytes]:
-    yield _line(
-        {
-            "kubeferry_manifest": FORMAT,
-            "checksum": manifest.checksum,
-            "mtime_unit_ns": manifest.precision,
-            "root": manifest.root,
-        }
-    )
-    for entry in manifest:
-        yield _line(_record(entry))
-    for path, reason in manifest.unreadable.items():
-        yield _line({"path": to_json(path), "unreadable": reason})
-    yield _line({"entries": len(manifest)})
+    def sums(self, condition: str) -> tuple[int, int]:
+        """Number and total size of the entries that meet a condition."""
+        count, size = self.store.one(
+            f"SELECT count(*), coalesce(sum(size), 0) FROM {self.table} WHERE {condition}"
+        )
+        return int(count), int(size)
 
 
-def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-def _record(entry: Entry) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "path": to_json(entry.path),
-        "type": entry.kind,
-        "size": entry.size,
-        "mode": f"{entry.mode:04o}",
-        "uid": entry.uid,
-        "gid": entry.gid,
-        "mtime_ns": entry.mtime,
-    }
-    if entry.digest:
-        record["digest"] = entry.digest
-    if entry.kind == SYMLINK:
-        record["link"] = to_json(entry.link)
-    if entry.hardlink:
-        record["hardlink"] = to_json(entry.hardlink)
-    if entry.kind in (CHAR, BLOCK):
-        record["device"] = list(entry.device)
-    if entry.implied:
-        record["implied"] = True
-    return record
-
-
-def _entry(record: dict[str, Any]) -> Entry:
-    if record["type"] not in KINDS:
-        raise ValueError("unknown type")
-    major, minor = record.get("device", (0, 0))
-    entry = Entry(
-        path=from_json(record["path"]),
-        kind=record["type"],
-        size=int(record["size"]),
-        mode=int(record["mode"], 8) & 0o7777,
-        uid=int(record["uid"]),
-        gid=int(record["gid"]),
-        mtime=int(record["mtime_ns"]),
-        link=from_json(record.get("link", "")),
-        hardlink=from_json(record.get("hardlink", "")),
-        device=(int(major), int(minor)),
-        digest=str(record.get("digest", "")),
-        implied=bool(record.get("implied", False)),
-    )
-    return checked(entry)
-
-
-def _sums(manifest: Manifest) -> Iterator[bytes]:
-    for entry in manifest:
-        if entry.kind == FILE and entry.digest:
-            yield sums_line(entry.path, entry.digest)
-
-
-def sums_line(path: bytes, digest: str) -> bytes:
-    """A line as GNU coreutils writes it: a name with a newline or backslash is escaped and marked."""
-    escaped = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-    mark = b"\\" if escaped != path else b""
-    return mark + digest.encode("ascii") + b"  " + escaped + b"\n"
-
-
-def _replace(path: str, lines: Iterable[bytes]) -> None:
-    temporary = f"{path}.{os.getpid()}.part"
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with open(temporary, "wb") as stream:
-            stream.writelines(lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as exc:
-        raise ManifestError(f"The manifest {path} can't be written: {exc.strerror}.") from exc
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+def below(inner: str, outer: str) -> str:
+    """The condition of SQL that the path `inner` lies below `outer`, as a range that an index serves."""
+    return f"{inner} > CAST({outer} || x'2f' AS BLOB) AND {inner} < CAST({outer} || x'30' AS BLOB)"

@@ -7,20 +7,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import islice, zip_longest
 from typing import Any
 
-from . import _manifest
-from ._copy import require_directory
 from ._endpoint import opened
+from ._entry import FILE, Entry
 from ._errors import EndpointError, ManifestError
 from ._interrupt import interruptible
-from ._manifest import FILE, Manifest
+from ._known import ASKED_AT_ONCE
+from ._manifest import Manifest
+from ._manifest_file import read, sums_path, write
 from ._names import display, some
 from ._parity import LIST_LIMIT
+from ._preflight import require_directory
 from ._progress import Progress
 from ._selection import select
+from ._store import batched
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -35,17 +39,15 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         selection = select(tree.path, params["files"], params["include"], params["exclude"])
         manifest = tree.scan(selection)
         manifest.checksum = params["checksum"]
-        absent = [n for n in selection.files if n not in manifest.entries and n not in manifest.unreadable]
+        absent = [n for n in selection.files if n not in manifest and n not in manifest.unreadable]
         if absent:
             raise EndpointError(f"{some(absent)} isn't in {tree.where}: correct the list of files.")
-        files = [entry for entry in manifest if entry.kind == FILE]
-        progress.phase("manifest", sum(entry.size for entry in files), len(files))
-        for path, digest in tree.digests([entry.path for entry in files], manifest.checksum):
-            manifest.entries[path].digest = digest
-            progress.advance(manifest.entries[path].size, files=1)
-    for entry in files:
-        if not entry.digest:
-            manifest.unreadable.setdefault(entry.path, "can't be read, or vanished while it was")
+        count, size = manifest.sums(f"kind = '{FILE}'")
+        progress.phase("manifest", size, count)
+        for paths in batched(manifest.paths(f"kind = '{FILE}'"), ASKED_AT_ONCE):
+            manifest.set_digests(_told(tree.digests(paths, manifest.checksum), progress))
+    for path in manifest.paths(f"kind = '{FILE}' AND digest = ''"):
+        manifest.unreadable.setdefault(path, "can't be read, or vanished while it was")
     if manifest.unreadable:
         raise EndpointError(
             f"{some(list(manifest.unreadable))} in {tree.where} can't be read: exclude what isn't needed, or run as a "
@@ -63,19 +65,26 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
 def _write(manifest: Manifest, path: str, *, check_mode: bool) -> bool:
     """Write the manifest where it differs from what the file holds."""
     try:
-        old = _manifest.read(path) if os.path.exists(path) else None
+        old = read(path, manifest.store) if os.path.exists(path) else None
     except ManifestError:
         old = None
-    same = old is not None and (old.checksum, list(map(_plain, old))) == (
-        manifest.checksum,
-        list(map(_plain, manifest)),
+    same = (
+        old is not None
+        and old.checksum == manifest.checksum
+        and all(one == other for one, other in zip_longest(map(_plain, old), map(_plain, manifest)))
     )
     if not same and not check_mode:
-        _manifest.write(manifest, path)
+        write(manifest, path)
     return not same
 
 
-def _plain(entry: _manifest.Entry) -> tuple[object, ...]:
+def _told(digests: Iterable[tuple[bytes, str]], progress: Progress) -> Iterator[tuple[bytes, str]]:
+    for path, digest in digests:
+        progress.advance(0, files=1)
+        yield path, digest
+
+
+def _plain(entry: Entry) -> tuple[object, ...]:
     """What of an entry the file holds."""
     return (
         *(entry.path, entry.kind, entry.size, entry.mode, entry.uid, entry.gid, entry.mtime),
@@ -84,20 +93,21 @@ def _plain(entry: _manifest.Entry) -> tuple[object, ...]:
 
 
 def _result(manifest: Manifest, dest: str | None) -> dict[str, Any]:
-    entries = list(manifest)
+    files, size = manifest.totals()
+    count = len(manifest)
     return {
         "checksum": manifest.checksum,
-        "files": len(manifest.files()),
-        "bytes": manifest.total_bytes(),
-        "count": len(entries),
-        "entries": [_shown(entry) for entry in entries[:LIST_LIMIT]],
-        "truncated": len(entries) > LIST_LIMIT,
+        "files": files,
+        "bytes": size,
+        "count": count,
+        "entries": [_shown(entry) for entry in islice(manifest, LIST_LIMIT)],
+        "truncated": count > LIST_LIMIT,
         "manifest": dest,
-        "sums": _manifest.sums_path(dest, manifest.checksum) if dest else None,
+        "sums": sums_path(dest, manifest.checksum) if dest else None,
     }
 
 
-def _shown(entry: _manifest.Entry) -> dict[str, Any]:
+def _shown(entry: Entry) -> dict[str, Any]:
     return {
         "path": display(entry.path),
         "type": entry.kind,

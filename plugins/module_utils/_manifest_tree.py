@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from . import _manifest
-from ._manifest import Entry, Manifest
+from ._entry import Entry
+from ._manifest import Manifest
+from ._manifest_file import read
 from ._selection import Selection
-from ._tree import Facts, Incoming
+from ._store import Store
+from ._tree import Facts
 
 
 class ManifestTree:
     """Implements `Tree` as far as a comparison needs it: there are entries and digests, and nothing to read."""
 
     def __init__(self, path: str) -> None:
-        self._manifest = _manifest.read(path)
+        self._manifest = read(path)
         self.where = f"the manifest {path}"
         self.path = self._manifest.root
 
@@ -30,18 +32,19 @@ class ManifestTree:
     def facts(self) -> Facts:
         return Facts("dir", precision=self._manifest.precision)
 
-    def scan(self, selection: Selection) -> Manifest:
-        parents = set(selection.parents())
-        entries = {
-            path: replace(entry, implied=entry.implied or not selection.holds(path))
-            for path, entry in self._manifest.entries.items()
-            if selection.holds(path) or path in parents
-        }
-        _manifest.complete(entries, self._manifest.entries)
-        return replace(self._manifest, entries=_manifest.ordered(entries.values()), unreadable={})
+    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
+        manifest = self._manifest.like(selected(self._manifest, selection), store)
+        manifest.complete(self._manifest)
+        return manifest
 
     def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
         return iter(())
 
-    def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
-        return iter(())
+
+def selected(manifest: Manifest, selection: Selection) -> Iterator[Entry]:
+    """The entries of a manifest that are selected, and the parents of selected files as implied ones."""
+    parents = set(selection.parents())
+    for entry in manifest:
+        held = selection.holds(entry.path)
+        if held or entry.path in parents:
+            yield replace(entry, implied=entry.implied or not held)

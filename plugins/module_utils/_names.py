@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 from ._errors import UsageError
 
+SHOWN = 3
+"""How many paths a sentence names."""
+
 
 def display(name: bytes) -> str:
     r"""`name` for people: printable UTF-8 as it is, all else as `\n`, `\\` or `\xNN`; never ambiguous."""
@@ -74,7 +77,14 @@ def relative(text: str, root: str, option: str) -> bytes:
     return b"/".join(parts) or b"."
 
 
-def some(paths: Sequence[bytes]) -> str:
-    """The first three of some paths for people, and how many more there are."""
-    names = ", ".join(display(path) for path in paths[:3])
-    return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"
+def parents(path: bytes) -> set[bytes]:
+    """The directories above a relative path: `a/b/c` has `a` and `a/b`."""
+    parts = path.split(b"/")
+    return {b"/".join(parts[:depth]) for depth in range(1, len(parts))}
+
+
+def some(paths: Sequence[bytes], count: int | None = None) -> str:
+    """The first three of some paths for people, and how many more there are (`count` in all, if `paths` are fewer)."""
+    names = ", ".join(display(path) for path in paths[:SHOWN])
+    more = (len(paths) if count is None else count) - SHOWN
+    return f"{names} and {more} more" if more > 0 else names

@@ -4,22 +4,27 @@
 # Note: private to the kubeferry.pvc collection; it may change without notice.
 """The parity report: what was compared, and everything that doesn't match.
 
-The full lists go to the report file; what a task returns is cut at LIST_LIMIT names, with the true count beside it.
+The lists go to the report file, up to REPORT_LIMIT names each; what a task returns is cut at LIST_LIMIT names. The true
+count is always beside them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, TypeVar
 
-from ._manifest import Entry, Manifest
+from ._entry import Entry
+from ._manifest import Manifest
 from ._names import display
-from ._plan import CREATE, METADATA, REPLACE, Change, Plan
+from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Change, Plan
+
+V = TypeVar("V")
 
 SCHEMA = 1
 LIST_LIMIT = 100
-ATTRIBUTES = ("mode", "uid", "gid", "mtime")
+REPORT_LIMIT = 100_000
 
 
 @dataclass
@@ -27,7 +32,9 @@ class Parity:
     """The outcome of comparing a target with its source. Paths are for people (see `_names.display`).
 
     `mismatched` maps a path to what differs (type, size, content, link, hardlink, device), `metadata` to the attributes
-    that differ with both values, `unreadable` to the reason.
+    that differ with both values, `unreadable` to the reason; `changed` maps what didn't stay as it was at the source
+    during the copy to what became of it (changed, vanished). Each list ends after REPORT_LIMIT paths; `counts` has the
+    whole number by the list's name in the report.
     """
 
     matched: int = 0
@@ -36,15 +43,41 @@ class Parity:
     metadata: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     extra: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    changed: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def holds(self, metadata: str, extra_allowed: bool = True) -> bool:
         """Whether the target is a whole copy. `metadata` other than `strict` forgives attributes."""
-        broken = self.missing or self.mismatched or self.unreadable
-        return not (broken or (metadata == "strict" and self.metadata) or (self.extra and not extra_allowed))
+        counts = self.true_counts()
+        broken = counts["missing"] or counts["mismatched"] or counts["unreadable"]
+        attributes = metadata == "strict" and counts["metadata_differences"]
+        return not (broken or attributes or (counts["extra"] and not extra_allowed))
 
-    def as_dict(self, limit: int | None = None) -> dict[str, Any]:
-        """Counts and lists; with a `limit` the lists are cut, and `truncated` says so."""
-        lists: dict[str, Any] = {
+    def at_rest(self) -> Parity:
+        """The same without what the source didn't leave as it was."""
+
+        def kept(items: dict[str, V]) -> dict[str, V]:
+            return {path: item for path, item in items.items() if path not in self.changed}
+
+        missing = [path for path in self.missing if path not in self.changed]
+        found = replace(
+            self,
+            missing=missing,
+            mismatched=kept(self.mismatched),
+            metadata=kept(self.metadata),
+            unreadable=kept(self.unreadable),
+        )
+        forgiven = {name: len(items) - len(found.lists()[name]) for name, items in self.lists().items()}
+        found.counts = {name: count - forgiven[name] for name, count in self.counts.items()}
+        return found
+
+    def true_counts(self) -> dict[str, int]:
+        """The length of each list, before it was cut."""
+        return {name: self.counts.get(name, len(items)) for name, items in self.lists().items()}
+
+    def lists(self) -> dict[str, list[Any]]:
+        """The lists as the report has them."""
+        return {
             "missing": self.missing,
             "mismatched": [{"path": path, "differs": differs} for path, differs in self.mismatched.items()],
             "metadata_differences": [
@@ -52,28 +85,44 @@ class Parity:
             ],
             "extra": self.extra,
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable.items()],
+            "changed_at_source": [{"path": path, "what": what} for path, what in self.changed.items()],
         }
-        cut = {name: items if limit is None else items[:limit] for name, items in lists.items()}
+
+    def as_dict(self, limit: int = REPORT_LIMIT) -> dict[str, Any]:
+        """Counts and lists; the lists are cut after `limit` paths, and `truncated` says so."""
+        lists = self.lists()
+        counts = self.true_counts()
+        cut = {name: items[:limit] for name, items in lists.items()}
         return {
             "matched": self.matched,
             **cut,
-            "counts": {"matched": self.matched, **{name: len(items) for name, items in lists.items()}},
-            "truncated": any(len(cut[name]) < len(lists[name]) for name in lists),
+            "counts": {"matched": self.matched, **counts},
+            "truncated": any(len(cut[name]) < counts[name] for name in lists),
         }
 
 
-def parity(plan: Plan, source: Manifest, target: Manifest) -> Parity:
-    """What a plan that should have been empty says about the copy."""
-    unreadable = {
-        display(path): reason for path, reason in {**target.unreadable, **source.unreadable}.items()
-    }
+def parity(plan: Plan, source: Manifest, target: Manifest, drift: Iterable[tuple[bytes, str]] = ()) -> Parity:
+    """What a plan that should have been empty says about the copy. `drift` is what changed at the source meanwhile."""
+    drifting = iter(drift)
+    changed = {display(path): what for path, what in islice(drifting, REPORT_LIMIT)}
+    more_changed = sum(1 for _more in drifting)
+    unreadable = {**target.unreadable, **source.unreadable}
     return Parity(
         matched=plan.matched,
-        missing=[display(change.path) for change in plan.by_action(CREATE)],
-        mismatched={display(change.path): list(change.reasons) for change in plan.by_action(REPLACE)},
-        metadata={display(change.path): _both(change) for change in plan.by_action(METADATA)},
-        extra=[display(path) for path in plan.extra],
-        unreadable=unreadable,
+        missing=[display(path) for path in islice(plan.paths(CREATE), REPORT_LIMIT)],
+        mismatched={display(c.path): list(c.reasons) for c in islice(plan.changes(REPLACE), REPORT_LIMIT)},
+        metadata={display(c.path): _both(c) for c in islice(plan.changes(METADATA), REPORT_LIMIT)},
+        extra=[display(path) for path in islice(plan.paths(DELETE, EXTRA), REPORT_LIMIT)],
+        unreadable={display(path): why for path, why in islice(unreadable.items(), REPORT_LIMIT)},
+        changed=changed,
+        counts={
+            "missing": plan.count(CREATE),
+            "mismatched": plan.count(REPLACE),
+            "metadata_differences": plan.count(METADATA),
+            "extra": plan.count(DELETE, EXTRA),
+            "unreadable": len(unreadable),
+            "changed_at_source": len(changed) + more_changed,
+        },
     )
 
 
@@ -85,12 +134,14 @@ def _both(change: Change) -> dict[str, list[str]]:
 
 
 def attribute(entry: Entry, name: str) -> str:
-    """An attribute as people write it: modes in octal, times in seconds."""
+    """An attribute as people write it: modes in octal, times in seconds, extended attributes by their names."""
     if name == "mode":
         return f"{entry.mode:04o}"
     if name == "mtime":
         seconds, fraction = divmod(abs(entry.mtime), 1_000_000_000)
         return f"{'-' if entry.mtime < 0 else ''}{seconds}.{fraction:09d}"
+    if name == "xattrs":
+        return ", ".join(display(attribute) for attribute, _value in entry.xattrs)
     return str(getattr(entry, name))
 
 

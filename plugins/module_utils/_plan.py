@@ -10,15 +10,22 @@ the proof that the two match.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ._entry import BLOCK, CHAR, DIR, FILE, SYMLINK, Entry
 from ._errors import EndpointError
-from ._manifest import BLOCK, CHAR, DIR, FILE, SYMLINK, Entry, Manifest, group_links
+from ._manifest import Manifest, below
 from ._names import display
+from ._store import COLUMNS, WIDTH, Row, entry_of
 
 CREATE, REPLACE, METADATA, DELETE = "create", "replace", "metadata", "delete"
+EXTRA = "extra"
+"""The action of what only the target has and keeps."""
 
+ALIKE = "kind size mode uid gid mtime link hardlink major minor digest xattrs".split()
+"""The columns in which entries that match are usually equal."""
 
 LOST_AND_FOUND = b"lost+found"
 """Made by the file system for itself at the root of a volume: neither extra nor ever deleted."""
@@ -36,6 +43,7 @@ class Rules:
     owner: bool = True
     mtime: bool = True
     precision: int = 1
+    xattrs: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +57,121 @@ class Change:
     have: Entry | None = None
 
 
-@dataclass
 class Plan:
-    """All changes in the order of the path's bytes, and what was found on the way.
+    """All changes, in the order of the path's bytes, and what was found on the way.
 
-    `extra` are paths that only the target has (planned for deletion only where asked). `matched` is
-    the number of the source's entries that need nothing.
+    Paths that only the target has are planned for deletion only where asked. `matched` is the number of the source's
+    entries that need nothing. A plan is a table beside its two manifests, so that it may be longer than fits into
+    memory: iterating gives copies.
     """
 
-    changes: list[Change] = field(default_factory=list)
-    extra: list[bytes] = field(default_factory=list)
-    matched: int = 0
+    def __init__(self, source: Manifest, target: Manifest, rules: Rules, delete: bool) -> None:
+        self._source = source
+        self._target = target
+        self._store = source.store
+        self._table = self._store.table("action, reasons")
+        self._extra = DELETE if delete else EXTRA
+        self._compare(rules)
+        self.matched = len(source) - self.count(CREATE, REPLACE, METADATA)
 
-    def by_action(self, *actions: str) -> list[Change]:
-        return [change for change in self.changes if change.action in actions]
+    def __del__(self) -> None:
+        if hasattr(self, "_table"):
+            with contextlib.suppress(EndpointError):
+                self._store.drop(self._table)
 
-    def content(self) -> list[Entry]:
-        """Source entries whose bytes must be moved."""
-        wanted = (change.want for change in self.by_action(CREATE, REPLACE))
-        return [entry for entry in wanted if entry is not None and needs_content(entry)]
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.count(CREATE, REPLACE, METADATA, DELETE))
 
-    def content_bytes(self) -> int:
-        return sum(entry.size for entry in self.content())
+    def count(self, *actions: str) -> int:
+        return int(self._store.one(f"SELECT count(*) FROM {self._table} WHERE {_in(actions)}")[0])
+
+    def changes(self, *actions: str, within: bytes = b"", backwards: bool = False) -> Iterator[Change]:
+        """The changes with these actions (all without any), `within` a directory where one is named."""
+        chosen = _in(actions or (CREATE, REPLACE, METADATA, DELETE), "plan.action")
+        inside = f" AND {below('plan.path', '?')}" if within else ""
+        query = (
+            f"SELECT plan.path, plan.action, plan.reasons, {_columns('want')}, {_columns('have')} "
+            f"FROM {self._table} AS plan LEFT JOIN {self._source.table} AS want ON want.path = plan.path "
+            f"LEFT JOIN {self._target.table} AS have ON have.path = plan.path WHERE {chosen}{inside}"
+        )
+        values = (within, within) if within else ()
+        return map(_change, self._store.pages(query, "plan.path", values, backwards=backwards))
+
+    def paths(self, *actions: str) -> Iterator[bytes]:
+        query = f"SELECT path FROM {self._table} WHERE {_in(actions)}"
+        return (row[0] for row in self._store.pages(query, "path"))
+
+    def unsettled(self) -> str:
+        """The query of SQL for the paths of the source that don't match."""
+        return f"SELECT path FROM {self._table} WHERE {_in((CREATE, REPLACE, METADATA))}"
+
+    def content(self) -> tuple[int, int]:
+        """How many files must be moved, and their bytes."""
+        count, size = self._store.one(
+            f"SELECT count(*), coalesce(sum(want.size), 0) FROM {self._table} AS plan "
+            f"JOIN {self._source.table} AS want ON want.path = plan.path "
+            f"WHERE {_in((CREATE, REPLACE), 'plan.action')} AND want.kind = '{FILE}' AND want.hardlink = x''"
+        )
+        return int(count), int(size)
+
+    def replaced_bytes(self) -> int:
+        """The bytes of the files that others take the place of."""
+        return int(
+            self._store.one(
+                f"SELECT coalesce(sum(have.size), 0) FROM {self._table} AS plan "
+                f"JOIN {self._target.table} AS have ON have.path = plan.path WHERE plan.action = '{REPLACE}'"
+            )[0]
+        )
+
+    def _compare(self, rules: Rules) -> None:
+        insert = f"INSERT INTO {self._table} (path, action, reasons)"
+        source, target = self._source.table, self._target.table
+        self._store.run(
+            f"{insert} SELECT path, '{CREATE}', 'missing' FROM {source} AS want WHERE NOT EXISTS "
+            f"(SELECT 1 FROM {target} AS have WHERE have.path = want.path)"
+        )
+        self._store.many(f"{insert} VALUES (?, ?, ?)", self._differing(rules))
+        self._store.run(
+            f"{insert} SELECT path, '{self._extra}', 'extra' FROM {target} AS have "
+            f"WHERE implied = 0 AND path <> ? AND NOT EXISTS "
+            f"(SELECT 1 FROM {source} AS want WHERE want.path = have.path)",
+            (LOST_AND_FOUND,),
+        )
+
+    def _differing(self, rules: Rules) -> Iterator[Row]:
+        """The paths that both have and that differ; the query leaves out most of those that don't."""
+        equal = " AND ".join(f"want.{name} = have.{name}" for name in ALIKE)
+        told = f"(want.kind <> '{FILE}' OR want.digest <> '')"
+        query = (
+            f"SELECT want.path, {_columns('want')}, {_columns('have')} FROM {self._source.table} AS want "
+            f"JOIN {self._target.table} AS have ON have.path = want.path WHERE NOT ({equal} AND {told})"
+        )
+        for path, *columns in self._store.pages(query, "want.path"):
+            reasons = differences(entry_of(columns), entry_of(columns[WIDTH:]), rules)
+            if reasons:
+                action = METADATA if REPLACING.isdisjoint(reasons) else REPLACE
+                yield path, action, " ".join(reasons)
+
+
+def _columns(table: str) -> str:
+    return ", ".join(f"{table}.{name}" for name in COLUMNS.split(", "))
+
+
+def _in(actions: Iterable[str], column: str = "action") -> str:
+    return f"{column} IN ({', '.join(repr(action) for action in actions)})"
+
+
+def _change(row: Row) -> Change:
+    path, action, reasons, *columns = row
+    want, have = columns[:WIDTH], columns[WIDTH:]
+    return Change(
+        path,
+        action,
+        tuple(reasons.split()),
+        None if want[0] is None else entry_of(want),
+        None if have[0] is None else entry_of(have),
+    )
 
 
 def needs_content(entry: Entry | None) -> bool:
@@ -91,6 +192,8 @@ def differences(want: Entry, have: Entry, rules: Rules) -> tuple[str, ...]:
     found = [*_content_differences(want, have)]
     if rules.mode and want.kind != SYMLINK and want.mode != have.mode:
         found.append("mode")
+    if rules.xattrs and want.xattrs != have.xattrs:
+        found.append("xattrs")
     if rules.owner:
         found += [name for name in ("uid", "gid") if getattr(want, name) != getattr(have, name)]
     if rules.mtime and want.mtime // rules.precision != have.mtime // rules.precision:
@@ -116,45 +219,34 @@ def _content_differences(want: Entry, have: Entry) -> Iterator[str]:
         yield "device"
 
 
-def undecided(source: Manifest, target: Manifest) -> list[bytes]:
-    """Regular files of equal size on both sides: only their digests can tell whether they match."""
-    pairs = ((entry, target.get(entry.path)) for entry in source if entry.kind == FILE)
-    return [
-        want.path for want, have in pairs if have is not None and have.kind == FILE and have.size == want.size
-    ]
+def undecided(source: Manifest, target: Manifest, side: str) -> str:
+    """The condition of SQL on `side` (the table of either) for regular files that have the same size on both sides.
+
+    Only their digests can tell whether they match; those that have none yet are meant.
+    """
+    other = target if side == source.table else source
+    return (
+        f"kind = '{FILE}' AND digest = '' AND EXISTS (SELECT 1 FROM {other.table} AS other "
+        f"WHERE other.path = {side}.path AND other.kind = '{FILE}' AND other.size = {side}.size)"
+    )
 
 
 def make_plan(source: Manifest, target: Manifest, rules: Rules, delete: bool = False) -> Plan:
-    """Compare two manifests. Raises EndpointError when a directory with content stands in the way."""
-    shared = {path: target.entries[path] for path in source.entries if path in target.entries}
-    group_links(shared)
-    plan = Plan()
-    for want in source:
-        have = shared.get(want.path)
-        reasons = ("missing",) if have is None else differences(want, have, rules)
-        if not reasons:
-            plan.matched += 1
-            continue
-        action = CREATE if have is None else METADATA if REPLACING.isdisjoint(reasons) else REPLACE
-        plan.changes.append(Change(want.path, action, reasons, want, have))
-    known = source.entries.keys() | {LOST_AND_FOUND}
-    plan.extra = [entry.path for entry in target if entry.path not in known and not entry.implied]
-    if delete:
-        plan.changes += [Change(path, DELETE, ("extra",), have=target.entries[path]) for path in plan.extra]
-    else:
+    """Compare two manifests of one store. Raises EndpointError when a directory with content stands in the way."""
+    target.group_links(f"EXISTS (SELECT 1 FROM {source.table} AS want WHERE want.path = first.path)")
+    plan = Plan(source, target, rules, delete)
+    if not delete:
         _refuse_conflicts(plan)
     return plan
 
 
 def _refuse_conflicts(plan: Plan) -> None:
     """A directory that must give way to something else would take its files with it: only if asked."""
-    doomed = {c.path + b"/" for c in plan.by_action(REPLACE) if c.have is not None and c.have.kind == DIR}
-    if doomed:
-        for path in plan.extra:
-            parents = (path[: index + 1] for index, byte in enumerate(path) if byte == 0x2F)
-            if any(parent in doomed for parent in parents):
+    for change in plan.changes(REPLACE):
+        if change.have is not None and change.have.kind == DIR and "type" in change.reasons:
+            for lost in plan.changes(EXTRA, within=change.path):
                 raise EndpointError(
-                    f"{display(path)} lies in a directory of the target where the source has no directory: "
+                    f"{display(lost.path)} lies in a directory of the target where the source has no directory: "
                     "move it away, or set delete to true to have it removed."
                 )
 

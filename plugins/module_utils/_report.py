@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._errors import UsageError
-from ._parity import SCHEMA, Parity
+from ._parity import REPORT_LIMIT, SCHEMA, Parity
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Hop:
     numbers: dict[str, float] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
 
-    def as_dict(self, limit: int | None = None) -> dict[str, Any]:
+    def as_dict(self, limit: int = REPORT_LIMIT) -> dict[str, Any]:
         """As JSON; `limit` cuts the lists for what a task returns."""
         return {
             "source": self.source,

@@ -21,9 +21,9 @@ import threading
 from collections.abc import Sequence
 from typing import Self
 
+from ._entry import Entry
 from ._errors import ConnectionLost, EndpointError, KubeferryError
 from ._local_tree import LocalTree
-from ._manifest import Entry
 from ._runner import LocalRunner, Process, Runner, chunks
 from ._shell_tree import ShellTree
 

@@ -20,7 +20,7 @@ BUSY = 75
 """Exit status when another run holds the target (EX_TEMPFAIL of sysexits.h)."""
 
 _START = """
-LC_ALL=C; export LC_ALL
+LC_ALL=C; TZ=UTC0; export LC_ALL TZ
 umask 077
 cd -- "$1" || exit 66
 printf '%s\\n' "$2"
@@ -55,10 +55,11 @@ done
 echo "uid=$(id -u)"
 echo "boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 echo "inode=$(stat -c %d:%i -- "$path" 2>/dev/null)"
-echo "fine=$(stat -c %.9Y -- "$path" 2>/dev/null)"
+echo "fine=$(stat -c %y -- "$path" 2>/dev/null)"
 echo "bytes=$(df -Pk -- "$path" 2>/dev/null | tail -n 1)"
 echo "inodes=$(df -Pi -- "$path" 2>/dev/null | tail -n 1)"
 case $(tar --version 2>/dev/null) in *GNU*) echo tool=gnutar ;; esac
+case $(getfattr --version 2>/dev/null) in getfattr*) command -v setfattr >/dev/null && echo tool=gnuattr ;; esac
 echo end=1
 """
 """Prints `key=value` lines about the directory; further arguments are the tools to look for."""
@@ -67,6 +68,7 @@ SCAN = (
     _START
     + """
 FORMAT=$4; export FORMAT
+printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
 {
   head -c "$3" | xargs -0 sh -c 'find "$@" -path ./.kubeferry -prune -o -print0; echo "find-status=$?" >&2' sh
 } | xargs -0 -r sh -c '
@@ -85,12 +87,13 @@ printf 'end\\0'
 """
     + _LINGER
 )
-"""Walks down from the names on standard input. For each batch of names: their count, the names, the lines of
+"""Walks down from the names on standard input. Prints the time, which is that of a pipe made just now (date has no
+nanoseconds in BusyBox), and an empty byte. For each batch of names: their count, the names, the lines of
 stat for those that still exist, an empty name, the unreadable ones, and an empty name."""
 
-FORMAT = "%f %s %u %g %d %i %h %t %T %Z "
-"""stat's format of a scan, without the modification time: mode in hex, size, owner, group, device, inode, links,
-device numbers in hex, time of the last change."""
+FORMAT = "%f %s %u %g %d %i %h %t %T %b %B %Z %Y|%z|%y"
+"""stat's format of a scan: mode in hex, size, owner, group, device, inode, links, device numbers in hex, blocks and
+their size, time of the last change and of the last modification; both again in words, which have the nanoseconds."""
 
 LOOK = SCAN.replace('find "$@" -path ./.kubeferry -prune -o -print0', 'find "$@" -prune -print0')
 """The same for just the names given, without walking down."""
@@ -104,6 +107,16 @@ printf 'end\\0'
     + _LINGER
 )
 """The targets of the symbolic links on standard input: name and target in turn."""
+
+XATTRS = (
+    _START
+    + """
+head -c "$3" | xargs -0 -r getfattr -h -d -m - -e hex --absolute-names --
+printf '# end\\n'
+"""
+    + _LINGER
+)
+"""The extended attributes of the names on standard input, where there are any, as `getfattr --dump` prints them."""
 
 DIGEST = (
     _START
@@ -200,6 +213,8 @@ for list in "$3"/ops/*; do
     dirs) tar -xpf - ;;
     chown.*) xargs -0 -r chown -h "${step#chown.}" -- ;;
     chmod.*) xargs -0 -r chmod "${step#chmod.}" -- ;;
+    setfattr) setfattr -h --restore=- ;;
+    strip) xargs -0 -r -n 2 sh -c 'setfattr -h -x "$1" -- "$2"' sh ;;
     touch) xargs -0 -r -n 2 touch -h -d ;;
   esac
 done

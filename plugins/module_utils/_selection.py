@@ -45,6 +45,15 @@ class Selection:
         """Whether the tree's own root is part of the selection."""
         return not self.files and not self.include
 
+    @property
+    def everything(self) -> bool:
+        """Whether all of the tree is selected."""
+        return not (self.files or self.include or self.exclude)
+
+    def told(self) -> str:
+        """All that makes up this selection, the same text for the same selection."""
+        return repr((self.files, [p.pattern for p in self.include], [p.pattern for p in self.exclude]))
+
     def starts(self) -> tuple[bytes, ...]:
         """Where to start to walk down, relative to the root (`.` for all)."""
         return self.files or (b".",)

@@ -11,8 +11,8 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry, checked
 from ._errors import ProtocolError
-from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry, checked
 from ._names import display
 from ._tar import ByteStream
 
@@ -26,6 +26,8 @@ KINDS = {
     stat.S_IFBLK: BLOCK,
 }
 MAX_NAME = 1 << 16
+SPARE = 1 << 16
+"""Bytes that a file may take up less than its size has without counting as sparse: small ones lie in their inodes."""
 MAX_BATCH = 1 << 24
 """Bytes of one batch of stat or digest lines: xargs hands over 128 KiB of names at a time, so this is ample."""
 
@@ -37,6 +39,17 @@ class Batch:
     names: list[bytes]
     lines: bytes
     unreadable: list[bytes]
+
+    @property
+    def raw(self) -> bytes:
+        """All of it, the same bytes for the same things."""
+        return b"\0".join((*self.names, self.lines, *self.unreadable))
+
+
+def clock(stream: ByteStream) -> int:
+    """The time at which a walk began, in nanoseconds by the endpoint's clock; 0 where it has no way to tell."""
+    seconds, _bar, words = stream.until(b"\0", MAX_NAME).partition(b"|")
+    return _nanoseconds(int(seconds), words) if seconds.isdigit() else 0
 
 
 def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
@@ -79,7 +92,9 @@ def entries(batch: Batch) -> list[Entry] | None:
 
 def _entry(name: bytes, line: bytes) -> Entry:
     try:
-        mode, size, uid, gid, device, inode, links_, major, minor, changed, mtime = line.split()
+        numbers, changed_words, modified_words = line.split(b"|")
+        mode, size, uid, gid, device, inode, links_, major, minor, *others = numbers.split()
+        blocks, unit, changed, modified = map(int, others)
         bits = int(mode, 16)
         kind = KINDS[stat.S_IFMT(bits)]
         entry = Entry(
@@ -89,21 +104,21 @@ def _entry(name: bytes, line: bytes) -> Entry:
             mode=stat.S_IMODE(bits),
             uid=int(uid),
             gid=int(gid),
-            mtime=_nanoseconds(mtime),
+            mtime=_nanoseconds(modified, modified_words),
             device=(int(major, 16), int(minor, 16)) if kind in (CHAR, BLOCK) else (0, 0),
             identity=(int(device), int(inode)) if int(links_) > 1 else None,
-            stamp=(int(inode), int(changed)),
+            stamp=(int(inode), _nanoseconds(changed, changed_words)),
+            sparse=kind == FILE and blocks * unit < int(size) - SPARE,
         )
         return checked(entry)
     except (ValueError, KeyError) as exc:
         raise ProtocolError(f"{display(name)}: stat printed {line[:80]!r}, which can't be") from exc
 
 
-def _nanoseconds(seconds: bytes) -> int:
-    """A time as stat prints it: -1.5 s as -1.500000000, and half a second before 1970 as -0.500000000."""
-    whole, _point, fraction = seconds.partition(b".")
-    amount = int(whole.removeprefix(b"-")) * 1_000_000_000 + int(fraction.ljust(9, b"0"))
-    return -amount if whole.startswith(b"-") else amount
+def _nanoseconds(seconds: int, words: bytes) -> int:
+    """A time of which stat prints the seconds, rounded down, and words with the rest: `2026-11-24 19:43:50.216204`."""
+    fraction = words.partition(b".")[2][:9]
+    return seconds * 1_000_000_000 + (int(fraction) if fraction.isdigit() and len(fraction) == 9 else 0)
 
 
 def relative(name: bytes) -> bytes:

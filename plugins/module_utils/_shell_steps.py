@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import _tar as tar
-from ._manifest import DIR, FILE, SOCKET, SYMLINK, Entry
+from ._entry import DIR, FILE, SOCKET, SYMLINK, Entry
+from ._names import parents
 from ._tree import Changes
+from ._xattrs import dump
 
 FEW = 3
 """From so many files on, a directory's files are moved by one command instead of one each."""
@@ -28,8 +30,12 @@ class Steps:
     def archive(self, changes: Changes) -> bytes:
         """The steps for `changes`, in the order that `Changes` lays down."""
         self._names(b"wipe", [self._received + path for path in changes.discard])
+        self._names(
+            b"strip", [name for path, attribute in changes.strip for name in (attribute, b"./" + path)]
+        )
         self._clear(changes.clear)
         self._permit(changes.bare, self._received)
+        self._xattrs([e for e in changes.create if e.kind == FILE and not e.hardlink], self._received)
         self._create(changes)
         self._clear(changes.remove)
         self._attributes(changes.attributes)
@@ -53,7 +59,7 @@ class Steps:
             self._add(b"make", b"".join(self._header(e, e.path) for e in open_) + tar.end())
         self._links(create)
         new = {entry.path for entry in create if entry.kind == DIR}
-        tops = [e.path for e in create if e.kind != SOCKET and not _parents(e.path) & new]
+        tops = [e.path for e in create if e.kind != SOCKET and not parents(e.path) & new]
         self._move(tops)
 
     def _links(self, create: list[Entry]) -> None:
@@ -94,12 +100,16 @@ class Steps:
         times = ((self._time(entry), b"./" + entry.path) for entry in others)
         self._names(b"touch", [text for pair in times for text in pair])
         directories = [entry for entry in entries if entry.kind == DIR]
+        self._xattrs(directories, b"./")
         if directories:
             headers = b"".join(self._header(entry, b"./" + entry.path) for entry in directories)
             self._add(b"dirs", headers + tar.end())
 
     def _permit(self, entries: list[Entry], prefix: bytes) -> None:
-        """Owners, then modes, since a change of owner clears the set-id bits; one command for all that are alike."""
+        """Owners, then modes, since a change of owner clears the set-id bits; one command for all that are alike.
+
+        Extended attributes come in between: a change of owner clears capabilities, and a mode may forbid to write them.
+        """
         owners: dict[bytes, list[bytes]] = {}
         modes: dict[bytes, list[bytes]] = {}
         for entry in entries:
@@ -107,8 +117,16 @@ class Steps:
             owners.setdefault(b"chown.%d:%d" % (entry.uid, entry.gid), []).append(name)
             if entry.kind != SYMLINK:
                 modes.setdefault(b"chmod.%04o" % entry.mode, []).append(name)
-        for step, names in (*owners.items(), *modes.items()):
+        for step, names in owners.items():
             self._names(step, names)
+        self._xattrs(entries, prefix)
+        for step, names in modes.items():
+            self._names(step, names)
+
+    def _xattrs(self, entries: list[Entry], prefix: bytes) -> None:
+        data = dump((prefix + entry.path, entry.xattrs) for entry in entries if entry.xattrs)
+        if data:
+            self._add(b"setfattr", data)
 
     def _time(self, entry: Entry) -> bytes:
         return b"@" + (
@@ -132,8 +150,3 @@ class Steps:
 
 def _parent(path: bytes) -> bytes:
     return path.rpartition(b"/")[0] or b"."
-
-
-def _parents(path: bytes) -> set[bytes]:
-    parts = path.split(b"/")
-    return {b"/".join(parts[:depth]) for depth in range(1, len(parts))}

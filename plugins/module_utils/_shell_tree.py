@@ -9,29 +9,24 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from . import _scripts as scripts
 from . import _shell_output as output
 from . import _tar as tar
+from ._entry import DIGEST_BYTES, NANOSECOND, SECOND, SYMLINK, Entry
 from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError, ToolMissing
 from ._hold import Hold
-from ._manifest import (
-    DIGEST_BYTES,
-    NANOSECOND,
-    SECOND,
-    SYMLINK,
-    Entry,
-    Manifest,
-    add_parents,
-    group_links,
-    ordered,
-)
+from ._look import Look
+from ._manifest import Manifest
 from ._names import display
 from ._progress import Progress
 from ._runner import Process, Runner, chunks
 from ._selection import Selection
 from ._shell_steps import Steps
+from ._store import Store, batched
 from ._tree import Changes, Facts, Incoming
+from ._xattrs import Xattrs, dumped
 
 NEEDED = (
     *("sh", "head", "find", "xargs", "stat", "tar", "mkdir", "mv", "rm", "rmdir"),
@@ -40,6 +35,8 @@ NEEDED = (
 BANNER_LIMIT = 1 << 16
 WALK_ROUNDS = 5
 SEND_SIZE = 1 << 18
+ASKED_AT_ONCE = 20_000
+"""Names that one command is asked about."""
 
 
 class ShellTree:
@@ -76,22 +73,37 @@ class ShellTree:
             self._facts = self._look()
         return self._facts
 
-    def scan(self, selection: Selection) -> Manifest:
-        found = self._walk(scripts.SCAN, selection.starts())
-        walked = found.entries
-        found.entries = {path: entry for path, entry in walked.items() if selection.holds(path)}
-        add_parents(found.entries, walked)
+    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
+        facts = self.facts()
+        manifest = Manifest(precision=facts.precision, root=self._path, store=store)
+        manifest.xattrs = "gnuattr" in facts.tools
+        manifest.look = Look()
+        manifest.add_selected(self._walk(scripts.SCAN, selection.starts(), manifest), selection)
         if parents := selection.parents():
-            above = self._walk(scripts.LOOK, parents)
-            for path, entry in above.entries.items():
-                if path not in found.entries:
-                    entry.implied = True
-                    found.entries[path] = entry
-        found.unreadable = {p: why for p, why in found.unreadable.items() if selection.takes(p)}
-        found.entries = ordered(found.entries.values())
-        self._read_links(found)
-        group_links(found.entries)
-        return found
+            above = self._walk(scripts.LOOK, parents, manifest)
+            wanted = {path for path in parents if path not in manifest}
+            manifest.add(replace(entry, implied=True) for entry in above if entry.path in wanted)
+        manifest.unreadable = {p: why for p, why in manifest.unreadable.items() if selection.takes(p)}
+        self._read_links(manifest)
+        if manifest.xattrs:
+            self._read_xattrs(manifest)
+        manifest.group_links()
+        try:
+            manifest.require_tree()
+        except ValueError as exc:
+            raise ProtocolError(f"{self.where} is no tree: {exc}. Run again when it is at rest.") from exc
+        return manifest
+
+    def fingerprint(self, selection: Selection) -> str:
+        look = Look()
+        for script, starts in ((scripts.SCAN, selection.starts()), (scripts.LOOK, selection.parents())):
+            if starts:
+                for batch in self._batches(script, _named(starts), look):
+                    look.add(batch.raw)
+        return self.fingerprint_of(look)
+
+    def fingerprint_of(self, look: Look) -> str:
+        return look.fingerprint
 
     def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
         return self._digests(paths, checksum, b"./")
@@ -123,7 +135,7 @@ class ShellTree:
         self._hold = Hold(self._runner, self._argv(scripts.HOLD, self._work), self.where)
         self._hold.take()
 
-    def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming]) -> None:
+    def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming], checksum: str) -> None:
         self._require_hold()
         size = sum(self._packed_size(entry) for entry in entries) + len(tar.end())
         pieces = _joined(self._archive({entry.path: entry for entry in entries}, incoming, size))
@@ -212,7 +224,7 @@ class ShellTree:
                 f"{self._runner.where} lacks {', '.join(missing)}: use a container that has them, or name the claim "
                 "with pvc instead of a pod, and a helper pod is made."
             )
-        fine = re.fullmatch(r"-?\d+\.\d{9}", values.get("fine", ""))
+        fine = re.search(r"\.\d{9} ", values.get("fine", ""))
         inode, boot = values.get("inode", ""), values.get("boot", "")
         return Facts(
             kind=values.get("kind", "missing"),
@@ -222,21 +234,20 @@ class ShellTree:
             free_bytes=output.free(values.get("bytes", ""), 1024),
             free_inodes=output.free(values.get("inodes", ""), 1),
             volume=f"{boot}:{inode}" if inode and boot else "",
-            precision=NANOSECOND if fine and "gnutar" in tools else SECOND,
+            precision=NANOSECOND if fine else SECOND,
+            settable=NANOSECOND if fine and "gnutar" in tools else SECOND,
             tools=tools,
         )
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def _walk(self, script: str, starts: Sequence[bytes]) -> Manifest:
+    def _walk(self, script: str, starts: Sequence[bytes], manifest: Manifest) -> Iterator[Entry]:
         """The entries below `starts`. A name that vanishes while it is looked at is looked at again."""
-        facts = self.facts()
-        manifest = Manifest(precision=facts.precision, root=self._path)
-        stat_format = scripts.FORMAT + ("%.9Y" if facts.precision == NANOSECOND else "%Y")
-        names = [b"./" + start if start != b"." else b"." for start in starts]
+        look, unreadable = manifest.look or Look(), manifest.unreadable
+        names = _named(starts)
         for _round in range(WALK_ROUNDS):
             again: list[bytes] = []
-            for batch in self._batches(script, names, True, stat_format):
+            for batch in self._batches(script, names, look):
                 try:
                     entries = output.entries(batch)
                 except ProtocolError as exc:
@@ -244,22 +255,27 @@ class ShellTree:
                 if entries is None:
                     again += batch.names
                     continue
-                manifest.entries.update((entry.path, entry) for entry in entries)
+                look.add(batch.raw)
+                look.changed(max((entry.stamp[1] for entry in entries), default=0))
+                yield from entries
                 for name in batch.unreadable:
-                    manifest.unreadable[output.relative(name)] = "permission denied"
+                    unreadable[output.relative(name)] = "permission denied"
             if not again:
-                return manifest
+                return
             script, names = scripts.LOOK, again
         for name in names:
-            manifest.unreadable[output.relative(name)] = "vanishes and comes back while it is read"
-        return manifest
+            unreadable[output.relative(name)] = "vanishes and comes back while it is read"
 
     def _batches(
-        self, script: str, names: Sequence[bytes], with_unreadable: bool, *arguments: str
+        self, script: str, names: Sequence[bytes], look: Look | None, *arguments: str
     ) -> Iterator[output.Batch]:
-        process, asked = self._ask(script, names, *arguments)
+        """The answer about `names`: of a walk where there is a `look` to begin, else of digests."""
+        process, asked = self._ask(script, names, *(arguments or (scripts.FORMAT,)))
         try:
-            yield from output.batches(self._begun(process), with_unreadable)
+            stream = self._begun(process)
+            if look is not None:
+                look.begin(output.clock(stream), self.facts().precision)
+            yield from output.batches(stream, with_unreadable=look is not None)
             asked.release()
             process.wait()
             self._refuse_find_errors(process)
@@ -280,19 +296,38 @@ class ShellTree:
                 raise EndpointError(f"{self.where} can't be read whole: {message}.")
 
     def _read_links(self, manifest: Manifest) -> None:
-        paths = [entry.path for entry in manifest if entry.kind == SYMLINK]
-        if not paths:
-            return
+        for paths in batched(manifest.paths(f"kind = '{SYMLINK}'"), ASKED_AT_ONCE):
+            manifest.set_links(self._links(paths))
+
+    def _links(self, paths: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        wanted = set(paths)
         process, names = self._ask(scripts.LINKS, [b"./" + path for path in paths])
         try:
             for name, target in output.links(self._begun(process)):
-                manifest.entries[output.relative(name)].link = target
+                path = output.relative(name)
+                if path not in wanted:
+                    raise ProtocolError("a link came that was not asked for")
+                yield path, target
             names.release()
             process.wait()
-        except KeyError as exc:
-            raise ProtocolError(f"{self.where} answered with a link that was not asked for.") from exc
         except (ConnectionLost, ProtocolError) as exc:
             raise type(exc)(f"Reading the links below {self.where} broke off: {exc}.") from exc
+        finally:
+            process.close()
+
+    def _read_xattrs(self, manifest: Manifest) -> None:
+        for paths in batched(manifest.paths(f"kind <> '{SYMLINK}'"), ASKED_AT_ONCE):
+            manifest.set_xattrs(self._xattrs(paths))
+
+    def _xattrs(self, paths: Sequence[bytes]) -> Iterator[tuple[bytes, Xattrs]]:
+        process, names = self._ask(scripts.XATTRS, [b"./" + path for path in paths])
+        try:
+            for name, found in dumped(self._begun(process)):
+                yield output.relative(name), found
+            names.release()
+            process.wait()
+        except (ConnectionLost, ProtocolError) as exc:
+            raise type(exc)(f"Reading the attributes below {self.where} broke off: {exc}.") from exc
         finally:
             process.close()
 
@@ -309,7 +344,7 @@ class ShellTree:
                 f"{self._runner.where} has no {tool}: set checksum to one of {', '.join(have)}."
             )
         wanted = set(paths)
-        for batch in self._batches(scripts.DIGEST, [prefix + path for path in paths], False, checksum, tool):
+        for batch in self._batches(scripts.DIGEST, [prefix + path for path in paths], None, checksum, tool):
             for name, digest in output.digests(batch, 2 * DIGEST_BYTES[checksum]):
                 path = name.removeprefix(prefix)
                 if path in wanted:
@@ -317,11 +352,10 @@ class ShellTree:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def _header(self, entry: Entry) -> bytes:
-        return tar.header(entry, entry.path, entry.size, self._nanoseconds)
-
     def _packed_size(self, entry: Entry) -> int:
-        return len(self._header(entry)) + entry.size + len(tar.padding(entry.size))
+        return (
+            tar.header_size(entry, entry.path, self._nanoseconds) + entry.size + -entry.size % tar.BLOCK_SIZE
+        )
 
     def _archive(
         self, entries: Mapping[bytes, Entry], incoming: Iterable[Incoming], size: int
@@ -334,7 +368,7 @@ class ShellTree:
         left = size
         for item in incoming:
             entry = entries[item.path]
-            yield self._header(entry)
+            yield tar.header(entry, entry.path, entry.size, self._nanoseconds)
             missing = entry.size
             for piece in item.payload:
                 yield piece[:missing]
@@ -345,6 +379,10 @@ class ShellTree:
             self._progress.advance(0, files=1)
             left -= self._packed_size(entry)
         yield from _zeros(left)
+
+
+def _named(starts: Sequence[bytes]) -> list[bytes]:
+    return [b"./" + start if start != b"." else b"." for start in starts]
 
 
 class Names:

@@ -10,16 +10,22 @@ directories and symbolic links are on disk, readable for that user; everything e
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from . import _manifest
+from ._entry import DIR, FILE, SYMLINK, Entry
 from ._folder import Folder
-from ._local_tree import LocalTree
-from ._manifest import DIR, FILE, SYMLINK, Entry, Manifest
+from ._local_tree import KEPT_OWNER, READ_SIZE, LocalTree
+from ._look import Look
+from ._manifest import Manifest
+from ._manifest_file import read, write
+from ._manifest_tree import selected
 from ._progress import Progress
 from ._selection import Selection
+from ._store import Store
+from ._xattrs import Xattrs
 
 ON_DISK = (FILE, DIR, SYMLINK)
 
@@ -31,78 +37,86 @@ class StagedTree(LocalTree):
         super().__init__(path, progress)
         self._manifest_path = manifest
         self._as_source = as_source
-        self._given: dict[bytes, Entry] = {}
+        self._given = Manifest()
 
-    def scan(self, selection: Selection) -> Manifest:
-        found = super().scan(selection)
-        kept = self._kept()
+    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
+        found = super().scan(selection, store)
+        kept = self._kept(found.store)
         if self._as_source:
             return self._promised(found, kept, selection)
-        kept.entries.update(self._given)
-        for path, entry in found.entries.items():
-            known = kept.get(path)
-            if known is not None and _same_thing(known, entry):
-                found.entries[path] = replace(
-                    known, digest="", hardlink=entry.hardlink, identity=entry.identity, stamp=entry.stamp
-                )
-        for known in kept:
-            if known.kind not in ON_DISK and selection.holds(known.path):
-                found.entries[known.path] = known
-        found.entries = _manifest.ordered(found.entries.values())
+        kept.add(self._given)
+        found.add(self._with_attributes(found, kept))
+        bare = ", ".join(repr(kind) for kind in ON_DISK)
+        found.add(known for known in kept.where(f"kind NOT IN ({bare})") if selection.holds(known.path))
         return found
+
+    def fingerprint_of(self, look: Look) -> str:
+        """The manifest is a part of the tree."""
+        told = hashlib.blake2b(look.fingerprint.encode(), digest_size=20)
+        try:
+            with open(self._manifest_path, "rb") as stream:
+                while piece := stream.read(READ_SIZE):
+                    told.update(piece)
+        except FileNotFoundError:
+            pass
+        return told.hexdigest()
 
     def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
         """Write what is verified here now, over what the manifest knew before."""
-        kept = self._kept()
-        entries = kept.entries if kept.checksum == verified.checksum else {}
-        for path in gone:
-            entries.pop(path, None)
-        entries.update(verified.entries)
-        merged = replace(verified, entries=_manifest.ordered(entries.values()), unreadable={})
-        _manifest.write(merged, self._manifest_path)
+        kept = self._kept(verified.store)
+        whole = verified.like(kept if kept.checksum == verified.checksum else ())
+        whole.remove(gone)
+        whole.add(verified)
+        write(whole, self._manifest_path)
 
-    def _kept(self) -> Manifest:
+    def _kept(self, store: Store) -> Manifest:
         if os.path.exists(self._manifest_path) or self._as_source:
-            return _manifest.read(self._manifest_path)
-        return Manifest()
+            return read(self._manifest_path, store)
+        return Manifest(store=store)
+
+    @staticmethod
+    def _with_attributes(found: Manifest, kept: Manifest) -> Iterator[Entry]:
+        """What is on disk, with the attributes that the manifest has for it."""
+        for entry in found:
+            known = kept.get(entry.path)
+            if known is not None and _same_thing(known, entry):
+                yield replace(
+                    known, digest="", hardlink=entry.hardlink, identity=entry.identity, stamp=entry.stamp
+                )
 
     def _promised(self, found: Manifest, kept: Manifest, selection: Selection) -> Manifest:
         """The tree as the manifest describes it, with everything named where the disk differs."""
-        promised = Manifest(kept.checksum, kept.precision, self._path, unreadable=dict(found.unreadable))
-        parents = set(selection.parents())
-        for entry in kept:
-            if not selection.holds(entry.path) and entry.path not in parents:
-                continue
+        promised = kept.like(selected(kept, selection))
+        promised.root, promised.look, promised.unreadable = self._path, found.look, dict(found.unreadable)
+        for entry in promised:
             on_disk = found.get(entry.path)
-            implied = entry.implied or not selection.holds(entry.path)
-            promised.entries[entry.path] = replace(entry, implied=implied)
             if entry.kind in ON_DISK and on_disk is None:
                 promised.unreadable[entry.path] = "missing from the staging directory"
             elif on_disk is not None and not _same_thing(entry, on_disk):
                 promised.unreadable[entry.path] = "changed in the staging directory since it was copied there"
-        _manifest.complete(promised.entries, kept.entries)
-        promised.entries = _manifest.ordered(promised.entries.values())
-        for path in found.entries:
-            if path not in promised.entries and path != b".":
-                promised.unreadable[path] = "in the staging directory, but not in its manifest"
+        promised.complete(kept)
+        for path in found.paths(f"path <> x'2e' AND path NOT IN (SELECT path FROM {promised.table})"):
+            promised.unreadable[path] = "in the staging directory, but not in its manifest"
         return promised
 
     def _mode(self, entry: Entry) -> int:
         """Permissions that let this user read it back, and no set-id bits on the way."""
         return entry.mode & 0o777 | (0o700 if entry.kind == DIR else 0o600)
 
-    def _create(self, folder: Folder, entry: Entry) -> None:
-        self._given[entry.path] = entry
-        if entry.kind in ON_DISK:
-            super()._create(folder, entry)
+    def _make(self, folder: Folder, entries: Sequence[Entry]) -> None:
+        self._given.add(entries)
+        super()._make(folder, [entry for entry in entries if entry.kind in ON_DISK])
 
     def _set_attributes(self, folder: Folder, entry: Entry, path: bytes | None = None) -> None:
-        self._given[entry.path] = entry
+        self._given.add((entry,))
         if entry.kind in ON_DISK:
             super()._set_attributes(folder, entry, path)
 
+    def _xattrs(self, entry: Entry) -> Xattrs:
+        return ()
+
     def _own(self, entry: Entry) -> tuple[int, int]:
-        return -1, -1
+        return KEPT_OWNER
 
 
 def _same_thing(known: Entry, on_disk: Entry) -> bool:

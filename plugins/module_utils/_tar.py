@@ -14,11 +14,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
 from ._errors import ConnectionLost, ProtocolError
-from ._manifest import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
 
 BLOCK_SIZE = 512
 ZEROS = bytes(BLOCK_SIZE)
+NO_DEVICE = b"0000000\0"
 MAX_EXTENSION = 1 << 20
 """Bytes of a long name or pax header that are accepted: a path has 4096 at most, so this is ample."""
 TYPES = {FILE: b"0", SYMLINK: b"2", CHAR: b"3", BLOCK: b"4", DIR: b"5", FIFO: b"6"}
@@ -35,6 +36,17 @@ def header(entry: Entry, name: bytes, size: int, nanoseconds: bool = False) -> b
     if len(entry.link) > 100:
         out += _extension(b"K", entry.link + b"\0")
     return out + _ustar(entry, name, size, seconds, TYPES[entry.kind])
+
+
+def header_size(entry: Entry, name: bytes, nanoseconds: bool = False) -> int:
+    """The length of `header`."""
+    size = BLOCK_SIZE
+    if nanoseconds and entry.mtime % 1_000_000_000:
+        size += 2 * BLOCK_SIZE
+    for text in (name, entry.link):
+        if len(text) > 100:
+            size += BLOCK_SIZE + len(text) + 1 + -(len(text) + 1) % BLOCK_SIZE
+    return size
 
 
 def decimal(nanoseconds: int) -> bytes:
@@ -66,8 +78,8 @@ def _ustar(entry: Entry, name: bytes, size: int, seconds: int, kind: bytes) -> b
             entry.link[:100].ljust(100, b"\0"),
             b"ustar  \0",
             bytes(64),
-            _number(entry.device[0], 8),
-            _number(entry.device[1], 8),
+            _number(entry.device[0], 8) if entry.device[0] else NO_DEVICE,
+            _number(entry.device[1], 8) if entry.device[1] else NO_DEVICE,
         )
     ).ljust(BLOCK_SIZE, b"\0")
     return fields[:148] + b"%06o\0 " % sum(fields) + fields[156:]

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from ._entry import Entry
 from ._errors import UsageError
 from ._local_tree import LocalTree
-from ._manifest import Entry
 from ._rsync import Rsync
 from ._shell_tree import ShellTree
-from ._tree import TargetTree, Tree
+from ._tree import SourceTree, TargetTree
 
 AnyTree: TypeAlias = "LocalTree | ShellTree"
 
@@ -42,7 +42,7 @@ class Transport(Protocol):
     def name(self) -> str:
         """What the report calls it."""
 
-    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry]) -> Moved:
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry], checksum: str) -> Moved:
         """Move `fresh` files, and `changed` ones of which the target has another version."""
 
 
@@ -51,14 +51,14 @@ class TarTransport:
 
     name = "tar"
 
-    def __init__(self, source: Tree, target: TargetTree) -> None:
+    def __init__(self, source: SourceTree, target: TargetTree) -> None:
         self._source = source
         self._target = target
 
-    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry]) -> Moved:
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry], checksum: str) -> Moved:
         entries = [*fresh, *changed]
         if entries:
-            self._target.receive(entries, self._source.read(entries))
+            self._target.receive(entries, self._source.read(entries), checksum)
         return Moved(sum(entry.size for entry in entries))
 
 
@@ -70,7 +70,7 @@ class RsyncTransport:
     def __init__(self, rsync: Rsync) -> None:
         self._rsync = rsync
 
-    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry]) -> Moved:
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry], checksum: str) -> Moved:
         entries = [*fresh, *changed]
         return Moved(self._rsync.run(entries) if entries else 0, entries)
 
@@ -84,10 +84,10 @@ class AutoTransport:
         self._tar = tar
         self._rsync = rsync
 
-    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry]) -> Moved:
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry], checksum: str) -> Moved:
         large = [entry for entry in changed if entry.size >= DELTA_BYTES]
         small = [entry for entry in changed if entry.size < DELTA_BYTES]
-        whole, parts = self._tar.move(fresh, small), self._rsync.move((), large)
+        whole, parts = self._tar.move(fresh, small, checksum), self._rsync.move((), large, checksum)
         return Moved(whole.bytes + parts.bytes, parts.bare)
 
 

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ._manifest import NANOSECOND, Entry, Manifest
+from ._entry import NANOSECOND, Entry
+from ._look import Look
+from ._manifest import Manifest
 from ._selection import Selection
+from ._store import Store
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,8 @@ class Facts:
 
     `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown), `place`
     is the path on this machine without links (empty: elsewhere); `free_bytes` and `free_inodes` are None where the
-    endpoint can't tell; `precision` is the unit of modification times in nanoseconds; `tools` are the commands found
-    there.
+    endpoint can't tell; `precision` is the unit of the modification times that it tells in nanoseconds,
+    `settable` that of those that it can set; `tools` are the commands found there.
     """
 
     kind: str
@@ -33,6 +36,7 @@ class Facts:
     volume: str = ""
     place: str = ""
     precision: int = NANOSECOND
+    settable: int = NANOSECOND
     tools: frozenset[str] = frozenset()
 
 
@@ -49,13 +53,14 @@ class Incoming:
 class Changes:
     """What to do at a target, applied in this order.
 
-    `clear` are entries that stand in the way of `create`; `discard` are paths that were received but not
-    found whole, and are thrown away; `bare` are received files that have no owner and mode of their own
-    yet; `create` are source entries to bring into place: received files, and everything that has no
-    content; `remove` are extra entries; `attributes` are source entries whose mode, owner and time are
-    set last.
+    `strip` are extended attributes to remove, as pairs of a path and the attribute's name; `clear` are entries
+    that stand in the way of `create`; `discard` are paths that were received but not found whole, and are
+    thrown away; `bare` are received files that have no owner and mode of their own yet; `create` are source
+    entries to bring into place: received files, and everything that has no content; `remove` are extra
+    entries; `attributes` are source entries whose mode, owner and time are set last.
     """
 
+    strip: list[tuple[bytes, bytes]] = field(default_factory=list)
     clear: list[Entry] = field(default_factory=list)
     discard: list[bytes] = field(default_factory=list)
     bare: list[Entry] = field(default_factory=list)
@@ -64,7 +69,9 @@ class Changes:
     attributes: list[Entry] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return any((self.clear, self.discard, self.bare, self.create, self.remove, self.attributes))
+        return any(
+            (self.strip, self.clear, self.discard, self.bare, self.create, self.remove, self.attributes)
+        )
 
 
 class Tree(Protocol):
@@ -80,27 +87,37 @@ class Tree(Protocol):
     def facts(self) -> Facts:
         """Look without touching. Raises ToolMissing when the endpoint can't work at all."""
 
-    def scan(self, selection: Selection) -> Manifest:
-        """The entries of the selection and the parents of its files, without digests."""
+    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
+        """The entries of the selection and the parents of its files, without digests, put into `store`."""
 
     def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
         """Digests of regular files, read where they lie. A file that can't be read is left out."""
+
+
+class SourceTree(Tree, Protocol):
+    """A tree that files can be read from."""
+
+    def fingerprint(self, selection: Selection) -> str:
+        """The fingerprint that the tree has now."""
+
+    def fingerprint_of(self, look: Look) -> str:
+        """The fingerprint of this tree where a scan had that look."""
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
         """The content of regular files, in order. A file that can't be read is left out."""
 
 
-class TargetTree(Tree, Protocol):
+class TargetTree(SourceTree, Protocol):
     """A directory that can be written to. Nothing appears under its final name before `apply`."""
 
     def begin(self) -> None:
         """Take the target for this run, and throw away what a dead run left. Raises BusyError."""
 
-    def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming]) -> None:
-        """Write the content of `entries` into the work directory."""
+    def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming], checksum: str) -> None:
+        """Write the content of `entries` into the work directory. `checksum` is the one by which it will be proven."""
 
     def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
-        """Digests of what `receive` wrote, read back from where it lies."""
+        """Digests of what lies in the work directory, read back from there."""
 
     def apply(self, changes: Changes) -> None:
         """Make the changes as far as possible; the next scan tells what was not."""

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from ._comparison import Comparison
-from ._copy import require_directory
+from ._comparison import Comparison, Criteria
 from ._endpoint import opened
+from ._entry import FILE
 from ._errors import EndpointError
 from ._interrupt import interruptible
-from ._manifest import FILE, Manifest
+from ._manifest import Manifest
 from ._manifest_tree import ManifestTree
 from ._parity import LIST_LIMIT, parity, sentence
+from ._preflight import require_directory
 from ._progress import Progress
 from ._report import Hop, record
 from ._selection import select
@@ -65,7 +66,7 @@ def _compare(
     for tree in (source, target):
         require_directory(tree.facts(), tree.where)
     selection = select(source.path, params["files"], params["include"], params["exclude"])
-    comparison = Comparison(source, target, selection, checksum, params["metadata"], progress)
+    comparison = Comparison(source, target, selection, Criteria(checksum, params["metadata"]), progress)
     here, there = comparison.manifests()
     _refuse_undigested(here, source)
     found = parity(comparison.plan(here, there), here, there)
@@ -75,12 +76,12 @@ def _compare(
         checksum=checksum,
         whole=found.holds(params["metadata"], extra_allowed=params["extra"] != "fail"),
         parity=found,
-        numbers={"files": len(here.files()), "bytes": here.total_bytes()},
+        numbers=dict(zip(("files", "bytes"), here.totals(), strict=True)),
         words={"metadata": params["metadata"]},
     )
 
 
 def _refuse_undigested(manifest: Manifest, source: AnyTree | ManifestTree) -> None:
     """A manifest file without digests proves nothing, however well the sizes match."""
-    if isinstance(source, ManifestTree) and any(e.kind == FILE and not e.digest for e in manifest):
+    if isinstance(source, ManifestTree) and manifest.sums(f"kind = '{FILE}' AND digest = ''")[0]:
         raise EndpointError(f"{source.where} lacks digests of some files: write it anew with pvc_manifest.")

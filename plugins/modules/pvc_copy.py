@@ -85,14 +85,34 @@ options:
     description: How often to try again what did not arrive whole, or after a lost connection.
     type: int
     default: 3
+  on_change:
+    description:
+      - What it means when a file of the source changes, grows, shrinks or vanishes while it is copied, and still
+        does so after all O(retries). Such files are named in RV(changed_at_source) in any case.
+      - V(fail) makes it a failure. With V(report) the task succeeds with RV(parity) false if everything else is whole.
+    type: str
+    choices: [fail, report]
+    default: fail
+    version_added: 0.2.0
   metadata:
     description:
-      - What a difference in owner, mode or modification time means.
+      - What a difference in owner, mode, modification time or extended attributes (ACLs and capabilities among them)
+        means.
       - V(strict) makes it a failure, V(report) lists it, V(ignore) doesn't compare it.
-      - Times are compared in the unit that both ends can tell; with BusyBox's tools these are whole seconds.
+      - Times are compared in the unit that the target's tools can set; with BusyBox's tools these are whole seconds.
+        Extended attributes are compared where the source's tools show them.
     type: str
     choices: [strict, report, ignore]
     default: strict
+  reread:
+    description:
+      - Read everything again, even where an earlier run has proven both sides to be equal and nothing was touched
+        since.
+      - Otherwise a run over two trees in which every inode is what it was then, times of change included, reads no
+        contents. What was proven is remembered in C($XDG_CACHE_HOME/kubeferry/proofs), or in C(~/.cache).
+    type: bool
+    default: false
+    version_added: 0.2.0
   label:
     description:
       - What this copy is called in the report and in its progress.
@@ -182,7 +202,8 @@ metadata_differences:
       description: The path.
       type: str
     differs:
-      description: For each of C(mode), C(uid), C(gid) and C(mtime) that differs, the source's value and the target's.
+      description:
+        - For each of C(mode), C(uid), C(gid), C(mtime) and C(xattrs) that differs, the source's value and the target's.
       type: dict
   sample: []
 extra:
@@ -204,13 +225,33 @@ unreadable:
       description: Why.
       type: str
   sample: []
+changed_at_source:
+  description: Paths that didn't stay as they were at the source during the copy, at most 100.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The path.
+      type: str
+    what:
+      description: What became of it, C(changed) or C(vanished).
+      type: str
+  sample: []
 counts:
   description: The true length of each of these lists, also where the list was cut.
   returned: always, unless the task could not be carried out
   type: dict
-  sample: {matched: 3, missing: 0, mismatched: 0, metadata_differences: 0, extra: 0, unreadable: 0}
+  sample:
+    changed_at_source: 0
+    extra: 0
+    matched: 3
+    metadata_differences: 0
+    mismatched: 0
+    missing: 0
+    unreadable: 0
 truncated:
-  description: Whether a list was cut. The file in O(report) holds the full lists.
+  description: Whether a list was cut. The file in O(report) holds up to 100,000 names of each.
   returned: always, unless the task could not be carried out
   type: bool
   sample: false
@@ -269,6 +310,12 @@ retries:
   returned: always, unless the task could not be carried out
   type: int
   sample: 0
+proof:
+  description:
+    - V(read) where the contents were read at both sides, else since when nothing has been changed at either side.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: read
 trouble:
   description: Why something was tried again.
   returned: always, unless the task could not be carried out
@@ -308,6 +355,8 @@ def argument_spec() -> dict[str, object]:
         "transport": {"type": "str", "choices": ["auto", "tar", "rsync"], "default": "auto"},
         "retries": {"type": "int", "default": 3},
         "metadata": {"type": "str", "choices": ["strict", "report", "ignore"], "default": "strict"},
+        "on_change": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
+        "reread": {"type": "bool", "default": False},
         "label": {"type": "str"},
         "report": {"type": "path"},
     }
@@ -323,9 +372,9 @@ def main() -> None:
         module.fail_json(msg=str(exc))
     for text in result.pop("warnings"):
         module.warn(text)
-    if result["parity"] or module.check_mode:
-        module.exit_json(**result)
-    module.fail_json(**result)
+    if "msg" in result:
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

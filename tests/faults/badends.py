@@ -155,9 +155,9 @@ class LiveTree(LocalTree):
             self.acted += 1
             self._act()
 
-    def scan(self, selection):
+    def scan(self, selection, store=None):
         self.happen("before scan")
-        found = super().scan(selection)
+        found = super().scan(selection, store)
         self.happen("after scan")
         return found
 

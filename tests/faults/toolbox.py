@@ -16,6 +16,7 @@ GNU = (
     "cat chgrp chmod chown cut df find flock head id ln mkdir mv readlink rm rmdir stat tail tar touch tr xargs sleep "
     "md5sum sha1sum sha256sum sha512sum"
 ).split()
+ATTR = ("getfattr", "setfattr")
 
 
 def found(tool: str, package: str) -> str:
@@ -35,7 +36,7 @@ class Box:
         self.exact = kind in ("gnu", "openssl")
         os.makedirs(place, exist_ok=True)
         if self.exact:
-            tools = {name: found(name, name) for name in GNU}
+            tools = {name: found(name, name) for name in GNU} | {name: found(name, "attr") for name in ATTR}
             tools["sh"] = found("sh", "dash")
         else:
             tools = dict.fromkeys(self._applets(), found("busybox", "busybox-static"))

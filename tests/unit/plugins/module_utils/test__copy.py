@@ -45,8 +45,7 @@ class Ends:
         self.source, self.target = place / "source", place / "target"
         self.source.mkdir()
         self.target.mkdir()
-        exact = [kind == LOCAL or boxes[kind].exact for kind in kinds[:2]]
-        self.unit = 1 if all(exact) else BILLION
+        self.unit = 1 if kinds[1] == LOCAL or boxes[kinds[1]].exact else BILLION
 
     def tree(self, kind, path):
         return engine.local(path) if kind == LOCAL else engine.shell(self.boxes[kind], path)
@@ -75,7 +74,7 @@ def test_every_kind_of_file_arrives(ends):
 
     planned = ends.copy(check=True)
     assert touched(ends.target) == empty
-    assert len(planned.plan.changes) > 150
+    assert len(list(planned.plan.changes())) > 150
 
     outcome = ends.copy()
     assert ends.unlike() == {}
@@ -86,7 +85,7 @@ def test_every_kind_of_file_arrives(ends):
 
     there = touched(ends.target)
     second = ends.copy()
-    assert (second.plan.changes, second.bytes_moved) == ([], 0)
+    assert (bool(second.plan), second.bytes_moved) == (False, 0)
     assert touched(ends.target) == there
 
 
@@ -111,8 +110,8 @@ def test_whatever_differs_is_repaired_and_nothing_else_is_touched(ends):
     outcome = ends.copy()
     assert ends.unlike() == {}
     assert engine.whole(outcome)
-    changed = {change.path for change in outcome.plan.changes}
-    assert changed == {change.path for change in planned.plan.changes}
+    changed = {change.path for change in outcome.plan.changes()}
+    assert changed == {change.path for change in planned.plan.changes()}
     assert changed >= {
         b"sizes/300000",
         b"sizes/513",
@@ -146,7 +145,7 @@ def test_a_file_of_same_size_and_time_is_told_by_its_digest(ends):
     write(ends.source, "file", b"right", mtime=7 * BILLION)
     write(ends.target, "file", b"wrong", mtime=7 * BILLION)
     outcome = ends.copy()
-    assert [(change.path, change.reasons) for change in outcome.plan.changes][-1] == (b"file", ("content",))
+    assert [(change.path, change.reasons) for change in outcome.plan.changes()][-1] == (b"file", ("content",))
     assert (ends.target / "file").read_bytes() == b"right"
 
 
@@ -281,7 +280,7 @@ def test_listed_files_arrive_with_their_directories(ends):
             want[path].mode,
             want[path].uid,
         )
-    assert ends.copy(files=files).plan.changes == []
+    assert not ends.copy(files=files).plan
 
 
 @kinds_of(FEW)
@@ -304,7 +303,7 @@ def test_patterns_choose_what_is_copied_with_the_directories_that_it_needs(ends)
     assert set(snapshot(ends.target)) == {
         *(b".", b"a", b"a/b", b"a/b/x.log", b"c", b"c/y.log", b"top.log"),
     }
-    assert ends.copy(**options).plan.changes == []
+    assert not ends.copy(**options).plan
 
 
 @kinds_of(FEW)
@@ -325,7 +324,7 @@ def test_other_digests_prove_as_well(ends, checksum):
     write(ends.source, "new", b"new")
     outcome = ends.copy(checksum=checksum)
     assert engine.whole(outcome)
-    assert len(outcome.source.entries[b"file"].digest) == {"md5": 32, "sha1": 40, "sha512": 128}[checksum]
+    assert len(outcome.source.get(b"file").digest) == {"md5": 32, "sha1": 40, "sha512": 128}[checksum]
     assert ends.unlike() == {}
 
 
@@ -348,7 +347,7 @@ def test_a_large_file_of_which_a_part_changed(ends):
 def test_a_target_that_is_not_there_is_made(ends):
     write(ends.source, "a/b", b"content")
     ends.target = ends.target / "not" / "there yet"
-    assert ends.copy(check=True).plan.changes
+    assert ends.copy(check=True).plan
     assert not ends.target.parent.exists()
     assert engine.whole(ends.copy())
     assert (ends.target / "a/b").read_bytes() == b"content"

@@ -566,10 +566,10 @@ def test_an_interrupted_copy_does_not_send_again_what_has_arrived(tmp_path, monk
     monkeypatch.setattr(_copy, "BATCH_ENTRIES", 2)
     moved = TarTransport.move
 
-    def move(self, fresh, changed):
+    def move(self, fresh, changed, checksum):
         if any(entry.path == b"6" for entry in fresh):
             raise EndpointError("the test ends here")
-        return moved(self, fresh, changed)
+        return moved(self, fresh, changed, checksum)
 
     with monkeypatch.context() as patch:
         patch.setattr(TarTransport, "move", move)

@@ -29,6 +29,8 @@ DEFAULTS = {
     "checksum": "sha256",
     "transport": "auto",
     "metadata": "strict",
+    "on_change": "fail",
+    "reread": True,
     "extra": "report",
     "retries": 3,
     "report": None,

@@ -129,7 +129,7 @@ def test_any_tree_over_any_other(boxes, kinds, examples):
             assert touched(place / "source") == before
             there = touched(place / "target")
             again = engine.copy(*ends(), delete=delete)
-            assert (again.plan.changes, again.bytes_moved) == ([], 0)
+            assert (bool(again.plan), again.bytes_moved) == (False, 0)
             assert touched(place / "target") == there
         finally:
             shutil.rmtree(place)

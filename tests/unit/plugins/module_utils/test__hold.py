@@ -84,4 +84,4 @@ def test_a_run_tells_that_it_is_alive(box, target, monkeypatch):
 def test_nothing_is_written_without_a_hold(box, target):
     tree = engine.shell(box, target)
     with pytest.raises(ConnectionLost, match=r"^The hold on .*target in the .* was lost"):
-        tree.receive([], [])
+        tree.receive([], [], "sha256")

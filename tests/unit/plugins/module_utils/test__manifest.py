@@ -15,18 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toolbox import found
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ManifestError
-from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import (
+from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import (
     BLOCK,
     CHAR,
-    DIR,
     FILE,
     KINDS,
     SYMLINK,
     Entry,
-    Manifest,
-    checked_tree,
-    ordered,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ManifestError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_file import (
     read,
     sums_line,
     sums_path,
@@ -38,6 +37,13 @@ NAMES = st.binary(min_size=1, max_size=30).filter(
     lambda name: not {0, 0x2F} & set(name) and name not in (b".", b"..")
 )
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map(b"/".join)
+XATTRS = st.tuples(
+    st.one_of(
+        st.just(b"security.capability"),
+        NAMES.map(lambda name: b"user." + name),
+    ),
+    st.binary(max_size=20),
+)
 IDS = st.integers(0, (1 << 32) - 2)
 
 
@@ -61,15 +67,17 @@ def entries(draw):
         else (0, 0),
         digest=draw(st.one_of(st.just(""), st.just("ab" * 32))) if kind == FILE else "",
         implied=draw(st.booleans()),
+        xattrs=draw(st.lists(XATTRS, max_size=2, unique_by=lambda pair: pair[0]).map(sorted).map(tuple)),
     )
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(entries(), max_size=6), st.dictionaries(PATHS, st.just("permission denied"), max_size=2))
 def test_what_is_written_is_read_again(tmp_path_factory, found_entries, unreadable):
-    manifest = Manifest("sha256", 1, "/mnt/pvc-0", ordered(found_entries), unreadable)
+    manifest = Manifest(found_entries, root="/mnt/pvc-0")
+    manifest.unreadable = unreadable
     try:
-        checked_tree(manifest.entries)
+        manifest.require_tree()
     except ValueError:
         return
     path = str(tmp_path_factory.getbasetemp() / "manifest.jsonl")
@@ -82,8 +90,8 @@ def planted(tmp_path, boxes):
     trees.plant(tmp_path / "tree")
     tree = engine.shell(boxes["gnu"], tmp_path / "tree")
     manifest = tree.scan(Selection())
-    for path, digest in tree.digests([entry.path for entry in manifest.files()], "sha256"):
-        manifest.entries[path].digest = digest
+    files = list(manifest.paths("kind = 'file' AND hardlink = x''"))
+    manifest.set_digests(tree.digests(files, "sha256"))
     path = str(tmp_path / "made" / "for it" / "manifest.jsonl")
     write(manifest, path)
     return manifest, path
@@ -103,7 +111,7 @@ def test_the_awkward_tree_survives_and_sha256sum_agrees(tmp_path, boxes):
         timeout=30,
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
-    assert len(trees.content_of(sums).splitlines()) == len(manifest.files())
+    assert len(trees.content_of(sums).splitlines()) == manifest.totals()[0]
 
 
 def test_names_are_escaped_as_coreutils_does():
@@ -126,7 +134,7 @@ def test_every_truncation_is_noticed(tmp_path, boxes):
         read(cut)
 
 
-HEADER = {"kubeferry_manifest": 1, "checksum": "sha256", "mtime_unit_ns": 1, "root": "/x"}
+HEADER = {"kubeferry_manifest": 2, "checksum": "sha256", "mtime_unit_ns": 1, "root": "/x", "xattrs": True}
 GOOD = {"path": "f", "type": "file", "size": 1, "mode": "0644", "uid": 0, "gid": 0, "mtime_ns": 0}
 
 
@@ -169,7 +177,7 @@ def test_hostile_lines_are_refused(tmp_path, change):
 @pytest.mark.parametrize(
     "records",
     [
-        [{**HEADER, "kubeferry_manifest": 2}],
+        [{**HEADER, "kubeferry_manifest": 1}],
         [{**HEADER, "checksum": "crc32"}],
         [{**HEADER, "mtime_unit_ns": 0}],
         [{**HEADER, "mtime_unit_ns": "1"}],
@@ -214,7 +222,7 @@ def test_something_below_a_link_is_refused(tmp_path):
 def test_lines_in_any_order_make_the_same_manifest(tmp_path):
     folder = {**GOOD, "path": "d", "type": "dir"}
     path = forged(tmp_path, HEADER, {**GOOD, "path": "d/x"}, folder, {"entries": 2})
-    assert list(read(path).entries) == [b"d", b"d/x"]
+    assert [entry.path for entry in read(path)] == [b"d", b"d/x"]
 
 
 def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
@@ -228,8 +236,7 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
 def test_a_failed_write_leaves_the_old_manifest(tmp_path):
     path = str(tmp_path / "m.jsonl")
     write(Manifest(root="old"), path)
-    broken = Manifest(root="new", entries={b"x": Entry(b"x", DIR, 0, 0o755, 0, 0, 0, link=None)})
-    broken.entries[b"x"].kind = SYMLINK
+    broken = Manifest([Entry(b"x", SYMLINK, 0, 0o755, 0, 0, 0, link=None)], root="new")
     with pytest.raises(AttributeError):
         write(broken, path)
     assert read(path).root == "old"

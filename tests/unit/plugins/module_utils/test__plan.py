@@ -9,22 +9,21 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
-from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import (
+from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import (
     BLOCK,
     DIR,
     FIFO,
     FILE,
     SYMLINK,
     Entry,
-    Manifest,
-    complete,
-    ordered,
 )
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._parity import parity, sentence
 from ansible_collections.kubeferry.pvc.plugins.module_utils._plan import (
     CREATE,
     DELETE,
+    EXTRA,
     METADATA,
     REPLACE,
     Rules,
@@ -33,18 +32,26 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._plan import (
     needs_content,
     undecided,
 )
+from ansible_collections.kubeferry.pvc.plugins.module_utils._store import Store
 
 BASE = Entry(b"f", FILE, 3, 0o644, 1, 2, 5_500_000_000, digest="aa")
 ALL = Rules()
 
 
+STORE = Store()
+
+
 def manifest(*entries):
-    return Manifest(entries=ordered(entries))
+    return Manifest(entries, store=STORE)
+
+
+def changes(plan):
+    return list(plan.changes())
 
 
 def one(want, have, rules=ALL, **options):
     plan = make_plan(manifest(want), manifest(have), rules, **options)
-    return [(change.action, change.reasons) for change in plan.changes]
+    return [(change.action, change.reasons) for change in plan.changes()]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +78,7 @@ def test_each_difference_is_told_with_its_reason(change, action, reasons):
 
 def test_equal_entries_need_nothing():
     plan = make_plan(manifest(BASE), manifest(replace(BASE)), ALL)
-    assert (plan.changes, plan.matched, plan.extra) == ([], 1, [])
+    assert (changes(plan), plan.matched, list(plan.paths(EXTRA))) == ([], 1, [])
 
 
 def test_without_digests_nothing_matches():
@@ -113,12 +120,12 @@ def test_an_implied_directory_must_only_be_there():
 
 def test_extra_paths_are_deleted_only_when_asked():
     extra = replace(BASE, path=b"g")
-    assert make_plan(manifest(BASE), manifest(BASE, extra), ALL).changes == []
+    assert not make_plan(manifest(BASE), manifest(BASE, extra), ALL)
     plan = make_plan(manifest(BASE), manifest(BASE, extra), ALL, delete=True)
-    assert [(change.path, change.action) for change in plan.changes] == [(b"g", DELETE)]
-    assert plan.extra == [b"g"]
+    assert [(change.path, change.action) for change in plan.changes()] == [(b"g", DELETE)]
+    assert list(plan.paths(DELETE)) == [b"g"]
     implied = Entry(b"a", DIR, 0, 0, 0, 0, 0, implied=True)
-    assert make_plan(manifest(BASE), manifest(implied, BASE), ALL, delete=True).changes == []
+    assert not make_plan(manifest(BASE), manifest(implied, BASE), ALL, delete=True)
 
 
 def test_a_directory_with_files_is_not_replaced_unasked():
@@ -128,9 +135,10 @@ def test_a_directory_with_files_is_not_replaced_unasked():
     ):
         make_plan(manifest(BASE), manifest(*have), ALL)
     assert one(BASE, have[0]) == [(REPLACE, ("type",))]
-    assert {c.action for c in make_plan(manifest(BASE), manifest(*have), ALL, delete=True).changes} == {
+    assert {c.action for c in make_plan(manifest(BASE), manifest(*have), ALL, delete=True).changes()} == {
         REPLACE,
         DELETE,
+        EXTRA,
     }
 
 
@@ -139,7 +147,7 @@ def grouped(target):
     source = [replace(BASE, path=b"a"), replace(BASE, path=b"b", hardlink=b"a"), replace(BASE, path=b"c")]
     have = [replace(BASE, path=path, identity=(1, inode)) for path, inode in target.items()]
     return {
-        change.path: change.reasons for change in make_plan(manifest(*source), manifest(*have), ALL).changes
+        change.path: change.reasons for change in make_plan(manifest(*source), manifest(*have), ALL).changes()
     }
 
 
@@ -158,12 +166,12 @@ def test_a_part_of_a_link_group_has_a_first_path_of_its_own():
         replace(BASE, path=b"a"),
         replace(BASE, path=b"d/b", hardlink=b"a"),
         replace(BASE, path=b"d/c", hardlink=b"a"),
-    ).entries
-    part = {path: whole[path] for path in (b"d/b", b"d/c")}
-    complete(part, whole)
-    assert {path: entry.hardlink for path, entry in part.items()} == {b"d/b": b"", b"d/c": b"d/b", b"d": b""}
-    assert part[b"d"].implied
-    assert not whole[b"d"].implied
+    )
+    part = manifest(*(whole.get(path) for path in (b"d/b", b"d/c")))
+    part.complete(whole)
+    assert {entry.path: entry.hardlink for entry in part} == {b"d/b": b"", b"d/c": b"d/b", b"d": b""}
+    assert part.get(b"d").implied
+    assert not whole.get(b"d").implied
 
 
 def test_only_files_of_equal_size_need_digests():
@@ -173,7 +181,11 @@ def test_only_files_of_equal_size_need_digests():
         replace(BASE, path=b"b", size=9),
         Entry(b"c", DIR, 0, 0, 0, 0, 0),
     )
-    assert undecided(source, target) == [b"a"]
+    for side in (source, target):
+        side.set_digests([(b"b", "")])
+        assert list(side.paths(undecided(source, target, side.table))) == []
+        side.set_digests([(b"a", "")])
+        assert list(side.paths(undecided(source, target, side.table))) == [b"a"]
 
 
 def test_batches_are_bounded_and_keep_the_order():
@@ -181,13 +193,13 @@ def test_batches_are_bounded_and_keep_the_order():
     entries.append(replace(BASE, path=b"100", size=1000))
     entries.append(replace(BASE, path=b"101", size=1000, hardlink=b"100"))
     plan = make_plan(manifest(*entries), manifest(replace(BASE, path=b"zz")), ALL, delete=True)
-    slices = list(batches(plan.changes, 100, 4))
+    slices = list(batches(plan.changes(), 100, 4))
     assert [change.path for batch in slices for change in batch] == [entry.path for entry in entries]
     for batch in slices:
         assert len(batch) <= 4
         weight = sum(change.want.size for change in batch if needs_content(change.want))
         assert weight <= 100 or len([change for change in batch if needs_content(change.want)]) == 1
-    assert len(list(batches(plan.changes, 100, 1000))) == 5
+    assert len(list(batches(plan.changes(), 100, 1000))) == 5
 
 
 def test_the_parity_report_names_everything_that_does_not_match():
@@ -261,4 +273,4 @@ def test_lists_are_cut_and_counts_are_not():
     source = manifest(*(replace(BASE, path=b"%04d" % number) for number in range(500)))
     found = parity(make_plan(source, manifest(), ALL), source, manifest()).as_dict(limit=100)
     assert (len(found["missing"]), found["counts"]["missing"], found["truncated"]) == (100, 500, True)
-    assert make_plan(source, manifest(), ALL).by_action(CREATE)[0].path == b"0000"
+    assert next(make_plan(source, manifest(), ALL).paths(CREATE)) == b"0000"

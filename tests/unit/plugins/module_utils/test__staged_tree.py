@@ -23,7 +23,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ManifestError,
     UsageError,
 )
-from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import read
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_file import read
 
 ROOT = os.geteuid() == 0
 
@@ -79,7 +79,7 @@ class Relay:
         def work():
             tree = engine.staged(self.staging, self.manifest, as_source=False)
             outcome = engine.copy(engine.shell(self.boxes[0], self.source), tree, **options)
-            return engine.whole(outcome), [change.path for change in outcome.plan.changes], outcome.parity
+            return engine.whole(outcome), [change.path for change in outcome.plan.changes()], outcome.parity
 
         return in_child(work, uid=NOBODY)
 
@@ -110,7 +110,7 @@ def test_owners_modes_and_devices_survive_staging_by_an_ordinary_user(place, kin
 
     assert relay.first()[:2] == (True, [])
     again = relay.second()
-    assert (engine.whole(again), again.plan.changes) == (True, [])
+    assert (engine.whole(again), bool(again.plan)) == (True, False)
 
 
 def test_a_changed_mode_or_owner_travels_through_staging(place):
@@ -176,10 +176,10 @@ def test_several_hops_add_to_one_manifest(place):
         write(relay.source, name, name.encode())
     assert relay.first(files=["10", "a/11"])[0]
     assert relay.first(files=["a/51"])[0]
-    assert set(read(str(relay.manifest)).entries) == {b"10", b"a", b"a/11", b"a/51"}
+    assert {entry.path for entry in read(str(relay.manifest))} == {b"10", b"a", b"a/11", b"a/51"}
     assert engine.whole(relay.second(files=["10", "a/11", "a/51"]))
     assert set(snapshot(relay.target)) == {b".", b"10", b"a", b"a/11", b"a/51"}
-    assert relay.second().plan.changes == []
+    assert not relay.second().plan
 
 
 def test_deletions_travel_through_staging(place):

@@ -19,12 +19,7 @@ from toolbox import found
 from trees import NAMES, content_of
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _tar as tar
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
-    ConnectionLost,
-    KubeferryError,
-    ProtocolError,
-)
-from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import (
+from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import (
     BLOCK,
     CHAR,
     DIR,
@@ -32,6 +27,11 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import (
     FILE,
     SYMLINK,
     Entry,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    ConnectionLost,
+    KubeferryError,
+    ProtocolError,
 )
 
 MARK = b"0123456789abcdef"

@@ -1,0 +1,64 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""One path of a tree: what is known of it, and what a file system could hold at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = "file", "dir", "symlink", "fifo", "socket", "char", "block"
+KINDS = frozenset({FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK})
+NANOSECOND, SECOND = 1, 1_000_000_000
+DIGEST_BYTES = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
+
+
+@dataclass(slots=True)
+class Entry:
+    """One path of a tree.
+
+    `size` in bytes (0 unless a regular file), `mode` the twelve permission bits, `mtime` in nanoseconds
+    since the epoch, `link` a symlink's target, `hardlink` the first path of the link group that this
+    path belongs to (empty for that first path itself), `device` major and minor, `digest` in lower-case
+    hex (empty while not taken). `implied` marks a parent of a selected file: it must exist, and is given
+    its attributes only when it is made. `xattrs` are names and values of extended attributes, in the order of
+    the names. `identity` is (device, inode) where the scan found more than one link, `stamp` inode and the time
+    of its last change in nanoseconds, `sparse` tells a file with holes; these three are not part of a manifest
+    file.
+    """
+
+    path: bytes
+    kind: str
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    link: bytes = b""
+    hardlink: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    digest: str = ""
+    implied: bool = False
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    identity: tuple[int, int] | None = field(default=None, compare=False)
+    stamp: tuple[int, int] = field(default=(0, 0), compare=False)
+    sparse: bool = field(default=False, compare=False)
+
+
+def clean(path: bytes) -> bool:
+    """Whether `path` is relative and stays in its tree, and no other name of the same thing."""
+    return path == b"." or not (b"\0" in path or {b"", b".", b".."} & set(path.split(b"/")))
+
+
+def checked(entry: Entry) -> Entry:
+    """The entry, if it is one that a file system could hold. Raises ValueError: where it comes from may be hostile."""
+    if not clean(entry.path) or (entry.hardlink and not clean(entry.hardlink)):
+        raise ValueError("a path that leaves the tree")
+    if b"\0" in entry.link or (entry.path == b"." and entry.kind != DIR):
+        raise ValueError("no such thing can be")
+    if not (0 <= entry.size < 1 << 63 and abs(entry.mtime) < 1 << 80):
+        raise ValueError("a size or time that no file has")
+    if not all(0 <= number < (1 << 32) - 1 for number in (entry.uid, entry.gid, *entry.device)):
+        raise ValueError("an owner or device that no file has")
+    return entry

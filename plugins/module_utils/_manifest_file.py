@@ -1,0 +1,216 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Manifests as files.
+
+A manifest file is JSON lines: a header, one line for each entry in the order of the path's bytes, and a
+footer with the count, so that a truncated file is noticed. Beside it lies the same digests in the
+format of `sha256sum -c`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ._entry import BLOCK, CHAR, DIGEST_BYTES, FILE, KINDS, SYMLINK, Entry, checked
+from ._errors import ManifestError
+from ._manifest import Manifest
+from ._names import from_json, to_json
+from ._store import Store
+from ._xattrs import COPIED
+
+FORMAT = 2
+
+
+def write(manifest: Manifest, path: str) -> None:
+    """Write the manifest to `path`, and its digests beside it; each appears whole or not at all."""
+    _replace(path, _lines(manifest))
+    _replace(sums_path(path, manifest.checksum), _sums(manifest))
+
+
+def sums_path(path: str, checksum: str) -> str:
+    """Where the digests in the format of `sha256sum -c` lie: `manifest.jsonl` → `manifest.sha256sums`."""
+    return f"{os.path.splitext(path)[0]}.{checksum}sums"
+
+
+def read(path: str, store: Store | None = None) -> Manifest:
+    """The manifest in the file `path`, put into `store`. Raises ManifestError."""
+    try:
+        with open(path, "rb") as stream:
+            manifest = _parse(stream, path, store)
+    except OSError as exc:
+        raise ManifestError(f"The manifest {path} can't be read: {exc.strerror}.") from exc
+    try:
+        manifest.require_tree()
+    except ValueError as exc:
+        raise ManifestError(
+            f"The manifest {path} is of no tree: {exc}. Write it anew with pvc_manifest."
+        ) from exc
+    return manifest
+
+
+def _parse(stream: Iterable[bytes], path: str, store: Store | None) -> Manifest:
+    reader = _Reader(path, store)
+    reader.manifest.add(reader.entries(stream))
+    if not reader.ended or reader.count != len(reader.manifest):
+        raise ManifestError(f"The manifest {path} is truncated: write it anew with pvc_manifest.")
+    return reader.manifest
+
+
+class _Reader:
+    """Takes a manifest file apart, line by line."""
+
+    def __init__(self, path: str, store: Store | None) -> None:
+        self.manifest = Manifest(store=store)
+        self.ended = False
+        self.count = 0
+        self._path = path
+
+    def entries(self, stream: Iterable[bytes]) -> Iterator[Entry]:
+        for number, line in enumerate(stream, 1):
+            try:
+                record = json.loads(line)
+                if self.ended:
+                    raise ValueError("a line after the last one")
+                if number == 1:
+                    self._header(record)
+                elif "entries" in record:
+                    self.ended = record["entries"] == self.count
+                elif "unreadable" in record:
+                    self.manifest.unreadable[from_json(record["path"])] = str(record["unreadable"])
+                else:
+                    self.count += 1
+                    yield _entry(record)
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+                raise ManifestError(
+                    f"{self._path}, line {number}, isn't a line of a manifest: write it anew with pvc_manifest."
+                ) from exc
+
+    def _header(self, record: dict[str, Any]) -> None:
+        if (
+            record["kubeferry_manifest"] != FORMAT
+            or record["checksum"] not in DIGEST_BYTES
+            or record["mtime_unit_ns"] < 1
+        ):
+            raise ValueError("unknown format")
+        self.manifest.checksum = record["checksum"]
+        self.manifest.precision = int(record["mtime_unit_ns"])
+        self.manifest.root = record["root"]
+        self.manifest.xattrs = record["xattrs"] is True
+
+
+def _lines(manifest: Manifest) -> Iterator[bytes]:
+    yield _line(
+        {
+            "kubeferry_manifest": FORMAT,
+            "checksum": manifest.checksum,
+            "mtime_unit_ns": manifest.precision,
+            "root": manifest.root,
+            "xattrs": manifest.xattrs,
+        }
+    )
+    for entry in manifest:
+        yield _line(_record(entry))
+    for path, reason in manifest.unreadable.items():
+        yield _line({"path": to_json(path), "unreadable": reason})
+    yield _line({"entries": len(manifest)})
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "path": to_json(entry.path),
+        "type": entry.kind,
+        "size": entry.size,
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "mtime_ns": entry.mtime,
+    }
+    if entry.digest:
+        record["digest"] = entry.digest
+    if entry.kind == SYMLINK:
+        record["link"] = to_json(entry.link)
+    if entry.hardlink:
+        record["hardlink"] = to_json(entry.hardlink)
+    if entry.kind in (CHAR, BLOCK):
+        record["device"] = list(entry.device)
+    if entry.implied:
+        record["implied"] = True
+    if entry.xattrs:
+        record["xattrs"] = [
+            [to_json(name), base64.b64encode(value).decode("ascii")] for name, value in entry.xattrs
+        ]
+    return record
+
+
+def _entry(record: dict[str, Any]) -> Entry:
+    if record["type"] not in KINDS:
+        raise ValueError("unknown type")
+    major, minor = record.get("device", (0, 0))
+    entry = Entry(
+        path=from_json(record["path"]),
+        kind=record["type"],
+        size=int(record["size"]),
+        mode=int(record["mode"], 8) & 0o7777,
+        uid=int(record["uid"]),
+        gid=int(record["gid"]),
+        mtime=int(record["mtime_ns"]),
+        link=from_json(record.get("link", "")),
+        hardlink=from_json(record.get("hardlink", "")),
+        device=(int(major), int(minor)),
+        digest=_digest(record.get("digest", "")),
+        implied=bool(record.get("implied", False)),
+        xattrs=tuple(_xattr(*pair) for pair in record.get("xattrs", ())),
+    )
+    return checked(entry)
+
+
+def _xattr(name: object, value: str) -> tuple[bytes, bytes]:
+    attribute = from_json(name)
+    if not COPIED.fullmatch(attribute):
+        raise ValueError("no attribute that is copied")
+    return attribute, base64.b64decode(value, validate=True)
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]*", text):
+        raise ValueError("no digest")
+    return text
+
+
+def _sums(manifest: Manifest) -> Iterator[bytes]:
+    for entry in manifest.where(f"kind = '{FILE}' AND digest <> ''"):
+        yield sums_line(entry.path, entry.digest)
+
+
+def sums_line(path: bytes, digest: str) -> bytes:
+    """A line as GNU coreutils writes it: a name with a newline or backslash is escaped and marked."""
+    escaped = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if escaped != path else b""
+    return mark + digest.encode("ascii") + b"  " + escaped + b"\n"
+
+
+def _replace(path: str, lines: Iterable[bytes]) -> None:
+    temporary = f"{path}.{os.getpid()}.part"
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with open(temporary, "wb") as stream:
+            stream.writelines(lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise ManifestError(f"The manifest {path} can't be written: {exc.strerror}.") from exc
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)

@@ -1,0 +1,62 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What must be true of both ends before anything is touched."""
+
+from __future__ import annotations
+
+from ._beside import Beside
+from ._errors import EndpointError, UsageError
+from ._plan import CREATE, Plan
+from ._tree import Facts, SourceTree, TargetTree
+
+
+def preflight(source: SourceTree, target: TargetTree) -> tuple[Facts, Facts]:
+    """Look at both ends before anything is touched. Raises EndpointError."""
+    with Beside(target.facts) as looking:
+        there, here = source.facts(), looking.result()
+    require_directory(there, source.where)
+    if not there.readable:
+        raise EndpointError(
+            f"{source.where} can't be read by user {there.uid}: run as a user who may read it."
+        )
+    if here.kind != "missing" or not here.writable:
+        require_directory(here, target.where)
+    if not here.writable:
+        raise EndpointError(
+            f"{target.where} can't be written to by user {here.uid}: mount it writable, or run as another."
+        )
+    if there.volume and there.volume == here.volume:
+        raise UsageError(f"{source.where} and {target.where} are the same directory: choose another target.")
+    for inner, outer, name in ((here, there, "source"), (there, here, "target")):
+        if outer.place and inner.place.startswith(outer.place.rstrip("/") + "/"):
+            raise UsageError(f"{inner.place} lies in the {name}: choose another target.")
+    return there, here
+
+
+def require_directory(facts: Facts, where: str) -> None:
+    why = {
+        "missing": "doesn't exist: correct the path",
+        "block": "is a block device, no file system: only claims with volumeMode Filesystem can be copied",
+        "other": "isn't a directory: give the directory and name the file in files",
+    }.get(facts.kind)
+    if why is not None:
+        raise EndpointError(f"{where} {why}.")
+
+
+def require_room(plan: Plan, facts: Facts, where: str, batch: int) -> None:
+    """Raises EndpointError where the plan needs more than the target has; `batch` bytes are replaced at a time."""
+    replaced, (_count, new) = plan.replaced_bytes(), plan.content()
+    needed = max(0, new - replaced) + min(batch, replaced)
+    if facts.free_bytes is not None and needed > facts.free_bytes:
+        raise EndpointError(
+            f"{where} has {facts.free_bytes} bytes free and the copy needs {needed}: "
+            "make room or take a larger volume; nothing was copied."
+        )
+    made = plan.count(CREATE)
+    if facts.free_inodes is not None and made > facts.free_inodes:
+        raise EndpointError(
+            f"{where} has room for {facts.free_inodes} more files and the copy makes {made}: "
+            "take a volume with more inodes; nothing was copied."
+        )

@@ -1,0 +1,194 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was proven is known again, and only for as long as nothing was touched."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import engine
+import pytest
+from trees import plant, write
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
+from ansible_collections.kubeferry.pvc.plugins.module_utils._look import Look
+from ansible_collections.kubeferry.pvc.plugins.module_utils._proofs import Proof, Proofs, directory, key
+
+ENDS = [("local", "local"), ("busybox", "local"), ("local", "busybox"), ("gnu", "busybox")]
+
+
+class Pair:
+    """Two planted trees that were copied, old enough that any change shows, and what a copy does to them now."""
+
+    def __init__(self, boxes, place, kinds):
+        self.boxes, self.kinds = boxes, kinds
+        self.source, self.target, self.proofs = place / "source", place / "target", str(place / "proofs")
+        self.target.mkdir()
+
+    def end(self, kind, path):
+        return engine.local(path) if kind == "local" else engine.shell(self.boxes[kind], path)
+
+    def copy(self, **options):
+        source, target = self.end(self.kinds[0], self.source), self.end(self.kinds[1], self.target)
+        return engine.copy(source, target, **{"proofs": self.proofs, **options})
+
+
+@pytest.fixture
+def pair(request, boxes, tmp_path):
+    made = Pair(boxes, tmp_path, request.param)
+    write(made.source, "d/one", b"first")
+    write(made.source, "two", b"second")
+    os.symlink("two", made.source / "link")
+    time.sleep(0.05)
+    return made
+
+
+def of(kinds):
+    return pytest.mark.parametrize("pair", kinds, ids="-".join, indirect=True)
+
+
+@of(ENDS)
+def test_a_second_run_reads_nothing(pair):
+    first = pair.copy()
+    second = pair.copy()
+    assert (first.proven, second.proven is not None) == (None, True)
+    assert (second.parity.matched, second.files, second.bytes) == (first.parity.matched, 2, 11)
+    assert (bool(second.plan), engine.whole(second)) == (False, True)
+    assert pair.copy(proofs=None).proven is None
+    assert pair.copy(check=True).proven is not None
+
+
+@of(ENDS)
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("what", ["content", "mode", "new", "gone", "link", "xattr", "moved"])
+def test_whatever_is_touched_is_seen(pair, side, what):
+    pair.copy()
+    root = getattr(pair, side)
+    status = (root / "two").stat()
+    if what == "content":  # with the size and the time that it had
+        (root / "two").write_bytes(b"SECOND")
+        os.utime(root / "two", ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif what == "mode":
+        (root / "two").chmod(0o600)
+    elif what == "new":
+        write(root, "d/new", b"")
+    elif what == "gone":
+        (root / "d" / "one").unlink()
+    elif what == "link":
+        (root / "link").unlink()
+        os.symlink("one", root / "link")
+    elif what == "xattr":
+        os.setxattr(root / "two", "user.x", b"y")
+    else:
+        (root / "d").rename(root / "e")
+    assert pair.copy().proven is None
+
+
+@of([("local", "local")])
+def test_a_proof_is_of_one_selection_and_one_set_of_options(pair):
+    pair.copy()
+    for options in ({"files": ["two"]}, {"exclude": ["two"]}, {"checksum": "md5"}, {"metadata": "ignore"}):
+        assert pair.copy(**options).proven is None
+        assert pair.copy(**options).proven is not None
+    assert pair.copy(delete=True).proven is None
+
+
+@of([("local", "local")])
+def test_what_only_the_target_has_is_still_told(pair):
+    write(pair.target, "mine", b"x")
+    time.sleep(0.05)
+    pair.copy()
+    second = pair.copy()
+    assert (second.proven is not None, second.parity.extra) == (True, ["mine"])
+
+
+@of([("local", "local")])
+def test_nothing_is_proven_by_a_copy_that_is_not_whole(pair, monkeypatch):
+    monkeypatch.setattr(LocalTree, "_mode", lambda self, entry: 0o640)
+    (pair.source / "two").chmod(0o604)
+    time.sleep(0.05)
+    assert not engine.whole(pair.copy(metadata="report"))
+    assert not os.path.exists(pair.proofs)
+
+
+@of([("local", "local")])
+def test_what_was_changed_just_before_the_walk_is_not_proven(pair, monkeypatch):
+    pair.copy()
+    os.utime(pair.source / "two")
+    unsettled = []
+    monkeypatch.setattr(Look, "settled", property(lambda self: unsettled.append(self) or False))
+    assert pair.copy().proven is None
+    assert unsettled
+    assert pair.copy().proven is None
+
+
+def test_a_look_is_settled_when_nothing_is_too_fresh():
+    look = Look()
+    assert not look.settled
+    look.begin(5_000_000_000)
+    look.begin(9_000_000_000)
+    look.changed(4_900_000_000)
+    assert look.settled
+    look.changed(4_990_000_000)
+    assert not look.settled
+    coarse = Look()
+    coarse.begin(5_000_000_000, 1_000_000_000)
+    coarse.changed(4_000_000_000)
+    assert not coarse.settled
+
+
+def test_the_staging_manifest_is_a_part_of_the_tree(tmp_path):
+    source, staging, manifest = tmp_path / "s", tmp_path / "staging", tmp_path / "m.jsonl"
+    plant(source)
+    time.sleep(0.05)
+
+    def copy():
+        tree = engine.staged(staging, manifest, as_source=False)
+        return engine.copy(engine.local(source), tree, proofs=str(tmp_path / "proofs"))
+
+    copy()
+    assert copy().proven is not None
+    manifest.unlink()
+    assert copy().proven is None
+    assert engine.whole(copy())
+
+
+def test_damaged_and_missing_proofs_count_as_none(tmp_path):
+    proofs = Proofs(str(tmp_path))
+    assert not proofs.any
+    proof = Proof(1.5, 3, 2, 11, ["x"])
+    proofs.keep(key("a", "b"), proof)
+    assert proofs.any
+    assert proofs.find(key("a", "b")) == proof
+    assert proofs.find(key("a b")) is None
+    (tmp_path / key("a", "b")).write_text('{"when": 1}')
+    assert proofs.find(key("a", "b")) is None
+    Proofs("/dev/null/x").keep("a", proof)
+    assert not Proofs(None).any
+
+
+def test_only_the_newest_proofs_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("ansible_collections.kubeferry.pvc.plugins.module_utils._proofs.KEPT", 3)
+    for number in range(6):
+        Proofs(str(tmp_path)).keep(f"p{number}", Proof(0, 0, 0, 0, []))
+        os.utime(tmp_path / f"p{number}", (number, number))
+    assert sorted(os.listdir(tmp_path)) == ["p3", "p4", "p5"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({"HOME": "/home/u"}, "/home/u/.cache/kubeferry/proofs"),
+        ({"HOME": "/home/u", "XDG_CACHE_HOME": "/c"}, "/c/kubeferry/proofs"),
+        ({"XDG_CACHE_HOME": "relative"}, None),
+        ({}, None),
+    ],
+)
+def test_the_place_follows_the_standard(monkeypatch, environment, place):
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert directory() == place

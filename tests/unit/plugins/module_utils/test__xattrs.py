@@ -1,0 +1,154 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Extended attributes, POSIX ACLs and capabilities over every pair of ends, on real files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import engine
+import pytest
+from toolbox import found
+from trees import write
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, ProtocolError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._tar import ByteStream
+from ansible_collections.kubeferry.pvc.plugins.module_utils._xattrs import dump, dumped, pack, unpack
+
+ODD = b"na\nme\\x=y \xff"
+CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep
+HOLDING = [("local", "local"), ("gnu", "local"), ("local", "gnu"), ("gnu", "gnu")]
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A tree with attributes on files and directories, under names that need quoting."""
+    root = tmp_path / "source"
+    for name in (b"plain", ODD, b"d/inside", b"read only", b"program", b"shared/inherits"):
+        write(root, name, name)
+    os.setxattr(root / "plain", "user.text", b"a text")
+    os.setxattr(root / "plain", "user.empty", b"")
+    os.setxattr(os.fsencode(root) + b"/" + ODD, b"user.e=q\nual\\", bytes(range(256)))
+    os.setxattr(root / "d", "user.of a directory", b"\0")
+    os.setxattr(root / "read only", "user.kept", b"x" * 3000)
+    (root / "read only").chmod(0o444)
+    for rule, name in (("u:1234:rw", "plain"), ("d:g:4321:r", "shared"), ("g:99:x", "d")):
+        subprocess.run([found("setfacl", "acl"), "-m", rule, str(root / name)], check=True, timeout=20)
+    if os.geteuid() == 0:
+        os.setxattr(root / "program", "security.capability", CAPABILITY)
+    return root
+
+
+def attributes(root):
+    """Every attribute below `root`, and the modes that ACLs are a part of, read without the engine."""
+    seen = {}
+    for folder, folders, files in os.walk(os.fsencode(root)):
+        for name in (*folders, *files):
+            path = os.path.join(folder, name)
+            held = {each: os.getxattr(path, each) for each in os.listxattr(path)}
+            seen[os.path.relpath(path, os.fsencode(root))] = (held, oct(os.lstat(path).st_mode))
+    return seen
+
+
+def end(boxes, kind, path):
+    return engine.local(path) if kind == "local" else engine.shell(boxes[kind], path)
+
+
+@pytest.mark.parametrize("kinds", HOLDING, ids="-".join)
+def test_attributes_arrive(boxes, source, tmp_path, kinds):
+    target = tmp_path / "target"
+    target.mkdir()
+    outcome = engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target))
+    assert engine.whole(outcome)
+    assert attributes(target) == attributes(source)
+    assert not engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target)).plan
+
+
+@pytest.mark.parametrize("kinds", HOLDING, ids="-".join)
+def test_attributes_that_differ_are_mended_and_others_removed(boxes, source, tmp_path, kinds):
+    target = tmp_path / "target"
+    target.mkdir()
+    engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target))
+    os.setxattr(target / "plain", "user.text", b"another")
+    os.setxattr(target / "d", "user.extra", b"x")
+    os.removexattr(os.fsencode(target) + b"/" + ODD, b"user.e=q\nual\\")
+    subprocess.run([found("setfacl", "acl"), "-b", str(target / "plain")], check=True, timeout=20)
+    planned = engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target), check=True)
+    assert {(c.path, c.action) for c in planned.plan.changes()} == {
+        (b"plain", "metadata"),
+        (b"d", "metadata"),
+        (ODD, "metadata"),
+    }
+    assert engine.whole(engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target)))
+    assert attributes(target) == attributes(source)
+
+
+@pytest.mark.parametrize("kind", ["local", "gnu"])
+def test_what_a_default_acl_of_the_target_adds_is_taken_away(boxes, tmp_path, kind):
+    target = tmp_path / "target"
+    target.mkdir()
+    subprocess.run([found("setfacl", "acl"), "-m", "d:u:1234:rwx", str(target)], check=True, timeout=20)
+    write(tmp_path / "source", "d/file", b"x", mode=0o640)
+    outcome = engine.copy(engine.local(tmp_path / "source"), end(boxes, kind, target), files=["d"])
+    assert engine.whole(outcome)
+    assert attributes(target) == attributes(tmp_path / "source")
+
+
+@pytest.mark.parametrize("origin", ["local", "gnu"])
+def test_an_end_that_cannot_hold_them_is_told_of_each_path(boxes, source, tmp_path, origin):
+    target = tmp_path / "target"
+    target.mkdir()
+    outcome = engine.copy(end(boxes, origin, source), end(boxes, "busybox", target))
+    assert not engine.whole(outcome)
+    assert engine.whole(outcome, metadata="report")
+    assert outcome.parity.metadata["plain"]["xattrs"] == [
+        "system.posix_acl_access, user.empty, user.text",
+        "",
+    ]
+    held = {path for path, (xattrs, _mode) in attributes(source).items() if xattrs}
+    assert len(outcome.parity.metadata) == len(held)
+    assert outcome.parity.counts["mismatched"] == outcome.parity.counts["missing"] == 0
+
+
+def test_they_travel_in_the_manifest_of_a_staging_area(boxes, source, tmp_path):
+    staging, manifest, target = tmp_path / "staging", tmp_path / "m.jsonl", tmp_path / "target"
+    target.mkdir()
+    first = engine.copy(engine.shell(boxes["gnu"], source), engine.staged(staging, manifest, as_source=False))
+    assert engine.whole(first)
+    assert not any(xattrs for xattrs, _mode in attributes(staging).values())
+    second = engine.copy(engine.staged(staging, manifest, as_source=True), engine.shell(boxes["gnu"], target))
+    assert engine.whole(second)
+    assert attributes(target) == attributes(source)
+
+
+def test_the_dump_of_getfattr_is_read_as_it_is_written():
+    xattrs = ((b"system.posix_acl_access", b"\x02"), (b"user.a=b\n\\", b""), (b"user.z", bytes(range(256))))
+    files = [(b"./" + ODD, xattrs), (b"./none", ())]
+    assert list(dumped(ByteStream([dump(files) + b"# end\n"]))) == files
+    assert unpack(pack(xattrs)) == xattrs
+
+
+def test_foreign_attributes_are_left_out():
+    text = b"# file: x\nsecurity.selinux=0x00\ntrusted.overlay.opaque=0x79\nuser.a=0x01\n\n# end\n"
+    assert list(dumped(ByteStream([text]))) == [(b"x", ((b"user.a", b"\1"),))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"user.a=0x01\n# end\n",
+        b"# file: x\nuser.a=0x0\n# end\n",
+        b'# file: x\nuser.a="b"\n# end\n',
+        b"x" * 300_000,
+    ],
+)
+def test_what_getfattr_never_prints_is_refused(text):
+    with pytest.raises((ProtocolError, ConnectionLost)):
+        list(dumped(ByteStream([text])))
+
+
+def test_a_dump_that_is_cut_is_noticed():
+    with pytest.raises(ConnectionLost):
+        list(dumped(ByteStream([b"# file: x\nuser.a=0x01\n"])))
