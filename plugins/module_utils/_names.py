@@ -7,9 +7,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ._errors import UsageError
+
+# What the API server takes as a name (RFC 1123). Anything else would end up in an URL that means something else.
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_OBJECTS = {"namespace": "namespace", "pod": "pod", "container": "container", "pvc": "claim"}
 
 
 def display(name: bytes) -> str:
@@ -78,3 +84,13 @@ def some(paths: Sequence[bytes]) -> str:
     """The first three of some paths for people, and how many more there are."""
     names = ", ".join(display(path) for path in paths[:3])
     return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"
+
+
+def check_objects(options: Mapping[str, Any], prefix: str = "") -> None:
+    """Raises UsageError if a namespace, pod, container or claim in `options` has a name that none can have."""
+    for key, what in _OBJECTS.items():
+        name = options.get(key)
+        if name and not _OBJECT.fullmatch(name):
+            raise UsageError(
+                f"{prefix}{key}: {name!r} can't be the name of a {what}: it has small letters, digits, dashes and dots."
+            )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import UsageError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._names import (
+    check_objects,
     display,
     encode,
     from_json,
@@ -108,3 +109,21 @@ def test_a_path_below_the_root_directory_is_taken():
 def test_long_lists_are_cut():
     assert some([b"a", b"b\n"]) == "a, b\\n"
     assert some([b"a", b"b", b"c", b"d", b"e"]) == "a, b, c and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"namespace": "a/b"}, "source.namespace: 'a/b'"),
+        ({"pod": "a\nb"}, r"source.pod: 'a\\nb'"),
+        ({"container": "../c"}, "source.container: '../c'"),
+        ({"pvc": "Claim"}, "source.pvc: 'Claim'"),
+    ],
+)
+def test_names_that_no_object_can_have(options, names):
+    with pytest.raises(UsageError, match=names):
+        check_objects({"namespace": "fine", **options}, "source.")
+
+
+def test_names_that_objects_have():
+    check_objects({"namespace": "a", "pod": "busybox-sleep.7", "container": None, "pvc": "", "path": "/A B"})
