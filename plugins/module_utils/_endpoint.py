@@ -15,6 +15,7 @@ from . import _mount
 from ._cluster import Cluster, connect
 from ._errors import UsageError
 from ._local_tree import LocalTree
+from ._object_names import check_objects
 from ._progress import Progress
 from ._shell_tree import ShellTree
 from ._staged_tree import StagedTree
@@ -35,6 +36,7 @@ def opened(
     if not endpoint.get("namespace"):
         yield _local(endpoint, option, progress)
         return
+    check_objects(endpoint, f"{option}.")
     cluster = connect(params, endpoint)
     warnings += [text for text in cluster.warnings if text not in warnings]
     if endpoint.get("pvc"):
@@ -69,7 +71,9 @@ def _in_pod(cluster: Cluster, endpoint: Mapping[str, Any], option: str, progress
         raise UsageError(f"{option}: a namespace but neither pod nor pvc: say which one holds the files.")
     if endpoint.get("manifest"):
         raise UsageError(f"{option}: manifest is for a directory on this machine: leave it out for a pod.")
-    if not path or not path.startswith("/"):
+    if not path:
+        raise UsageError(f"{option}: a pod but no path: give its directory that holds the files, from / on.")
+    if not path.startswith("/"):
         raise UsageError(f"{option}.path: {path!r} isn't absolute: give the directory in the pod from / on.")
     runner = cluster.runner(endpoint["namespace"], endpoint["pod"], endpoint.get("container") or "")
     return ShellTree(runner, os.path.normpath(path), progress)

@@ -77,6 +77,7 @@ _PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
             ),
         ],
     ),
+    "run_as_group": ({"type": "int"}, ["The group id of a helper pod made for O({0}.pvc)."]),
 }
 
 _AUTH: dict[str, str] = {

@@ -17,12 +17,14 @@ from ._errors import ClusterError, Interrupted
 from ._helper_pod import HelperPods, Mounted
 from ._helper_spec import BASELINE, HelperRequest, new_run_id
 from ._interrupt import interruptible
+from ._object_names import check_objects
 
 _REMOVE_SECONDS = 60.0
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_mount`. Raises KubeferryError's children."""
+    check_objects(params)
     cluster = connect(params)
     pods = HelperPods(cluster)
     with interruptible():
@@ -49,6 +51,7 @@ def borrowed(
         read_only=read_only,
         pod_security=endpoint.get("pod_security") or BASELINE,
         run_as_user=endpoint.get("run_as_user"),
+        run_as_group=endpoint.get("run_as_group"),
     )
     pods = HelperPods(cluster)
     with interruptible():

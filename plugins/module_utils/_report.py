@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""The report file: evidence that stays after the run. See docs/report.md for its schema."""
+"""The report file: evidence that stays after the run. Each hop in it is what the task returned, with full lists."""
 
 from __future__ import annotations
 

@@ -188,7 +188,9 @@ mismatched:
       description: The path. What isn't printable is shown as C(\xNN), C(\n) or C(\\).
       type: str
     differs:
-      description: In what it differs, of C(type), C(size), C(content), C(link), C(hardlink) and C(device).
+      description:
+        - In what it differs, of C(type), C(size), C(content), C(link), C(hardlink) and C(device), and of the attributes
+          C(mode), C(uid), C(gid) and C(mtime).
       type: list
       elements: str
   sample: []

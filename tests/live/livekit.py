@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -85,7 +86,7 @@ class Ended:
     def failures(self) -> list[str]:
         """The messages of the tasks that failed, in their order."""
         decoder = json.JSONDecoder()
-        pieces = self.output.split("FAILED! => ")[1:]
+        pieces = re.split(r"(?:FAILED!|failed: \[\S+\] \(item=\S+\)) => ", self.output)[1:]
         return [decoder.raw_decode(piece)[0]["msg"] for piece in pieces]
 
 

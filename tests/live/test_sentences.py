@@ -227,3 +227,65 @@ def test_a_difference_is_named(played):
     found = sentence(played(PODS, "verify", ["-vvv"]))
     assert found.startswith("/mnt/pvc-0/sentences in pod destination-namespace/busybox-sleep doesn't match")
     assert "10" in found
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_report_that_would_replace_something_else(kind, played, tmp_path):
+    report = tmp_path / "precious"
+    kept = report / "kept" if kind == "folder" else report
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text('{"of": "somebody else"}\n')
+    assert str(report) in sentence(played({**PODS, "report": str(report)}))
+    assert kept.read_text() == '{"of": "somebody else"}\n'
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"source_pvc": "pvc-0"}, "source names a pod and a claim"),
+        (
+            {"target_pod": None, "target_path": None, "target_namespace": None},
+            "destination doesn't say where",
+        ),
+        (
+            {"source_pod": "", "source_pvc": "pvc-0", "source_path": "../x"},
+            "source has a path that may lead out",
+        ),
+        ({"staging": "//"}, "staging directory"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
+)
+def test_endpoints_that_do_not_add_up(changes, names, played):
+    assert names in sentence(played({**PODS, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "kind"),
+    [("delete", "perhaps", "bool"), ("retries", "many", "int")],
+)
+def test_values_of_another_type(option, value, kind, played):
+    """They are refused by Ansible, not taken for something else."""
+    assert re.search(rf"'copy_{option}' .* convert to {kind}", refusal(played({**PODS, option: value})))
+
+
+def test_what_a_survey_leaves_empty(played, tmp_path):
+    names = [
+        "delete",
+        "retries",
+        "lifetime",
+        "keep_staging",
+        "include",
+        "report",
+        "source_pvc",
+        "source_container",
+    ]
+    ended = played({**PODS, **dict.fromkeys(names, ""), "files": 10})
+    assert ended.status == 0, ended.output
+    assert (tmp_path / "pvc-files/mnt/pvc-0/sentences/10").read_text() == "ten\n"
+
+
+def test_files_by_their_full_paths_and_switches_in_words(played, tmp_path):
+    variables = {"files": f"{PODS['source_path']}/10\r\n\n", "keep_staging": "no", "delete": "yes"}
+    ended = played({**PODS, **variables})
+    assert ended.status == 0, ended.output
+    assert not (tmp_path / "pvc-files/mnt/pvc-0/sentences").exists()

@@ -1,0 +1,29 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be the name of a namespace, pod, container or claim."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import UsageError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._object_names import check_objects
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"namespace": "a/b"}, "source.namespace: 'a/b'"),
+        ({"pod": "a\nb"}, r"source.pod: 'a\\nb'"),
+        ({"container": "../c"}, "source.container: '../c'"),
+        ({"pvc": "Claim"}, "source.pvc: 'Claim'"),
+    ],
+)
+def test_names_that_no_object_can_have(options, names):
+    with pytest.raises(UsageError, match=names):
+        check_objects({"namespace": "fine", **options}, "source.")
+
+
+def test_names_that_objects_have():
+    check_objects({"namespace": "a", "pod": "busybox-sleep.7", "container": None, "pvc": "", "path": "/A B"})
