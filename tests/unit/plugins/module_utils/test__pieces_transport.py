@@ -181,6 +181,34 @@ def test_a_cut_leaves_what_the_next_move_goes_on_from(boxes, tmp_path, way, cut,
     assert ferry.same()
 
 
+@pytest.mark.parametrize(("way", "cut"), [(("busybox", "local"), "READ"), (("local", "gnu"), "WRITE")])
+def test_a_move_that_was_cut_goes_on_without_a_look_at_what_it_did(boxes, tmp_path, way, cut):
+    ferry = Ferry(boxes, tmp_path, *way)
+    ferry.place(ferry.source, "file", DATA)
+    ferry.place(ferry.source, "other", DATA[:100])
+    ferry.transport = ferry.between(*way, cut=(cut, "out" if cut == "READ" else "in", 7 * PIECE))
+    with pytest.raises(ConnectionLost):
+        ferry.move("file", "other")
+    kept = settled(ferry.work / "file")
+    assert kept
+    (meter,) = ferry.meters.values()
+    meter.carried.clear()
+    assert ferry.move("file", "other") == len(DATA) - kept // PIECE * PIECE + 100
+    assert ferry.same()
+    assert ferry.same("other")
+    assert meter.carried[("PIECES", "out")] < 100
+
+
+def test_what_is_gone_on_from_and_was_wrong_is_mended_by_the_next_move(ferry):
+    ferry.place(ferry.source, "file", DATA)
+    ferry.place(ferry.work, "file", changed(DATA[: 4 * PIECE + 9], 3, 4 * PIECE))
+    first = ferry.transport.move([ferry.entry("file")], {}, begun=[b"file"])
+    assert first == len(DATA) - 4 * PIECE
+    assert not ferry.same()
+    assert ferry.move("file") == PIECE
+    assert ferry.same()
+
+
 def test_a_cut_while_an_older_version_is_changed(boxes, tmp_path):
     ferry = Ferry(boxes, tmp_path, "local", "busybox")
     ferry.place(ferry.source, "file", DATA)
