@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import LocalProcess, LocalRunner, Stdin
 
 GNU = (
-    "cat chgrp chmod chown cut df find flock head id ln mkdir mv readlink rm rmdir stat tail tar touch tr xargs sleep "
-    "md5sum sha1sum sha256sum sha512sum"
+    "cat chgrp chmod chown cut dd df find flock head id ln mkdir mv readlink rm rmdir stat tail tar touch tr xargs "
+    "sleep wc md5sum sha1sum sha256sum sha512sum"
 ).split()
 ATTR = ("getfattr", "setfattr")
 

@@ -1,0 +1,297 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Pieces of files that are reached by running commands: in a pod, or in tests on this machine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from . import _pieces_scripts as scripts
+from . import _tar as tar
+from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError
+from ._manifest import DIGEST_BYTES
+from ._names import display
+from ._pieces import (
+    PAGE,
+    UNKNOWN,
+    ZERO,
+    Asked,
+    Part,
+    Span,
+    Work,
+    islands,
+    piece_count,
+    piece_length,
+)
+from ._pieces_scripts import BLOCK
+from ._runner import Process, Runner, chunks
+from ._scripts import NO_DIRECTORY
+
+BANNER_LIMIT = 1 << 16
+MAX_LINE = 200
+"""Bytes of a digest tool's line about standard input: sha512 takes 137."""
+PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-")
+
+
+@dataclass(frozen=True)
+class ShellPlace:
+    """Where a tree lies that is reached by commands.
+
+    `path` is its directory, `work` the run's work directory below it (`./.kubeferry/run-...`), `mark` what is printed
+    before any output, `tools` are those of `Facts`.
+    """
+
+    runner: Runner
+    path: str
+    work: str
+    mark: str
+    tools: frozenset[str]
+
+    @property
+    def where(self) -> str:
+        return f"{self.path} in {self.runner.where}"
+
+
+class ShellPieces:
+    """Implements `PiecesSource` and `PiecesTarget` with the constant scripts of `_pieces_scripts` over a `Runner`."""
+
+    def __init__(self, place: ShellPlace) -> None:
+        self._place = place
+
+    def quick(self, checksum: str) -> bool:
+        return checksum == "md5" or "openssl" in self._place.tools
+
+    def digests(self, asked: Sequence[Asked], checksum: str) -> list[list[str]]:
+        lines = [self._question(file) for file in asked]
+        answers = self._tell(lines, checksum, max((piece_count(file.size) for file in asked), default=0))
+        return [_digests(file, answer, checksum) for file, answer in zip(asked, answers, strict=True)]
+
+    def received(self, paths: Sequence[bytes]) -> dict[bytes, int]:
+        files = [Asked(path, 0, 0, received=True) for path in paths]
+        answers = self._tell([self._question(file) for file in files], "md5", 0)
+        return {file.path: _head(answer)[0] for file, answer in zip(files, answers, strict=True) if answer}
+
+    def read(self, works: Sequence[Work]) -> Generator[Iterator[Part], None, None]:
+        lines = Lines(line for work in works for line in _wanted(work))
+        process = self._start(scripts.READ, lines)
+        try:
+            stream = self._begun(process)
+            for work in works:
+                yield self._parts(work, stream)
+            if stream.exactly(4) != b"end\n":
+                raise ProtocolError("the end mark is missing")
+            lines.release()
+            process.wait()
+        except (ConnectionLost, ProtocolError) as exc:
+            raise type(exc)(f"Reading from {self._place.where} broke off: {exc}.") from exc
+        finally:
+            process.close()
+
+    def write(self, works: Sequence[Work], parts: Iterator[Iterator[Part]]) -> None:
+        process = self._start(scripts.WRITE, self._orders(works, parts), self._place.work)
+        try:
+            status = process.wait()
+            said = process.stderr().decode("utf-8", "replace").strip()
+        finally:
+            process.close()
+        if any(text in said for text in ("No space left on device", "Disk quota exceeded")):
+            raise EndpointError(f"{self._place.where} is full: make room there and run again.")
+        if status:
+            raise EndpointError(
+                f"Large files can't be written below {self._place.where} (exit status {status}): "
+                f"{said or 'it said nothing'}. Check that its volume is writable."
+            )
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    def _question(self, file: Asked) -> bytes:
+        name = f"{self._place.work}/tree/".encode() + file.path if file.received else b"./" + file.path
+        blocks = piece_length(file.size) // BLOCK
+        counts = (blocks, file.compare, piece_count(file.size), file.doubted)
+        return b"%d %d %d %d %b\n" % (*counts, escaped(name))
+
+    def _tell(self, questions: Sequence[bytes], checksum: str, most: int) -> list[bytes]:
+        """What the PIECES script says about each question."""
+        if not questions:
+            return []
+        tool = f"{checksum}sum"
+        if "openssl" in self._place.tools and (checksum != "md5" or tool not in self._place.tools):
+            tool = "openssl"
+        lines = Lines(questions)
+        process = self._start(scripts.PIECES, lines, checksum, tool)
+        try:
+            stream = self._begun(process)
+            answers = [stream.until(b"\0", MAX_LINE * (most + 1)) for _question in questions]
+            if stream.exactly(4) != b"end\0":
+                raise ProtocolError("the end mark is missing")
+            lines.release()
+            process.wait()
+        except (ConnectionLost, ProtocolError) as exc:
+            raise type(exc)(f"Reading pieces of files from {self._place.where} broke off: {exc}.") from exc
+        finally:
+            process.close()
+        return answers
+
+    def _parts(self, work: Work, stream: tar.ByteStream) -> Iterator[Part]:
+        for span in work.send:
+            blocks = -(-span.length // BLOCK)
+            payload = self._payload(work.entry.path, _exactly(stream, span.length, blocks * BLOCK))
+            yield Part(span.start, span.fresh, payload)
+
+    def _payload(self, path: bytes, data: Iterator[memoryview]) -> Iterator[memoryview]:
+        try:
+            yield from data
+        except ConnectionLost as exc:
+            raise type(exc)(f"Reading {display(path)} from {self._place.where} broke off: {exc}.") from exc
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def _orders(self, works: Sequence[Work], parts: Iterator[Iterator[Part]]) -> Iterator[bytes]:
+        """The lines of the WRITE script, with the data between them."""
+        for work, incoming in zip(works, parts, strict=True):
+            yield b"%b %b\n" % (b"new" if work.anew else b"file", escaped(b"./" + work.entry.path))
+            for word, spans in ((b"keep", work.keep), (b"clear", work.clear)):
+                for span in spans:
+                    yield b"%b %d %d\n" % (word, *_blocks(span))
+            for part in incoming:
+                for start, data in islands(part):
+                    yield from _data(start, data)
+            yield b"size %d %b\n" % (work.entry.size, self._time(work.entry.mtime))
+        yield b"end\n"
+
+    def _time(self, nanoseconds: int) -> bytes:
+        if "gnutar" in self._place.tools:
+            return b"@" + tar.decimal(nanoseconds)
+        return b"@%d" % (nanoseconds // 1_000_000_000)
+
+    # -- running scripts ------------------------------------------------------------------------
+
+    def _start(self, script: str, stdin: Iterable[bytes], *arguments: str) -> Process:
+        argv = ["sh", "-c", script, "sh", self._place.path, self._place.mark, *arguments]
+        return self._place.runner.start(argv, stdin)
+
+    def _begun(self, process: Process) -> tar.ByteStream:
+        """The script's output after its mark. Raises EndpointError when it couldn't enter the directory."""
+        stream = tar.ByteStream(chunks(process))
+        try:
+            stream.until(self._place.mark.encode() + b"\n", BANNER_LIMIT)
+        except ConnectionLost as exc:
+            status, said = process.wait(), process.stderr().decode("utf-8", "replace").strip()
+            if status == NO_DIRECTORY:
+                raise EndpointError(f"{self._place.where} can't be entered: {said}.") from exc
+            raise ExecError(
+                f"{self._place.where} gave no answer (exit status {status}): {said or 'it said nothing'}."
+            ) from exc
+        return stream
+
+
+class Lines:
+    """Lines as standard input, and then, once all output has arrived, the one that lets the script end."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._data = b"".join(lines) + b"end\n"
+        self._released = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._data
+        while not self._released:
+            yield b""
+        yield b"\n"
+
+    def release(self) -> None:
+        self._released = True
+
+
+def escaped(name: bytes) -> bytes:
+    """`name` as an argument of printf's `%b`: octal numbers for all but the plainest characters."""
+    return b"".join(b"%c" % byte if byte in PLAIN else b"\\0%03o" % byte for byte in name)
+
+
+def _wanted(work: Work) -> Iterator[bytes]:
+    """The lines of the READ script for one file."""
+    yield b"file %b\n" % escaped(b"./" + work.entry.path)
+    for span in work.send:
+        yield b"part %d %d\n" % _blocks(span)
+
+
+def _blocks(span: Span) -> tuple[int, int]:
+    return span.start // BLOCK, -(-span.length // BLOCK)
+
+
+def _exactly(stream: tar.ByteStream, length: int, padded: int) -> Iterator[memoryview]:
+    """The next `length` bytes, and passes over what fills them up to `padded`."""
+    missing = padded
+    while missing:
+        data = stream.some(missing)
+        if not data:
+            raise ConnectionLost("the stream ended in the middle of a file")
+        passed = padded - missing
+        missing -= len(data)
+        if passed < length:
+            yield data[: length - passed]
+
+
+def _data(start: int, data: bytes) -> Iterator[bytes]:
+    """Data for the WRITE script: in blocks, and in pages before the first and after the last whole block.
+
+    What ends in the middle of a page, which only the end of a file does, is filled up; the file is cut afterwards.
+    """
+    data += bytes(-len(data) % PAGE)
+    head = min(-start % BLOCK, len(data))
+    middle = (len(data) - head) // BLOCK * BLOCK
+    at = 0
+    for unit, length in ((PAGE, head), (BLOCK, middle), (PAGE, len(data) - head - middle)):
+        if length:
+            yield b"data %d %d %d\n" % (unit, (start + at) // unit, length // unit)
+            yield data[at : at + length]
+        at += length
+
+
+def _head(answer: bytes) -> tuple[int, int]:
+    """Size and allocated bytes of a file, from the first line about it. Raises ProtocolError."""
+    found = re.fullmatch(rb"(\d{1,19}) (\d{1,19})", answer.partition(b"\n")[0])
+    if found is None:
+        raise ProtocolError(f"stat printed {display(answer[:80])}, which can't be")
+    return int(found[1]), int(found[2]) * 512
+
+
+def _digests(file: Asked, answer: bytes, checksum: str) -> list[str]:
+    """The digests in what the PIECES script says about a file."""
+    if not answer:
+        return []
+    size, allocated = _head(answer)
+    length = piece_length(file.size)
+    count = min(piece_count(file.size), -(-size // length))
+    if not (allocated or file.doubted):
+        return [ZERO] * count
+    if allocated >= size:
+        count = min(count, file.compare)
+    digits = rb"[0-9a-f]{%d}" % (2 * DIGEST_BYTES[checksum])
+    found = re.findall(rb"^(%b(?= [ *])|zeros$|data$)" % digits, answer, re.MULTILINE)
+    # A tool that fails, or a file that changes, leaves the others out of step: then nothing is known.
+    if len(found) != count:
+        return [UNKNOWN] * count
+    lengths = (min(length, size - number * length) for number in range(count))
+    return [_digest(said, checksum, long) for said, long in zip(found, lengths, strict=True)]
+
+
+def _digest(said: bytes, checksum: str, length: int) -> str:
+    if said == b"data":
+        return UNKNOWN
+    return ZERO if said in (b"zeros", _of_zeros(checksum, length)) else said.decode("ascii")
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_zeros(checksum: str, length: int) -> bytes:
+    """The digest of so many zeros."""
+    digest = hashlib.new(checksum, usedforsecurity=False)
+    zeros = bytes(min(length, 1 << 20))
+    for start in range(0, length, len(zeros) or 1):
+        digest.update(zeros[: length - start])
+    return digest.hexdigest().encode("ascii")
