@@ -45,7 +45,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             proofs=None if params["reread"] else directory(),
         )
         selection = select(source.path, params["files"], params["include"], params["exclude"])
-        transport = choose(params["transport"], source, target)
+        transport = choose(params["transport"], source, target, progress)
         outcome = Copy(source, target, selection, options, transport, progress).run()
         hop = _hop(outcome, options, source.where, target.where, transport.name)
     if params["report"] and not check_mode:

@@ -64,12 +64,12 @@ class Hold:
             "Check that the volume isn't read-only or full, and that the container's user may write there."
         )
 
-    def release(self) -> None:
-        """Let go, and have the work directory removed."""
+    def release(self, *, keep: bool = False) -> None:
+        """Let go, and have the work directory removed, unless there is something worth to `keep` in it."""
         self._released.set()
         if self._signal >= 0:
             try:
-                os.write(self._signal, b"done\n")
+                os.write(self._signal, b"keep\n" if keep else b"done\n")
             except BrokenPipeError:
                 pass
             os.close(self._signal)

@@ -21,12 +21,14 @@ from functools import partial
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
 from ._errors import BusyError, EndpointError, KubeferryError
 from ._folder import Folder
+from ._leftovers import keeps_parts, set_aside
+from ._local_pieces import LocalPieces, LocalPlace
 from ._look import Look
 from ._manifest import Manifest
 from ._names import display, encode, parents
 from ._progress import Progress
 from ._selection import WORK_DIR, Selection
-from ._shell_output import KINDS, SPARE
+from ._shell_output import KINDS, holes
 from ._store import Store
 from ._tree import Changes, Facts, Incoming
 from ._walk import Listing, Walk
@@ -128,7 +130,7 @@ class LocalTree:
             os.makedirs(self._root, exist_ok=True)
             with Folder(self._root) as folder:
                 self._take(folder)
-                self._sweep()
+                set_aside(os.path.join(self._root, WORK_DIR), self._work.rpartition(b"/")[2])
                 folder.make_parents(self._work + b"/tree/x")
         except OSError as exc:
             raise EndpointError(
@@ -168,6 +170,7 @@ class LocalTree:
                 self._set_attributes(folder, entry)
 
     def end(self, root: Entry | None) -> None:
+        shutil.rmtree(os.path.join(self._root, self._work), ignore_errors=True)
         self.close()
         if root is not None:
             with Folder(self._root) as folder:
@@ -178,9 +181,24 @@ class LocalTree:
 
     def close(self) -> None:
         if self._lock is not None:
-            shutil.rmtree(os.path.join(self._root, WORK_DIR), ignore_errors=True)
+            if not keeps_parts(os.path.join(self._root, WORK_DIR)):
+                shutil.rmtree(os.path.join(self._root, WORK_DIR), ignore_errors=True)
             os.close(self._lock)
             self._lock = None
+
+    def adopt(self, paths: Sequence[bytes]) -> dict[bytes, int]:
+        pieces = self.pieces()
+        with Folder(self._root) as folder:
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    folder.make_parents(self._received(path))
+                    part, name = folder.at(self._work + b"/parts/" + path)
+                    parent, received = folder.at(self._received(path))
+                    os.rename(name, received, src_dir_fd=part, dst_dir_fd=parent)
+        return pieces.received(paths)
+
+    def pieces(self) -> LocalPieces:
+        return LocalPieces(LocalPlace(self._root, self._work))
 
     def _make(self, folder: Folder, entries: Sequence[Entry]) -> None:
         """Prepare entries beside the received files, then bring them into place.
@@ -232,13 +250,6 @@ class LocalTree:
                 f"Another run is copying to {self.where}: wait until it has ended, or stop it, then try again."
             ) from exc
         self._lock = descriptor
-
-    def _sweep(self) -> None:
-        """Throw away what a run that died has left."""
-        base = os.path.join(self._root, WORK_DIR)
-        for name in os.listdir(base):
-            if name.startswith(b"run-"):
-                shutil.rmtree(os.path.join(base, name), ignore_errors=True)
 
     def _write(self, folder: Folder, entry: Entry, item: Incoming, checksum: str) -> str:
         """Write one file. Returns the digest of what the file system has of it then."""
@@ -405,7 +416,7 @@ def _entry(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Ent
         identity=(status.st_dev, status.st_ino) if status.st_nlink > 1 else None,
         xattrs=() if kind == SYMLINK else held(parent, name),
         stamp=(status.st_ino, status.st_ctime_ns),
-        sparse=kind == FILE and status.st_blocks * 512 < status.st_size - SPARE,
+        holes=holes(status.st_size, status.st_blocks * 512) if kind == FILE else 0,
     )
 
 

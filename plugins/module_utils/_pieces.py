@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ._manifest import Entry
+from ._entry import Entry
 
 PIECE = 4 << 20
 """Bytes of a piece: to digest one costs some 4 ms beside the reading, to send one some 60 ms."""
@@ -116,7 +116,7 @@ class PiecesSource(PiecesEnd, Protocol):
         """
 
 
-class PiecesTarget(PiecesEnd, Protocol):
+class PiecesTarget(PiecesSource, Protocol):
     """An end that files are written to, in its work directory."""
 
     def received(self, paths: Sequence[bytes]) -> dict[bytes, int]:

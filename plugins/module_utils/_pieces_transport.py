@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 
 from ._beside import Beside
-from ._manifest import Entry
+from ._entry import Entry
 from ._pieces import UNKNOWN, Asked, Part, PiecesSource, PiecesTarget, Work, piece_count, piece_length, work
 from ._progress import Progress
 

@@ -106,10 +106,17 @@ class Plan:
         """The query of SQL for the paths of the source that don't match."""
         return f"SELECT path FROM {self._table} WHERE {_in((CREATE, REPLACE, METADATA))}"
 
+    def room(self) -> int:
+        """The bytes that what is made or replaced takes up."""
+        return self._content("want.size - want.holes")[1]
+
     def content(self) -> tuple[int, int]:
         """How many files must be moved, and their bytes."""
+        return self._content("want.size")
+
+    def _content(self, weight: str) -> tuple[int, int]:
         count, size = self._store.one(
-            f"SELECT count(*), coalesce(sum(want.size), 0) FROM {self._table} AS plan "
+            f"SELECT count(*), coalesce(sum({weight}), 0) FROM {self._table} AS plan "
             f"JOIN {self._source.table} AS want ON want.path = plan.path "
             f"WHERE {_in((CREATE, REPLACE), 'plan.action')} AND want.kind = '{FILE}' AND want.hardlink = x''"
         )
@@ -119,7 +126,7 @@ class Plan:
         """The bytes of the files that others take the place of."""
         return int(
             self._store.one(
-                f"SELECT coalesce(sum(have.size), 0) FROM {self._table} AS plan "
+                f"SELECT coalesce(sum(have.size - have.holes), 0) FROM {self._table} AS plan "
                 f"JOIN {self._target.table} AS have ON have.path = plan.path WHERE plan.action = '{REPLACE}'"
             )[0]
         )

@@ -47,7 +47,7 @@ def require_directory(facts: Facts, where: str) -> None:
 
 def require_room(plan: Plan, facts: Facts, where: str, batch: int) -> None:
     """Raises EndpointError where the plan needs more than the target has; `batch` bytes are replaced at a time."""
-    replaced, (_count, new) = plan.replaced_bytes(), plan.content()
+    replaced, new = plan.replaced_bytes(), plan.room()
     needed = max(0, new - replaced) + min(batch, replaced)
     if facts.free_bytes is not None and needed > facts.free_bytes:
         raise EndpointError(

@@ -159,7 +159,7 @@ if command -v flock >/dev/null 2>&1; then
   [ "$(stat -c %i .kubeferry/lock)" = "$(stat -L -c %i /proc/self/fd/9)" ] || exit 75
 else
   if ! mkdir .kubeferry/held 2>/dev/null && [ ! -e ".kubeferry/held/${3##*/}" ]; then
-    seen=$(stat -c %Y .kubeferry/held); left=$4
+    seen=$(stat -c %Y .kubeferry/held); left=$5
     while [ "$left" -gt 0 ]; do
       sleep 1; left=$((left - 1))
       [ "$(stat -c %Y .kubeferry/held)" = "$seen" ] || exit 75
@@ -168,23 +168,60 @@ else
   fi
   : >".kubeferry/held/${3##*/}" || exit 73
 fi
+LARGE=$4; TO=$PWD/$3/parts; export LARGE TO
+rm -rf -- "$3/old" && mkdir -p -- "$3/old" || exit 73
 for left in .kubeferry/run-*; do
-  if [ -d "$left" ]; then rm -rf -- "$left"; fi
+  for part in tree parts; do
+    if [ -d "$left/$part" ] && [ ! -L "$left/$part" ]; then mv -- "$left/$part" "$3/old/${left##*/}.$part"; fi
+  done
+  if [ "$left" != ".kubeferry/${3##*/}" ]; then rm -rf -- "$left"; fi
 done
-mkdir -p -- "$3/tree" || exit 73
+rm -rf -- "$3/ops"; mkdir -p -- "$3/tree" "$3/parts" || exit 73
+for left in "$3"/old/*; do
+  if [ -d "$left" ]; then
+    (cd -- "$left" && find . -type f -size "+$LARGE" -exec sh -c '
+      for name; do mkdir -p -- "$TO/${name%/*}" && mv -f -- "$name" "$TO/$name"; done' sh '{}' +)
+  fi
+done
+rm -rf -- "$3/old"
 printf 'held\\n'
 while read -r word && [ "$word" != done ]; do
+  if [ "$word" = keep ]; then break; fi
   if [ -d .kubeferry/held ]; then touch .kubeferry/held; fi
 done
-rm -rf -- .kubeferry
+if [ "$word" = done ] || [ -z "$(find .kubeferry -type f -size "+$LARGE" | head -n 1)" ]; then rm -rf -- .kubeferry
+else rm -rf .kubeferry/held; fi
 printf 'ended\\n'
 """
 )
-"""Take the directory for this run, with `$3` as its place to work in, until `done` or the end of standard input
-comes; then remove that place. The lock is the kernel's, so it ends with this process, whatever ends it.
+"""Take the directory for this run, with `$3` as its place to work in, until a line or the end of standard input comes.
+The lock is the kernel's, so it ends with this process, whatever ends it.
 
-Without flock a directory stands for it, which is touched at every line that comes. Looked at for `$4` seconds and not
-touched, it is a dead run's. No clock is asked, as that of the volume's server may differ from the container's."""
+Large files (of more than `$4` blocks of 512 bytes) that a dead run, or this one before its connection broke, had on
+their way are put aside in `parts`; all else of theirs goes. At `done` the work directory is removed; else it stays for
+the next run, if there is such a file in it.
+
+Without flock a directory stands for the lock, which is touched at every line that comes. Looked at for `$5` seconds and
+not touched, it is a dead run's. No clock is asked, as that of the volume's server may differ from the container's."""
+
+ADOPT = (
+    _START
+    + """
+WORK=$4; export WORK
+head -c "$3" | xargs -0 -r sh -c '
+  for name; do
+    part=$WORK/parts/${name#./} tree=$WORK/tree/${name#./}
+    if [ -f "$part" ] && [ ! -L "$part" ]; then
+      rm -rf -- "$tree"; mkdir -p -- "${tree%/*}" && mv -- "$part" "$tree"
+    fi
+    if [ -f "$tree" ] && [ ! -L "$tree" ]; then printf "%s\\0%s\\0" "$name" "$(stat -c %s -- "$tree")"; fi
+  done
+' sh
+printf 'end\\0'
+"""
+    + _LINGER
+)
+"""Takes up what was put aside of the files on standard input. Prints the name and size of each that there is."""
 
 PUSH = (
     _START

@@ -46,6 +46,12 @@ class Batch:
         return b"\0".join((*self.names, self.lines, *self.unreadable))
 
 
+def holes(size: int, allocated: int) -> int:
+    """How many bytes of a file take up no room."""
+    missing = size - allocated
+    return missing if missing > SPARE else 0
+
+
 def clock(stream: ByteStream) -> int:
     """The time at which a walk began, in nanoseconds by the endpoint's clock; 0 where it has no way to tell."""
     seconds, _bar, words = stream.until(b"\0", MAX_NAME).partition(b"|")
@@ -108,7 +114,7 @@ def _entry(name: bytes, line: bytes) -> Entry:
             device=(int(major, 16), int(minor, 16)) if kind in (CHAR, BLOCK) else (0, 0),
             identity=(int(device), int(inode)) if int(links_) > 1 else None,
             stamp=(int(inode), _nanoseconds(changed, changed_words)),
-            sparse=kind == FILE and blocks * unit < int(size) - SPARE,
+            holes=holes(int(size), blocks * unit) if kind == FILE else 0,
         )
         return checked(entry)
     except (ValueError, KeyError) as exc:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from . import _pieces_scripts as scripts
 from . import _tar as tar
+from ._entry import DIGEST_BYTES
 from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError
-from ._manifest import DIGEST_BYTES
 from ._names import display
 from ._pieces import (
     PAGE,

@@ -23,9 +23,10 @@ from ._names import display
 from ._progress import Progress
 from ._runner import Process, Runner, chunks
 from ._selection import Selection
+from ._shell_pieces import ShellPieces, ShellPlace
 from ._shell_steps import Steps
 from ._store import Store, batched
-from ._tree import Changes, Facts, Incoming
+from ._tree import PART, Changes, Facts, Incoming
 from ._xattrs import Xattrs, dumped
 
 NEEDED = (
@@ -132,7 +133,9 @@ class ShellTree:
             raise type(exc)(f"Reading {display(path)} from {self.where} broke off: {exc}.") from exc
 
     def begin(self) -> None:
-        self._hold = Hold(self._runner, self._argv(scripts.HOLD, self._work), self.where)
+        self._hold = Hold(
+            self._runner, self._argv(scripts.HOLD, self._work, str(PART // 512 - 1)), self.where
+        )
         self._hold.take()
 
     def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming], checksum: str) -> None:
@@ -162,8 +165,28 @@ class ShellTree:
 
     def close(self) -> None:
         if self._hold is not None:
-            self._hold.release()
+            self._hold.release(keep=True)
             self._hold = None
+
+    def adopt(self, paths: Sequence[bytes]) -> dict[bytes, int]:
+        if not paths:
+            return {}
+        self._require_hold()
+        sizes: dict[bytes, int] = {}
+        process, names = self._ask(scripts.ADOPT, [b"./" + path for path in paths], self._work)
+        try:
+            for name, size in output.links(self._begun(process)):
+                if size.isdigit():
+                    sizes[output.relative(name)] = int(size)
+            names.release()
+            process.wait()
+        finally:
+            process.close()
+        return sizes
+
+    def pieces(self) -> ShellPieces:
+        place = ShellPlace(self._runner, self._path, self._work, self._mark, self.facts().tools)
+        return ShellPieces(place)
 
     # -- running scripts ------------------------------------------------------------------------
 

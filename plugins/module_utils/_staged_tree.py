@@ -92,7 +92,9 @@ class StagedTree(LocalTree):
             on_disk = found.get(entry.path)
             if entry.kind in ON_DISK and on_disk is None:
                 promised.unreadable[entry.path] = "missing from the staging directory"
-            elif on_disk is not None and not _same_thing(entry, on_disk):
+            elif on_disk is not None and on_disk.holes:
+                promised.add((replace(entry, holes=on_disk.holes),))
+            if on_disk is not None and not _same_thing(entry, on_disk):
                 promised.unreadable[entry.path] = "changed in the staging directory since it was copied there"
         promised.complete(kept)
         for path in found.paths(f"path <> x'2e' AND path NOT IN (SELECT path FROM {promised.table})"):

@@ -28,7 +28,7 @@ PAGE = 1_000
 BATCH = 2_000
 COLUMNS = (
     "path, kind, size, mode, uid, gid, mtime, link, hardlink, major, minor, digest, implied, xattrs, dev, ino, ctime, "
-    "sparse"
+    "holes"
 )
 WIDTH = COLUMNS.count(",") + 1
 LARGEST = (1 << 63) - 1
@@ -111,14 +111,14 @@ def row_of(entry: Entry) -> Row:
     return (
         *(entry.path, entry.kind, entry.size, entry.mode, entry.uid, entry.gid, _number(entry.mtime)),
         *(entry.link, entry.hardlink, entry.device[0], entry.device[1], entry.digest, int(entry.implied)),
-        *(pack(entry.xattrs), device, _number(entry.stamp[0]), _number(entry.stamp[1]), int(entry.sparse)),
+        *(pack(entry.xattrs), device, _number(entry.stamp[0]), _number(entry.stamp[1]), entry.holes),
     )
 
 
 def entry_of(row: Row) -> Entry:
     """The entry in the first WIDTH columns of a row."""
     path, kind, size, mode, uid, gid, *about = row[:WIDTH]
-    mtime, link, hardlink, major, minor, digest, implied, xattrs, device, inode, changed, sparse = about
+    mtime, link, hardlink, major, minor, digest, implied, xattrs, device, inode, changed, holes = about
     return Entry(
         *(path, kind, size, mode, uid, gid),
         int(mtime),
@@ -130,7 +130,7 @@ def entry_of(row: Row) -> Entry:
         unpack(xattrs) if xattrs else (),
         None if device is None else (int(device), int(inode)),
         (int(inode), int(changed)),
-        bool(sparse),
+        holes,
     )
 
 

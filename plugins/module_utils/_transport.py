@@ -17,14 +17,20 @@ from typing import Protocol, TypeAlias
 from ._entry import Entry
 from ._errors import UsageError
 from ._local_tree import LocalTree
+from ._pieces_transport import PiecesTransport
+from ._progress import Progress
 from ._rsync import Rsync
 from ._shell_tree import ShellTree
-from ._tree import SourceTree, TargetTree
+from ._tree import PART, SourceTree, TargetTree
 
 AnyTree: TypeAlias = "LocalTree | ShellTree"
 
 DELTA_BYTES = 64 << 10
 """From this size on it pays to send a difference instead of the whole file."""
+LARGE_BYTES = 32 << 20
+"""The same where it is found by pieces, which are longer than the blocks of rsync."""
+SPARSE_BYTES = 1 << 20
+"""From this size on it pays to leave out holes."""
 
 
 @dataclass
@@ -91,8 +97,48 @@ class AutoTransport:
         return Moved(whole.bytes + parts.bytes, parts.bare)
 
 
-def choose(name: str, source: AnyTree, target: AnyTree) -> Transport:
+class PiecewiseTransport:
+    """Another transport, but for large files of which the target has a part, and for those with holes.
+
+    Of these just the pieces that differ are sent.
+    """
+
+    def __init__(self, whole: Transport, source: SourceTree, target: TargetTree, progress: Progress) -> None:
+        self.name = whole.name
+        self._whole = whole
+        self._source = source
+        self._target = target
+        self._progress = progress
+        self._pieces: PiecesTransport | None = None
+
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry], checksum: str) -> Moved:
+        holes = {e.path for e in (*fresh, *changed) if e.holes and e.size >= SPARSE_BYTES}
+        large = [e.path for e in (*fresh, *changed) if e.size >= PART or e.path in holes]
+        had = self._target.adopt(large)
+        parts = holes.union(had)
+        if not isinstance(self._whole, RsyncTransport | AutoTransport):
+            parts.update(entry.path for entry in changed if entry.size >= LARGE_BYTES)
+        moved = self._whole.move(
+            [e for e in fresh if e.path not in parts], [e for e in changed if e.path not in parts], checksum
+        )
+        basis = {e.path: max(e.size, had.get(e.path, 0)) for e in changed if e.path in parts}
+        entries = [entry for entry in (*fresh, *changed) if entry.path in parts]
+        if entries:
+            if self._pieces is None:
+                self._pieces = PiecesTransport(
+                    self._source.pieces(), self._target.pieces(), checksum, self._progress
+                )
+            moved.bytes += self._pieces.move(entries, {**had, **basis})
+            moved.bare = [*moved.bare, *entries]
+        return moved
+
+
+def choose(name: str, source: AnyTree, target: AnyTree, progress: Progress) -> Transport:
     """The transport called `name` (C(auto), C(tar) or C(rsync)). Raises UsageError where rsync can't work."""
+    return PiecewiseTransport(_choose(name, source, target), source, target, progress)
+
+
+def _choose(name: str, source: AnyTree, target: AnyTree) -> Transport:
     tar = TarTransport(source, target)
     if name == "tar":
         return tar

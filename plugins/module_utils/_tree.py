@@ -13,6 +13,7 @@ from typing import Protocol
 from ._entry import NANOSECOND, Entry
 from ._look import Look
 from ._manifest import Manifest
+from ._pieces import PiecesSource, PiecesTarget
 from ._selection import Selection
 from ._store import Store
 
@@ -38,6 +39,10 @@ class Facts:
     precision: int = NANOSECOND
     settable: int = NANOSECOND
     tools: frozenset[str] = frozenset()
+
+
+PART = 4 << 20
+"""Bytes of a file on its way from which on it is worth to be kept for the next run."""
 
 
 @dataclass
@@ -100,6 +105,9 @@ class SourceTree(Tree, Protocol):
     def fingerprint(self, selection: Selection) -> str:
         """The fingerprint that the tree has now."""
 
+    def pieces(self) -> PiecesSource:
+        """The same tree as an end whose files are cut into pieces."""
+
     def fingerprint_of(self, look: Look) -> str:
         """The fingerprint of this tree where a scan had that look."""
 
@@ -129,4 +137,10 @@ class TargetTree(SourceTree, Protocol):
         """Keep the verified entries' attributes where the target can't hold them itself (staging)."""
 
     def close(self) -> None:
-        """Give up what is held open. Harmless when nothing is."""
+        """Give up what is held open; large files on their way stay for the next `begin`. Harmless when nothing is."""
+
+    def adopt(self, paths: Sequence[bytes]) -> dict[bytes, int]:
+        """Take up what was received before of these files: how many bytes there are of which."""
+
+    def pieces(self) -> PiecesTarget:
+        """The same tree as an end whose files are cut into pieces."""

@@ -46,7 +46,7 @@ def copy(
 ) -> Outcome:
     """Copy from a tree to another; `options` are those of `Options`."""
     selection = chosen(source.path, files, include, exclude)
-    means = choose(transport, source, target)
+    means = choose(transport, source, target, progress())
     return Copy(source, target, selection, Options(**options), means, progress()).run()
 
 

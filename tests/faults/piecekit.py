@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import engine
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _pieces_scripts as scripts
+from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import FILE, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_pieces import LocalPieces, LocalPlace
-from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import FILE, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._pieces_transport import PiecesTransport
 from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_pieces import ShellPieces, ShellPlace
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import FILE, Entry
+from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import FILE, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._pieces import (
     GAP,
     MOST_PIECES,
