@@ -103,7 +103,7 @@ class Comparison:
         with Beside(
             lambda: self._at_target.take(self._target.digests, target.paths(theirs), target)
         ) as comparing:
-            self.take_at_source(source.paths(ours), source)
+            self._at_source.take(self._source.digests, source.paths(ours), source, self._progress)
             comparing.result()
 
     def _require_digests(self, source: Manifest) -> None:

@@ -24,6 +24,7 @@ from ._entry import DIR, FILE, SYMLINK, Entry
 from ._errors import (
     BusyError,
     ConnectionLost,
+    EndpointError,
     KubeferryError,
     ProtocolError,
     Throttled,
@@ -160,6 +161,9 @@ class Copy:
         if not self._options.check:
             try:
                 plan, source, target = self._converge(plan, source, target)
+            except EndpointError:
+                self._target.close(keep=False)  # such as a full volume
+                raise
             finally:
                 self._target.close()
             self._save(plan, source)

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from ._entry import FILE, Entry
 from ._manifest import Manifest
 from ._plan import Change
+from ._progress import Progress
 from ._store import Store, batched
 
 Digests: TypeAlias = "Callable[[Sequence[bytes], str], Iterable[tuple[bytes, str]]]"
@@ -30,10 +31,13 @@ class Known:
         self._store = store
         self._table = store.table(", ".join((*LOOK, "digest")))
 
-    def take(self, digests: Digests, paths: Iterable[bytes], manifest: Manifest) -> None:
-        """Have digests of `paths` taken, and note them in the manifest."""
+    def take(
+        self, digests: Digests, paths: Iterable[bytes], manifest: Manifest, progress: Progress | None = None
+    ) -> None:
+        """Have digests of `paths` taken, and note them in the manifest. `progress` is told of what was read."""
         for batch in batched(paths, ASKED_AT_ONCE):
-            manifest.set_digests(digests(batch, manifest.checksum))
+            taken = digests(batch, manifest.checksum)
+            manifest.set_digests(taken if progress is None else told(taken, manifest.sizes(batch), progress))
             self._keep(manifest, batch)
 
     def _keep(self, manifest: Manifest, paths: Iterable[bytes]) -> None:
@@ -56,6 +60,15 @@ class Known:
     def forget(self, paths: Iterable[bytes]) -> None:
         """Files that didn't arrive as their digests promised: read them anew next time."""
         self._store.many(f"DELETE FROM {self._table} WHERE path = ?", ((path,) for path in paths))
+
+
+def told(
+    taken: Iterable[tuple[bytes, str]], sizes: Mapping[bytes, int], progress: Progress
+) -> Iterator[tuple[bytes, str]]:
+    """Digests, while they are taken, with progress told of each."""
+    for path, digest in taken:
+        progress.advance(sizes.get(path, 0), files=1)
+        yield path, digest
 
 
 class Placed:

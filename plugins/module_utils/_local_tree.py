@@ -179,9 +179,9 @@ class LocalTree:
     def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
         """The file system holds the attributes itself."""
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = True) -> None:
         if self._lock is not None:
-            if not keeps_parts(os.path.join(self._root, WORK_DIR)):
+            if not (keep and keeps_parts(os.path.join(self._root, WORK_DIR))):
                 shutil.rmtree(os.path.join(self._root, WORK_DIR), ignore_errors=True)
             os.close(self._lock)
             self._lock = None
@@ -262,8 +262,11 @@ class LocalTree:
             os.unlink(name, dir_fd=parent)
             descriptor = os.open(name, NEW, 0o600, dir_fd=parent)
         try:
+            missing = entry.size
             for piece in item.payload:
-                left = piece
+                # What has grown is sent again; it gets no more room than it was planned to have.
+                left = piece[:missing]
+                missing -= len(left)
                 while left:
                     left = left[os.write(descriptor, left) :]
                 self._progress.advance(len(piece))

@@ -11,6 +11,7 @@ import itertools
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ._entry import DIR, FILE, NANOSECOND, Entry
 from ._errors import EndpointError
@@ -96,12 +97,14 @@ class Manifest:
     def where(self, condition: str, values: tuple[object, ...] = ()) -> Iterator[Entry]:
         """The entries that meet a condition of SQL over COLUMNS, in order."""
         query = f"SELECT {COLUMNS} FROM {self.table} WHERE ({condition})"
-        return map(entry_of, self.store.pages(query, "path", values))
+        for row in self.store.pages(query, "path", values):
+            yield entry_of(row)
 
     def paths(self, condition: str) -> Iterator[bytes]:
         """The paths that meet a condition, in order."""
         query = f"SELECT path FROM {self.table} WHERE ({condition})"
-        return (row[0] for row in self.store.pages(query, "path"))
+        for row in self.store.pages(query, "path"):
+            yield row[0]
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Put entries in, in the place of others with their paths."""
@@ -147,11 +150,16 @@ class Manifest:
 
     def digests(self, paths: Sequence[bytes]) -> dict[bytes, str]:
         """The digests of `paths`, which are in order."""
-        if not paths:
-            return {}
-        query = f"SELECT path, digest FROM {self.table} WHERE path BETWEEN ? AND ?"
-        known = {row[0]: row[1] for row in self.store.page(query, (paths[0], paths[-1]))}
+        known = self._column("digest", paths)
         return {path: known.get(path, "") for path in paths}
+
+    def sizes(self, paths: Sequence[bytes]) -> dict[bytes, int]:
+        """The sizes of what there is of `paths`, which are in order; of more, maybe."""
+        return self._column("size", paths)
+
+    def _column(self, column: str, paths: Sequence[bytes]) -> dict[bytes, Any]:
+        query = f"SELECT path, {column} FROM {self.table} WHERE path BETWEEN ? AND ?"
+        return {row[0]: row[1] for row in self.store.page(query, (paths[0], paths[-1]))} if paths else {}
 
     def set_links(self, links: Iterable[tuple[bytes, bytes]]) -> None:
         """Note where symbolic links lead."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import islice, zip_longest
 from typing import Any
@@ -16,7 +16,7 @@ from ._endpoint import opened
 from ._entry import FILE, Entry
 from ._errors import EndpointError, ManifestError
 from ._interrupt import interruptible
-from ._known import ASKED_AT_ONCE
+from ._known import ASKED_AT_ONCE, told
 from ._manifest import Manifest
 from ._manifest_file import read, sums_path, write
 from ._names import display, some
@@ -45,7 +45,9 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         count, size = manifest.sums(f"kind = '{FILE}'")
         progress.phase("manifest", size, count)
         for paths in batched(manifest.paths(f"kind = '{FILE}'"), ASKED_AT_ONCE):
-            manifest.set_digests(_told(tree.digests(paths, manifest.checksum), progress))
+            manifest.set_digests(
+                told(tree.digests(paths, manifest.checksum), manifest.sizes(paths), progress)
+            )
     for path in manifest.paths(f"kind = '{FILE}' AND digest = ''"):
         manifest.unreadable.setdefault(path, "can't be read, or vanished while it was")
     if manifest.unreadable:
@@ -76,12 +78,6 @@ def _write(manifest: Manifest, path: str, *, check_mode: bool) -> bool:
     if not same and not check_mode:
         write(manifest, path)
     return not same
-
-
-def _told(digests: Iterable[tuple[bytes, str]], progress: Progress) -> Iterator[tuple[bytes, str]]:
-    for path, digest in digests:
-        progress.advance(0, files=1)
-        yield path, digest
 
 
 def _plain(entry: Entry) -> tuple[object, ...]:

@@ -55,7 +55,7 @@ def holes(size: int, allocated: int) -> int:
 def clock(stream: ByteStream) -> int:
     """The time at which a walk began, in nanoseconds by the endpoint's clock; 0 where it has no way to tell."""
     seconds, _bar, words = stream.until(b"\0", MAX_NAME).partition(b"|")
-    return _nanoseconds(int(seconds), words) if seconds.isdigit() else 0
+    return _nanoseconds(int(seconds), words) if re.fullmatch(rb"\d{1,18}", seconds) else 0
 
 
 def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:

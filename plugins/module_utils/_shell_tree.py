@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from . import _scripts as scripts
 from . import _shell_output as output
@@ -33,9 +34,18 @@ NEEDED = (
     *("sh", "head", "find", "xargs", "stat", "tar", "mkdir", "mv", "rm", "rmdir"),
     *("chmod", "chown", "touch", "readlink", "ln"),
 )
+T = TypeVar("T")
+
 BANNER_LIMIT = 1 << 16
 WALK_ROUNDS = 5
 SEND_SIZE = 1 << 18
+MOST_NAMES = 50_000_000
+MOST_UNREADABLE = 100_000
+"""What is taken from a pod. It could make up names without an end."""
+UNASKED = 1_000
+"""Members of an archive that were not asked for: tar sends what replaces a file that it was told to send."""
+MOST_GROWTH = 1 << 30
+"""Bytes that a file may have grown by since it was looked at, before its stream is given up."""
 ASKED_AT_ONCE = 20_000
 """Names that one command is asked about."""
 
@@ -110,15 +120,21 @@ class ShellTree:
         return self._digests(paths, checksum, b"./")
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
-        wanted = {entry.path for entry in entries}
+        wanted = {entry.path: entry.size for entry in entries}
+        unasked = 0
         process, names = self._ask(scripts.PULL, [b"./" + entry.path for entry in entries])
         try:
             for member in tar.members(self._begun(process), self._mark.encode()):
                 path = output.relative(member.name)
                 # Whatever else a pod sends (`..`, absolute names, devices) was not asked for and is passed over.
-                if path in wanted and member.flag in (b"0", b"\0"):
-                    wanted.discard(path)
+                if path not in wanted or member.flag not in (b"0", b"\0"):
+                    unasked += 1
+                elif member.size > wanted.pop(path) + MOST_GROWTH:
+                    raise ProtocolError(f"{display(path)} has grown to {member.size} bytes")
+                else:
                     yield Incoming(path, member.size, self._payload(path, member.payload))
+                if unasked > UNASKED:
+                    raise ProtocolError("more files came than were asked for")
             names.release()
             process.wait()
         except (ConnectionLost, ProtocolError) as exc:
@@ -163,9 +179,9 @@ class ShellTree:
     def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
         """A pod's file system holds the attributes itself."""
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = True) -> None:
         if self._hold is not None:
-            self._hold.release(keep=True)
+            self._hold.release(keep=keep)
             self._hold = None
 
     def adopt(self, paths: Sequence[bytes]) -> dict[bytes, int]:
@@ -175,7 +191,7 @@ class ShellTree:
         sizes: dict[bytes, int] = {}
         process, names = self._ask(scripts.ADOPT, [b"./" + path for path in paths], self._work)
         try:
-            for name, size in output.links(self._begun(process)):
+            for name, size in _answers(output.links(self._begun(process)), len(paths)):
                 if size.isdigit():
                     sizes[output.relative(name)] = int(size)
             names.release()
@@ -268,9 +284,16 @@ class ShellTree:
         """The entries below `starts`. A name that vanishes while it is looked at is looked at again."""
         look, unreadable = manifest.look or Look(), manifest.unreadable
         names = _named(starts)
+        seen = 0
         for _round in range(WALK_ROUNDS):
             again: list[bytes] = []
             for batch in self._batches(script, names, look):
+                seen += len(batch.names)
+                if seen > MOST_NAMES or len(unreadable) > MOST_UNREADABLE:
+                    raise EndpointError(
+                        f"{self.where} shows more than {MOST_NAMES} names, or {MOST_UNREADABLE} that can't be read: "
+                        "copy it in parts, with files."
+                    )
                 try:
                     entries = output.entries(batch)
                 except ProtocolError as exc:
@@ -326,7 +349,7 @@ class ShellTree:
         wanted = set(paths)
         process, names = self._ask(scripts.LINKS, [b"./" + path for path in paths])
         try:
-            for name, target in output.links(self._begun(process)):
+            for name, target in _answers(output.links(self._begun(process)), len(paths)):
                 path = output.relative(name)
                 if path not in wanted:
                     raise ProtocolError("a link came that was not asked for")
@@ -345,7 +368,7 @@ class ShellTree:
     def _xattrs(self, paths: Sequence[bytes]) -> Iterator[tuple[bytes, Xattrs]]:
         process, names = self._ask(scripts.XATTRS, [b"./" + path for path in paths])
         try:
-            for name, found in dumped(self._begun(process)):
+            for name, found in _answers(dumped(self._begun(process)), len(paths)):
                 yield output.relative(name), found
             names.release()
             process.wait()
@@ -367,7 +390,11 @@ class ShellTree:
                 f"{self._runner.where} has no {tool}: set checksum to one of {', '.join(have)}."
             )
         wanted = set(paths)
+        told = 0
         for batch in self._batches(scripts.DIGEST, [prefix + path for path in paths], None, checksum, tool):
+            told += len(batch.names)
+            if told > len(paths):
+                raise ProtocolError(f"{self.where} told digests of more files than it was asked for.")
             for name, digest in output.digests(batch, 2 * DIGEST_BYTES[checksum]):
                 path = name.removeprefix(prefix)
                 if path in wanted:
@@ -402,6 +429,14 @@ class ShellTree:
             self._progress.advance(0, files=1)
             left -= self._packed_size(entry)
         yield from _zeros(left)
+
+
+def _answers(answers: Iterable[T], most: int) -> Iterator[T]:
+    """The answers, of which there can't be more than questions. Raises ProtocolError."""
+    for number, answer in enumerate(answers):
+        if number >= most:
+            raise ProtocolError("more answers came than there were questions")
+        yield answer
 
 
 def _named(starts: Sequence[bytes]) -> list[bytes]:

@@ -135,7 +135,10 @@ class PiecewiseTransport:
 
 def choose(name: str, source: AnyTree, target: AnyTree, progress: Progress) -> Transport:
     """The transport called `name` (C(auto), C(tar) or C(rsync)). Raises UsageError where rsync can't work."""
-    return PiecewiseTransport(_choose(name, source, target), source, target, progress)
+    whole = _choose(name, source, target)
+    if any(isinstance(tree, ShellTree) and "dd" not in tree.facts().tools for tree in (source, target)):
+        return whole
+    return PiecewiseTransport(whole, source, target, progress)
 
 
 def _choose(name: str, source: AnyTree, target: AnyTree) -> Transport:

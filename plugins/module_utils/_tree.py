@@ -136,8 +136,11 @@ class TargetTree(SourceTree, Protocol):
     def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
         """Keep the verified entries' attributes where the target can't hold them itself (staging)."""
 
-    def close(self) -> None:
-        """Give up what is held open; large files on their way stay for the next `begin`. Harmless when nothing is."""
+    def close(self, *, keep: bool = True) -> None:
+        """Give up what is held open. Harmless when nothing is.
+
+        With `keep`, large files on their way stay for the next `begin`.
+        """
 
     def adopt(self, paths: Sequence[bytes]) -> dict[bytes, int]:
         """Take up what was received before of these files: how many bytes there are of which."""

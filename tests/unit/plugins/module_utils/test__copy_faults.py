@@ -12,6 +12,7 @@ import resource
 import signal
 import stat
 import sys
+from dataclasses import replace
 
 import badends
 import engine
@@ -399,17 +400,18 @@ def test_a_target_that_fills_up(boxes, tmp_path, kind):
     assert unlike(source, target) == {}
 
 
-def test_too_little_room_is_told_before_anything_is_touched(tmp_path):
+def test_too_little_room_is_told_before_anything_is_touched(tmp_path, monkeypatch):
     source, target = tmp_path / "s", tmp_path / "t"
     target.mkdir()
-    path = write(source, "huge")
-    os.truncate(path, 1 << 42)
-    tree = engine.local(source)
+    write(source, "huge", bytes(10_000))
+    tree = engine.local(target)
+    facts = replace(tree.facts(), free_bytes=9_999)
+    monkeypatch.setattr(tree, "facts", lambda: facts)
     with pytest.raises(
         EndpointError,
-        match=r"bytes free and the copy needs 4398046511104: make room .*; nothing was copied\.$",
+        match=r"has 9999 bytes free and the copy needs 10000: make room .*; nothing was copied\.$",
     ):
-        engine.copy(tree, engine.local(target))
+        engine.copy(engine.local(source), tree)
     assert set(snapshot(target)) == {b"."}
 
 

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import resource
 
 import engine
 import pytest
 import trees
 from trees import snapshot, touched, write
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy, _shell_tree
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _scripts as scripts
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _tar as tar
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import BLOCK, DIR, FILE, SYMLINK, Entry
@@ -23,9 +26,17 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
 from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import Selection
 from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
 
-FILE_LINE = b"81a4 5 0 0 1 77 1 0 0 0 0\n"
-DIR_LINE = b"41ed 0 0 0 1 78 1 0 0 0 0\n"
-LINK_LINE = b"a1ff 4 0 0 1 79 1 0 0 0 0\n"
+WORDS = b"1970-01-01 00:00:00.000000000 +0000"
+
+
+def line(start, mtime=b"0"):
+    """A line of stat: `start` goes from the mode to the device's minor number."""
+    return b"%b 8 512 0 %b|%b|%b\n" % (start, mtime, WORDS, WORDS)
+
+
+FILE_LINE = line(b"81a4 5 0 0 1 77 1 0 0")
+DIR_LINE = line(b"41ed 0 0 0 1 78 1 0 0")
+LINK_LINE = line(b"a1ff 4 0 0 1 79 1 0 0")
 CONTENT = b"evil!"
 
 
@@ -67,7 +78,15 @@ class Said:
 def scan(*named):
     """What a scan prints for (name, line of stat) pairs."""
     names = b"".join(name + b"\0" for name, _line in named)
-    return b"%d\0" % len(named) + names + b"".join(line for _name, line in named) + b"\0\0end\0"
+    return (
+        b"0|"
+        + WORDS
+        + b"\0"
+        + b"%d\0" % len(named)
+        + names
+        + b"".join(line for _name, line in named)
+        + b"\0\0end\0"
+    )
 
 
 def archive(*members):
@@ -120,7 +139,8 @@ class Jail:
 
 
 @pytest.fixture
-def jail(boxes, tmp_path):
+def jail(boxes, tmp_path, monkeypatch):
+    monkeypatch.setattr(_copy, "BACKOFF_SECONDS", 0.01)
     return Jail(boxes, tmp_path)
 
 
@@ -199,26 +219,26 @@ def test_a_file_of_another_size_than_was_told_is_no_copy(jail, kind, content):
 
 
 @pytest.mark.parametrize(
-    "line",
+    "said",
     [
         b"",
         b"nonsense\n",
-        b"81a4 -5 0 0 1 77 1 0 0 0 0\n",
-        b"81a4 99999999999999999999999 0 0 1 77 1 0 0 0 0\n",
-        b"81a4 5 4294967295 0 1 77 1 0 0 0 0\n",
-        b"81a4 5 0 -1 1 77 1 0 0 0 0\n",
-        b"81a4 5 0 0 1 77 1 0 0 0 99999999999999999999999999999999\n",
-        b"81a4 5 0 0 1 77 1 0 0 0 1e9\n",
-        b"zzzz 5 0 0 1 77 1 0 0 0 0\n",
-        b"01a4 5 0 0 1 77 1 0 0 0 0\n",
-        b"21b6 0 0 0 1 77 1 ffffffffff 0 0 0\n",
-        b"81a4 " + b"9" * 6000 + b" 0 0 1 77 1 0 0 0 0\n",
+        line(b"81a4 -5 0 0 1 77 1 0 0"),
+        line(b"81a4 99999999999999999999999 0 0 1 77 1 0 0"),
+        line(b"81a4 5 4294967295 0 1 77 1 0 0"),
+        line(b"81a4 5 0 -1 1 77 1 0 0"),
+        line(b"81a4 5 0 0 1 77 1 0 0", b"9" * 32),
+        line(b"81a4 5 0 0 1 77 1 0 0", b"1e9"),
+        line(b"zzzz 5 0 0 1 77 1 0 0"),
+        line(b"01a4 5 0 0 1 77 1 0 0"),
+        line(b"21b6 0 0 0 1 77 1 ffffffffff 0"),
+        line(b"81a4 " + b"9" * 6000 + b" 0 0 1 77 1 0 0"),
         FILE_LINE * 2,
     ],
-    ids=lambda line: repr(line[:40]),
+    ids=lambda said: repr(said[:40]),
 )
-def test_lines_that_no_stat_prints(jail, line):
-    error = jail.copy("local", SCAN=scan((b"./good", line)), LOOK=scan((b"./good", line)))
+def test_lines_that_no_stat_prints(jail, said):
+    error = jail.copy("local", SCAN=scan((b"./good", said)), LOOK=scan((b"./good", said)))
     assert isinstance(error, KubeferryError)
     assert "source in pod bad/liar" in str(error)
 
@@ -239,7 +259,7 @@ def test_lines_that_no_stat_prints(jail, line):
     ],
     ids=lambda said: repr(said[:20]),
 )
-@pytest.mark.parametrize("script", ["SCAN", "DIGEST", "LINKS"])
+@pytest.mark.parametrize("script", ["SCAN", "DIGEST", "LINKS", "XATTRS"])
 def test_lists_that_never_end_or_make_no_sense(jail, script, said):
     write(jail.target, "good", b"other", mtime=0)
     os.symlink("x", jail.source / "link")
@@ -251,11 +271,89 @@ def test_lists_that_never_end_or_make_no_sense(jail, script, said):
         assert "source in pod bad/liar" in str(error)
 
 
+class Endless:
+    """A process that never stops talking."""
+
+    def __init__(self, start, again):
+        self._pieces = itertools.chain([start], itertools.repeat(again))
+
+    def read(self):
+        return next(self._pieces)
+
+    def wait(self):
+        return 0
+
+    def stderr(self):
+        return b""
+
+    def close(self):
+        pass
+
+
+BATCH = 500
+ENDLESS = {
+    "SCAN": (
+        b"0|" + WORDS + b"\0",
+        b"%d\0" % BATCH
+        + b"".join(b"./%d\0" % number for number in range(BATCH))
+        + FILE_LINE * BATCH
+        + b"\0\0",
+    ),
+    "DIGEST": (b"", b"1\0./good\0" + b"0" * 64 + b"  ./good\n\0"),
+    "LINKS": (b"", b"./link\0x\0"),
+    "XATTRS": (b"", b"# file: ./good\nuser.a=0x00\n\n"),
+    "PULL": (b"", tar.header(Entry(b"x", FILE, 0, 0o644, 0, 0, 0), b"./x", 0)),
+}
+
+
+@pytest.mark.parametrize("script", ENDLESS)
+def test_what_never_ends_takes_no_memory(jail, script, monkeypatch):
+    """A process that would take 40 MiB more ends the test."""
+    start, again = ENDLESS[script]
+    monkeypatch.setattr(_shell_tree, "MOST_NAMES", 100_000)
+    write(jail.target, "good", b"other", mtime=0)
+    write(jail.source, "new", b"new")
+    os.symlink("x", jail.source / "link")
+    constant = getattr(scripts, script)
+    answered = Liar.start
+
+    def begin(self, argv, stdin=None, stdin_size=None):
+        if argv[2] == constant:
+            return Endless(argv[5].encode() + b"\n" + start, again)
+        return answered(self, argv, stdin, stdin_size)
+
+    monkeypatch.setattr(Liar, "start", begin)
+
+    def grown():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        error = jail.copy("local")
+        return str(error), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+    said, kibibytes = engine.in_child(grown)
+    assert "source in pod bad/liar" in said
+    assert kibibytes < 40 << 10
+
+
+@KINDS
+def test_a_file_that_is_said_to_be_endless(jail, kind):
+    """The header promises 8 EiB: neither the target nor the time of this process is given to it."""
+    sizes = [header_of(b"./good", size) for size in (1 << 40, (1 << 62))]
+    for header in sizes:
+        error = jail.copy(kind, SCAN=scan((b"./good", FILE_LINE)), PULL=header + bytes(5000))
+        assert isinstance(error, KubeferryError)
+        assert "has grown to" in str(error)
+        assert set(snapshot(jail.target, skip={b".kubeferry"})) <= {b"."}
+
+
+def header_of(path, size):
+    return tar.header(Entry(path, FILE, size, 0o644, 0, 0, 0), path, size)
+
+
 def test_a_link_that_was_not_asked_for(jail):
     os.symlink("x", jail.source / "link")
     error = jail.copy("local", LINKS=b"./other\0/etc\0end\0")
     assert isinstance(error, ProtocolError)
-    assert "answered with a link that was not asked for" in str(error)
+    assert "a link came that was not asked for" in str(error)
 
 
 def test_digests_of_other_files_prove_nothing(jail):
