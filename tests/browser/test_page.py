@@ -103,7 +103,7 @@ async def test_progress_moves(server, publisher, look):
     await publisher.publish([p.event("progress", {**about, "bytes": 900, "files": 9})])
     await page.wait_for_selector('.progress[aria-valuenow="90"]')
     await publisher.publish([p.event("progress", {**about, "phase": "end", "bytes": 0})])
-    await page.wait_for_selector(".progress[data-done]")
+    await page.wait_for_selector(".progress[data-s=ok]")
 
 
 async def test_a_thousand_hosts(server, publisher, look):
