@@ -78,13 +78,24 @@ class Going:
         raise AssertionError("there is no helper")
 
 
-@pytest.fixture(scope="session")
-def cores() -> dict[str, str]:
-    """Each version's ansible-playbook, or the reason why there is none."""
+_CORES = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make the versions of ansible-core before the first test: that may take longer than a test is given."""
+    folder = Path(__file__).parent
+    if session.config.option.collectonly or not any(folder in item.path.parents for item in session.items):
+        return
     made = subprocess.run(
         [sys.executable, ROOT / "tools" / "make_cores.py"], stdout=subprocess.PIPE, text=True, check=True
     )
-    return dict(line.split(" ", 1) for line in made.stdout.splitlines())
+    session.config.stash[_CORES] = dict(line.split(" ", 1) for line in made.stdout.splitlines())
+
+
+@pytest.fixture(scope="session")
+def cores(pytestconfig: pytest.Config) -> dict[str, str]:
+    """Each version's ansible-playbook, or the reason why there is none."""
+    return pytestconfig.stash[_CORES]
 
 
 @pytest.fixture
