@@ -59,7 +59,7 @@ export class ParityView {
       about.length ? h("p", { class: "ends" }, about.join(" · ")) : null,
       h("div", { class: "ratio" }, h("span", {}, h("b", {}, number(counts.matched ?? report.matched)), " matched"),
         Object.keys(KINDS).filter((kind) => counts[kind]).map((kind) => h("span", {}, h("b", {}, number(counts[kind])), ` ${KINDS[kind]}`))),
-      found.length > 0 && h("div", { class: "scroll" }, h("table", {},
+      found.length > 0 && h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `What does not match: ${name}` }, h("table", {},
         h("thead", {}, h("tr", {}, ["Path", "What", "How"].map((title) => h("th", { scope: "col" }, title)))),
         h("tbody", {}, found.map((row) => h("tr", {}, h("td", { class: "mono" }, row.path), h("td", { class: "nowrap" }, h("span", { class: "badge", "data-s": STATE[row.kind] }, KINDS[row.kind])), h("td", { class: "quiet" }, row.how)))))),
       report.truncated ? h("p", { class: "ratio" }, "The lists are cut; the report file has all of them.") : null);
