@@ -151,6 +151,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._hook_types import (
     Stats,
     Task,
 )
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._play_secrets import learn_of_play
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._publisher import (
     Options,
     Publisher,
@@ -222,7 +223,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         if self._publisher is not None:
-            self._publisher.redactor.learn_arguments(play.vars)
+            learn_of_play(play, self._publisher.redactor)
             for kind, data in self._state.play_started(play):
                 self._tell(kind, data)
 

@@ -56,7 +56,7 @@ class Going:
         while self.process.poll() is None:
             if recap is None and "PLAY RECAP" in self._out.read_text(errors="replace"):
                 recap = time.monotonic()
-            if time.monotonic() - self._started > 60:
+            if time.monotonic() - self._started > 100:
                 self.process.kill()
                 raise AssertionError("the run did not end: " + self._out.read_text(errors="replace"))
             time.sleep(0.02)
