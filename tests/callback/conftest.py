@@ -129,7 +129,8 @@ class Playbooks:
         }
         if url:
             made["KUBEFERRY_EVENTS_URL"] = url
-        return made | self.settings | extra
+        # An empty text takes a variable away.
+        return {name: value for name, value in (made | self.settings | extra).items() if value}
 
     def command(self, playbook: str | Path, *arguments: str, core: str = CURRENT) -> list[str]:
         command = self._cores[core]

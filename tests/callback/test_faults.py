@@ -88,6 +88,13 @@ def test_useless_server(playbooks, faults):
             server.stop()
 
 
+def test_spool_of_its_own_accord(playbooks):
+    """Nobody says where: it is in Ansible's home, and nowhere else."""
+    playbooks.run("faults.yml", url=NOBODY, KUBEFERRY_EVENTS_SPOOL="")
+    kept = list(playbooks.folder.rglob("*.jsonl"))
+    assert [path.parent.parent for path in kept] == [playbooks.folder / "home" / "kubeferry-events"]
+
+
 def test_closing_server(playbooks, recorder):
     recorder.faults.close_after = 20
     run = playbooks.run("faults.yml", "-e", f"ready={playbooks.folder}", url=recorder.url)
