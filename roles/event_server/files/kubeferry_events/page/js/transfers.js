@@ -54,7 +54,7 @@ export class TransfersView {
     attribute(parts.bar, "aria-label", `${label}: ${word}`);
     parts.fill.style.width = percent === null ? "" : `${percent}%`;
     // Where nothing is counted, a nought would only look like a failure.
-    const counted = item.bytes || item.bytes_total || item.files || item.files_total;
+    const counted = item.bytes || item.files || (!over && (item.bytes_total || item.files_total));
     put(parts.bytes, counted ? [h("b", {}, bytes(item.bytes ?? 0)), item.bytes_total && !done ? ` of ${bytes(item.bytes_total)}` : "", percent !== null && !done ? ` (${percent} %)` : ""] : done && /copy$/.test(run.tasks.get(item.task_id)?.action ?? "") ? "nothing had to be sent" : "");
     put(parts.files, counted ? [h("b", {}, number(item.files ?? 0)), item.files_total && !done ? ` of ${number(item.files_total)} files` : item.files === 1 ? " file" : " files"] : "");
     put(parts.rate, item.bytes_per_second ? [h("b", {}, `${bytes(item.bytes_per_second)}/s`)] : "");
