@@ -93,8 +93,11 @@ async def test_every_view_of_a_copy(server, publisher, look, name, scheme, width
         "✕ 2 mismatches",
     ]
     await shoot(page, f"{name}-parity")
-    # Nothing is wider than the screen.
+    # Nothing is wider than the screen, and every view can be seen to be there.
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await page.evaluate(
+        "(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.tabs'))"
+    )
 
 
 async def test_progress_moves(server, publisher, look):
