@@ -24,7 +24,7 @@ def assert_whole(events):
     assert events[-1]["type"] == "kubeferry.v1.run.finished"
 
 
-def wait_until(condition, seconds=10.0):
+def wait_until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
