@@ -83,9 +83,10 @@ options:
       - section: callback_kubeferry_events
         key: redact_values
   spool:
-    description: A directory for events that the server does not have yet.
+    description:
+      - A directory for events that the server does not have yet.
+      - Without it, C(kubeferry-events) in Ansible's home, which is C(~/.ansible) as a rule.
     type: path
-    default: '{{ ANSIBLE_HOME ~ "/kubeferry-events" }}'
     env:
       - name: KUBEFERRY_EVENTS_SPOOL
     ini:
@@ -138,6 +139,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ansible import constants
 from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._bounded import Bounded
@@ -151,6 +153,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._hook_types import (
     Stats,
     Task,
 )
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._play_secrets import learn_of_play
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._publisher import (
     Options,
     Publisher,
@@ -195,7 +198,10 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
         if self._publisher is not None:
             return  # the second playbook of one command
-        options = Options(**{name: self.get_option(name) for name in Options.names()})
+        given = {name: self.get_option(name) for name in Options.names()}
+        # Not the option's default: those of callbacks are never templated.
+        given["spool"] = given["spool"] or os.path.join(constants.ANSIBLE_HOME, "kubeferry-events")
+        options = Options(**given)
         publisher, warning = start_publisher(options)
         self._say(warning)
         if publisher is None:
@@ -222,7 +228,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         if self._publisher is not None:
-            self._publisher.redactor.learn_arguments(play.vars)
+            learn_of_play(play, self._publisher.redactor)
             for kind, data in self._state.play_started(play):
                 self._tell(kind, data)
 

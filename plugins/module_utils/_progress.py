@@ -18,6 +18,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 SOCKET_VARIABLE = "KUBEFERRY_PROGRESS_SOCKET"
@@ -29,8 +30,30 @@ MIN_INTERVAL = 0.1
 HEARTBEAT = 0.8
 
 
+@dataclass
+class Count:
+    """What is done of a phase, and what there is to do (0: not known)."""
+
+    size: int = 0
+    files: int = 0
+    total_size: int = 0
+    total_files: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Count) -> None:
+        self.size += other.size
+        self.files += other.files
+        self.total_size += other.total_size
+        self.total_files += other.total_files
+        self.seconds += other.seconds
+
+
 class Progress:
-    """Counts what is done and tells it at most ten times a second, and at least once a second while a phase lasts."""
+    """Counts what is done and tells it at most ten times a second, and at least once a second while a phase lasts.
+
+    The last word sums up the phase in which most was done: what is told of a copy in the end is what it moved, and not
+    what it tidied up after that.
+    """
 
     def __init__(self, label: str = "", path: str | None = None) -> None:
         self._path = find_socket() if path is None else path
@@ -40,7 +63,8 @@ class Progress:
         self._socket: socket.socket | None = None
         self._stop = threading.Event()
         self._phase = ""
-        self._bytes = self._files = self._total_bytes = self._total_files = 0
+        self._count = Count()
+        self._sums: dict[str, Count] = {}
         self._started = self._told = 0.0
         if self._path:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -50,15 +74,15 @@ class Progress:
     def phase(self, name: str, total_bytes: int = 0, total_files: int = 0) -> None:
         """A new phase begins, with so many bytes and files ahead (0: not known)."""
         with self._lock:
+            self._sum_up()
             self._phase, self._started = name, time.monotonic()
-            self._bytes = self._files = 0
-            self._total_bytes, self._total_files = total_bytes, total_files
+            self._count = Count(total_size=total_bytes, total_files=total_files)
             self._tell()
 
     def advance(self, size: int, files: int = 0) -> None:
         """So many more bytes and files are done."""
-        self._bytes += size
-        self._files += files
+        self._count.size += size
+        self._count.files += files
         if self._socket is not None and time.monotonic() - self._told >= MIN_INTERVAL:
             with self._lock:
                 self._tell()
@@ -67,10 +91,19 @@ class Progress:
         self._stop.set()
         with self._lock:
             if self._socket is not None:
-                self._phase = "end"
+                self._sum_up()
+                self._count = max(
+                    self._sums.values(), key=lambda sum_: (sum_.size, sum_.files), default=Count()
+                )
+                self._phase, self._started = "end", time.monotonic() - self._count.seconds
                 self._tell()
                 self._socket.close()
                 self._socket = None
+
+    def _sum_up(self) -> None:
+        if self._phase:
+            self._count.seconds = time.monotonic() - self._started
+            self._sums.setdefault(self._phase, Count()).add(self._count)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT / 5):
@@ -82,19 +115,19 @@ class Progress:
         if self._socket is None or not self._path or not self._phase:
             return
         self._told = time.monotonic()
-        seconds = self._told - self._started
-        rate = self._bytes / seconds if seconds > 0 else 0.0
-        left = self._total_bytes - self._bytes
+        count, seconds = self._count, self._told - self._started
+        rate = count.size / seconds if seconds > 0 else 0.0
+        left = count.total_size - count.size
         message = {
             "v": 1,
             "pid": os.getpid(),
             "label": self._label,
             "context": self._context,
             "phase": self._phase,
-            "bytes": self._bytes,
-            "bytes_total": self._total_bytes,
-            "files": self._files,
-            "files_total": self._total_files,
+            "bytes": count.size,
+            "bytes_total": count.total_size,
+            "files": count.files,
+            "files_total": count.total_files,
             "seconds": round(seconds, 3),
             "bytes_per_second": round(rate),
             "seconds_left": round(left / rate, 1) if rate and left > 0 else None,

@@ -7,14 +7,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii
 
 from ._redact import MASK, Redactor
 
-# One event stays far below what a WebSocket server accepts in a message.
+# One event stays far below what the server accepts. Characters are those of the JSON that is made of it, where a letter
+# beyond ASCII takes six or twelve.
 LONGEST_TEXT = 4_000
 LONGEST_LIST = 200
 DEEPEST = 8
 MOST_CHARACTERS = 24_000
+# What any value takes with its punctuation, or a list of lists of nothing would have no end.
+LEAST = 8
 CUT = "…"
 
 
@@ -27,10 +31,15 @@ class Bounded:
         self.redacted = False
         self.truncated = False
 
+    @property
+    def room(self) -> bool:
+        """Whether anything more has a place."""
+        return self._left > 0
+
     def text(self, value: object, longest: int = LONGEST_TEXT) -> str:
         text = value if isinstance(value, str) else str(value)
-        if len(text) <= longest and len(text) <= self._left:
-            self._left -= len(text)
+        if len(text) <= longest and (size := len(encode_basestring_ascii(text))) <= self._left:
+            self._left -= max(size, LEAST)
             return text
         # Cut only what has been searched: half of a secret would not be recognised afterwards. What is far beyond the
         # cut needs no search, but a value at the edge of what was searched may be halved there.
@@ -42,21 +51,22 @@ class Bounded:
             searched = searched[: -self._redactor.longest]
         self.truncated = True
         kept = searched[: max(0, min(longest, self._left))]
-        self._left -= len(kept)
+        while kept and len(encode_basestring_ascii(kept)) > self._left:
+            kept = kept[: len(kept) // 2]
+        self._left -= max(len(encode_basestring_ascii(kept)), LEAST)
         return kept + CUT
 
     def value(self, value: object, depth: int = DEEPEST) -> object:
         """Return the value as dict, list, str, int, float, bool or None."""
-        if value is None or isinstance(value, bool):
-            return value
         if isinstance(value, str):
             return self.text(value)
+        self._left -= LEAST
+        if value is None or isinstance(value, bool):
+            return value
         if isinstance(value, int):
-            self._left -= 8
-            # What JavaScript's numbers can't hold exactly is text.
-            return int(value) if abs(value) < 2**53 else str(value)
+            # What JavaScript's numbers can't hold exactly is text; Python refuses to write out thousands of digits.
+            return int(value) if abs(value) < 2**53 else str(value) if value.bit_length() < 1_000 else "<int>"
         if isinstance(value, float):
-            self._left -= 8
             return value if value - value == 0 else str(value)
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
@@ -80,11 +90,13 @@ class Bounded:
             name = key if isinstance(key, str) else str(key)
             if len(name) > 256:
                 name, self.truncated = self._redactor.text(name)[:256] + CUT, True
-            self._left -= len(name)
+            self._left -= len(encode_basestring_ascii(name))
             if self.hides(name, inner) or (hides_value and name == "value"):
                 kept[name] = self._mask(inner)
             elif hides_data and name in ("data", "stringData") and isinstance(inner, Mapping):
-                kept[name] = {str(part): self._mask(secret) for part, secret in inner.items()}
+                kept[name] = {
+                    self.text(part, 256): self._mask(secret) for part, secret in inner.items() if self.room
+                }
             else:
                 kept[name] = self.value(inner, depth - 1)
         return kept
@@ -98,6 +110,7 @@ class Bounded:
     def _mask(self, value: object) -> str:
         self._redactor.learn(value)
         self.redacted = True
+        self._left -= len(MASK) + LEAST
         return MASK
 
     def _list(self, value: list[object] | tuple[object, ...], depth: int) -> object:

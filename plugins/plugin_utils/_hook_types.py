@@ -36,8 +36,11 @@ class Play(Protocol):
     strategy: object
     serial: object
     vars: Mapping[str, object]
+    vars_prompt: Iterable[object] | None
 
     def get_name(self) -> str: ...
+
+    def get_variable_manager(self) -> object: ...
 
 
 class Playbook(Protocol):

@@ -12,13 +12,14 @@ from typing import Any
 
 from ._bounded import Bounded
 from ._hook_types import Task
+from ._parity_data import FIELDS, is_report, parity_data
 from ._redact import Redactor
 
 # Not told: arguments and facts (the two places where secrets live), differences (contents of files), an item's whole
 # result again, tracebacks, texts that another field has, and Ansible's own bookkeeping.
 _LEFT_OUT = {
     "invocation", "ansible_facts", "diff", "results", "exception", "warnings", "deprecations", "changed", "failed",
-    "skipped", "unreachable", "msg", "stdout", "stderr", "stdout_lines", "stderr_lines", "parity", "attempts",
+    "skipped", "unreachable", "msg", "stdout", "stderr", "stdout_lines", "stderr_lines", "attempts",
     "retries", "item",
     "ansible_loop", "ansible_loop_var", "ansible_index_var", "ansible_job_id", "censored", "module_stdout",
     "module_stderr", "failed_when_result", "failed_when_suppressed_exception", "add_host", "add_group", "ansible_stats",
@@ -26,8 +27,6 @@ _LEFT_OUT = {
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MOST_NAMESPACES = 20
 _FEW_FACTS = 50
-# A report's lists are cut by the module that makes it; their names count apart from the rest of a result.
-_PARITY_CHARACTERS = 100_000
 
 
 def asks_for_secrecy(task: Task, result: Mapping[str, Any] | None = None) -> bool:
@@ -85,15 +84,15 @@ def result_data(result: Mapping[str, Any], bounded: Bounded, redactor: Redactor)
         data["job_id"] = bounded.text(job, 1_000)
     if isinstance(result.get("results"), list):
         data["items"] = len(result["results"])
-    report = result.get("parity")
-    if isinstance(report, Mapping) and isinstance(report.get("counts"), Mapping) and "matched" in report:
-        apart = Bounded(redactor, _PARITY_CHARACTERS)
-        data["parity"] = apart.value(report)
+    told = _LEFT_OUT
+    if is_report(result):
+        told = _LEFT_OUT | FIELDS
+        # A report's lists are cut by the module that makes it; their names count apart from the rest of a result.
+        apart = Bounded(redactor)
+        data["parity"] = parity_data(result, apart)
         bounded.redacted |= apart.redacted
         bounded.truncated |= apart.truncated
-    rest = {
-        key: value for key, value in result.items() if key not in _LEFT_OUT and not key.startswith("_ansible")
-    }
+    rest = {key: value for key, value in result.items() if key not in told and not key.startswith("_ansible")}
     item = result.get("ansible_loop_var")
     if isinstance(item, str):
         rest.pop(item, None)

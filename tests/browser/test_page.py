@@ -22,6 +22,27 @@ COMPARE = Path(__file__).parent / "compare.js"
 NAMELESS = """() => [...document.querySelectorAll("button, a, input, [role=grid], [role=gridcell], [role=progressbar]")]
   .filter((element) => !(element.getAttribute("aria-label") || element.textContent.trim() || element.labels?.length))
   .map((element) => element.outerHTML)"""
+# Texts whose contrast with what they stand on is below 4.5 (WCAG 2.2, 1.4.3). Colours are mixed by drawing them.
+PALE = """() => {
+  const paint = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const light = (layers) => {
+    for (const layer of layers) { paint.fillStyle = layer; paint.fillRect(0, 0, 1, 1); }
+    const parts = [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3).map((part) => part / 255);
+    const [r, g, b] = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const pale = new Set();
+  for (const element of document.querySelectorAll("main *, header *")) {
+    const says = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    if (!says || !element.checkVisibility()) continue;
+    const below = [];
+    for (let at = element; at; at = at.parentElement) below.unshift(getComputedStyle(at).backgroundColor);
+    const [on, text] = [light(below), light([...below, getComputedStyle(element).color])];
+    const contrast = (Math.max(on, text) + 0.05) / (Math.min(on, text) + 0.05);
+    if (contrast < 4.5) pale.add(`${element.className} ${element.textContent} ${contrast.toFixed(2)}`);
+  }
+  return [...pale];
+}"""
 
 
 async def test_a_run_appears_and_changes_by_itself(server, publisher, look):
@@ -72,8 +93,11 @@ async def test_every_view_of_a_copy(server, publisher, look, name, scheme, width
         "✕ 2 mismatches",
     ]
     await shoot(page, f"{name}-parity")
-    # Nothing is wider than the screen.
+    # Nothing is wider than the screen, and every view can be seen to be there.
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await page.evaluate(
+        "(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.tabs'))"
+    )
 
 
 async def test_progress_moves(server, publisher, look):
@@ -103,7 +127,7 @@ async def test_progress_moves(server, publisher, look):
     await publisher.publish([p.event("progress", {**about, "bytes": 900, "files": 9})])
     await page.wait_for_selector('.progress[aria-valuenow="90"]')
     await publisher.publish([p.event("progress", {**about, "phase": "end", "bytes": 0})])
-    await page.wait_for_selector(".progress[data-done]")
+    await page.wait_for_selector(".progress[data-s=ok]")
 
 
 async def test_a_thousand_hosts(server, publisher, look):
@@ -284,6 +308,49 @@ async def test_what_a_screen_reader_needs(server, publisher, look):
     assert await page.get_attribute("html", "lang") == "en"
     assert await page.locator("h1").count() == 1
     assert await page.locator("[aria-live]").count() >= 2
+
+
+async def test_colours_and_grids_are_for_everybody(server, publisher, look):
+    events = sample.copy_run()
+    await publisher.publish([*sample.wide_run(30, 8), *events])
+    for scheme in ("light", "dark"):
+        page = await look.page(server.url, f"/runs/{events[0]['runid']}", scheme=scheme)
+        await page.wait_for_selector(".step")
+        assert await page.evaluate(PALE) == []
+        for key in "345":
+            await page.keyboard.press(key)
+            await page.wait_for_timeout(80)
+            assert await page.evaluate(PALE) == []
+        await page.goto(f"{server.url}/runs/{events[0]['runid']}/matrix")
+        await page.wait_for_selector(".cell[id]")
+        assert await page.evaluate(PALE) == []
+        assert await page.locator("[role=row] > [role=gridcell]").count() > 0
+        assert await page.locator("[role=gridcell]").count() == await page.locator(".cell[id]").count()
+        assert await page.locator("[role=row] > [role=rowheader]").count() == 1
+        assert await page.locator("[role=row] > [role=columnheader]").count() == 7
+
+
+async def test_how_a_transfer_ended(server, publisher, look):
+    p = sample.Publisher()
+    events = [p.started()]
+    about = {"pid": 7, "files": 1, "files_total": 2, "bytes": 500, "bytes_total": 1000, "phase": "end"}
+    for host, state in (("good", "ok"), ("bad", "failed")):
+        events += [
+            p.event("task.started", {"task_id": host, "name": f"Copy {host}", "action": "a.b.pvc_copy"})
+        ]
+        events += [p.event("progress", {**about, "label": "", "host": host, "task_id": host})]
+        events += [p.result(host, f"Copy {host}", host, state, parity=sample.parity_report(1204))]
+    await publisher.publish(events)
+    page = await look.page(server.url, f"/runs/{p.run}/transfers")
+    await page.wait_for_selector(".transfer")
+    shown = dict(
+        zip(await texts(page, ".transfer .top b"), await texts(page, ".transfer .badge"), strict=True)
+    )
+    assert shown == {"Copy good": "done", "Copy bad": "failed"}
+    assert sorted(
+        await page.locator(".progress").evaluate_all("all => all.map((one) => one.ariaValueNow)")
+    ) == ["100", "50"]
+    assert "1,204 paths match" in await page.inner_text(".transfers")
 
 
 async def test_the_page_and_the_server_see_the_same(server, publisher, look):

@@ -56,7 +56,7 @@ class Going:
         while self.process.poll() is None:
             if recap is None and "PLAY RECAP" in self._out.read_text(errors="replace"):
                 recap = time.monotonic()
-            if time.monotonic() - self._started > 60:
+            if time.monotonic() - self._started > 100:
                 self.process.kill()
                 raise AssertionError("the run did not end: " + self._out.read_text(errors="replace"))
             time.sleep(0.02)
@@ -78,13 +78,24 @@ class Going:
         raise AssertionError("there is no helper")
 
 
-@pytest.fixture(scope="session")
-def cores() -> dict[str, str]:
-    """Each version's ansible-playbook, or the reason why there is none."""
+_CORES = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make the versions of ansible-core before the first test: that may take longer than a test is given."""
+    folder = Path(__file__).parent
+    if session.config.option.collectonly or not any(folder in item.path.parents for item in session.items):
+        return
     made = subprocess.run(
         [sys.executable, ROOT / "tools" / "make_cores.py"], stdout=subprocess.PIPE, text=True, check=True
     )
-    return dict(line.split(" ", 1) for line in made.stdout.splitlines())
+    session.config.stash[_CORES] = dict(line.split(" ", 1) for line in made.stdout.splitlines())
+
+
+@pytest.fixture(scope="session")
+def cores(pytestconfig: pytest.Config) -> dict[str, str]:
+    """Each version's ansible-playbook, or the reason why there is none."""
+    return pytestconfig.stash[_CORES]
 
 
 @pytest.fixture
@@ -118,7 +129,8 @@ class Playbooks:
         }
         if url:
             made["KUBEFERRY_EVENTS_URL"] = url
-        return made | self.settings | extra
+        # An empty text takes a variable away.
+        return {name: value for name, value in (made | self.settings | extra).items() if value}
 
     def command(self, playbook: str | Path, *arguments: str, core: str = CURRENT) -> list[str]:
         command = self._cores[core]

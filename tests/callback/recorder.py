@@ -140,7 +140,7 @@ class Recorder:
         wanted = {f"kubeferry.v1.{kind}" for kind in kinds}
         return [event for event in self.distinct() if event["type"] in wanted]
 
-    def wait_for(self, kind: str, seconds: float = 10.0) -> None:
+    def wait_for(self, kind: str, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not self.of(kind):
             if time.monotonic() > deadline:

@@ -21,6 +21,8 @@ SETTINGS = {
     "KUBEFERRY_OTHER_TOKEN": "CANARY-environment-token",
     "ANSIBLE_LIBRARY": str(DATA / "library"),
 }
+# What the command line gives: the answer to a prompt, and a variable with a telling name.
+GIVEN = ("-e", "given_at_once=CANARY-given", "-e", "other_password=CANARY-extra-variable")
 
 
 def leaks(text):
@@ -36,7 +38,9 @@ def leaks(text):
 def test_nothing_secret_leaves(playbooks, recorder, check_schema, core):
     playbooks.settings = SETTINGS
     recorder.token = "CANARY-own-token"
-    run = playbooks.run("canary.yml", url=recorder.url, core=core, KUBEFERRY_EVENTS_TOKEN=recorder.token)
+    run = playbooks.run(
+        "canary.yml", *GIVEN, url=recorder.url, core=core, KUBEFERRY_EVENTS_TOKEN=recorder.token
+    )
     assert run.status == 0, run.stdout + run.stderr
     hello, *rest = recorder.frames
     assert "CANARY-own-token" in hello
@@ -48,6 +52,7 @@ def test_nothing_secret_leaves(playbooks, recorder, check_schema, core):
     assert {"CANARY-hidden-task", "CANARY-key-api"} <= leaks((DATA / "canary.yml").read_text())
     assert sent.count("MARKER-that-may-leave") == 1
     assert "MARKER-argument" in sent
+    assert "MARKER-prompt" in sent
     assert "MARKER-delegated" in sent
     results = [event for event in recorder.events if event["type"].startswith("kubeferry.v1.host.")]
     hidden = [event for event in results if event["data"].get("no_log")]
@@ -72,7 +77,9 @@ def test_nothing_secret_leaves(playbooks, recorder, check_schema, core):
 
 def test_nothing_secret_is_kept(playbooks):
     playbooks.settings = SETTINGS
-    run = playbooks.run("canary.yml", url="ws://127.0.0.1:9/ws", KUBEFERRY_EVENTS_TOKEN="CANARY-own-token")
+    run = playbooks.run(
+        "canary.yml", *GIVEN, url="ws://127.0.0.1:9/ws", KUBEFERRY_EVENTS_TOKEN="CANARY-own-token"
+    )
     assert run.status == 0
     kept = playbooks.spooled()
     assert "MARKER-that-may-leave" in kept

@@ -24,7 +24,7 @@ def assert_whole(events):
     assert events[-1]["type"] == "kubeferry.v1.run.finished"
 
 
-def wait_until(condition, seconds=10.0):
+def wait_until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -86,6 +86,13 @@ def test_useless_server(playbooks, faults):
     finally:
         if server._thread.is_alive():
             server.stop()
+
+
+def test_spool_of_its_own_accord(playbooks):
+    """Nobody says where: it is in Ansible's home, and nowhere else."""
+    playbooks.run("faults.yml", url=NOBODY, KUBEFERRY_EVENTS_SPOOL="")
+    kept = list(playbooks.folder.rglob("*.jsonl"))
+    assert [path.parent.parent for path in kept] == [playbooks.folder / "home" / "kubeferry-events"]
 
 
 def test_closing_server(playbooks, recorder):

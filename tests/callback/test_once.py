@@ -66,15 +66,13 @@ def kind_of(event):
 
 @pytest.mark.parametrize(("core", "strategy", "serial"), CASES)
 def test_once(playbooks, recorder, check_schema, core, strategy, serial):
-    run = playbooks.run(
-        "once.yml",
-        "-e",
-        f"with_strategy={strategy}",
-        "-e",
-        f"with_serial={serial}",
-        url=recorder.url,
-        core=core,
-    )
+    polled = playbooks.folder / "polled"
+    given = {"with_strategy": strategy, "with_serial": serial, "polled": polled}
+    arguments = [word for name, value in given.items() for word in ("-e", f"{name}={value}")]
+    going = playbooks.start("once.yml", *arguments, url=recorder.url, core=core)
+    recorder.wait_for("host.poll", 60)
+    polled.touch()
+    run = going.wait()
     assert run.status == 0, run.stdout + run.stderr
     assert run.warnings == []
     check_schema(recorder.events)

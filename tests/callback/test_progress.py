@@ -45,7 +45,8 @@ def check(recorder, check_schema, hosts):
         assert copying[-1]["bytes_total"] == 200_000_000
         assert copying[-1]["bytes_per_second"] > 10_000_000
         assert 0 < copying[len(copying) // 2]["seconds_left"] < 3
-        assert [event["data"]["phase"] for event in of_host][-1] == "end"
+        last = of_host[-1]["data"]
+        assert (last["phase"], last["bytes"], last["bytes_total"]) == ("end", 200_000_000, 200_000_000)
         assert any(event["data"]["phase"] == "verifying" for event in of_host)
 
 

@@ -68,7 +68,7 @@ class ServerProcess:
                 stdout=log,
                 stderr=log,
             )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (found := re.search(rb"listens on \w+://[^\s]*:(\d+)", self.log.read_bytes()[at:])):
                 if self._process.poll() is not None:
                     raise AssertionError(f"the server ended: {self.log.read_text()}")

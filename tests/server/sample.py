@@ -12,11 +12,20 @@ PREFIX = "kubeferry.v1."
 
 
 def parity_report(matched: int, **lists: list[Any]) -> dict[str, Any]:
-    """A report of plugins/module_utils/_parity.py's shape."""
-    names = ("missing", "mismatched", "metadata", "extra", "unreadable")
+    """A report of plugins/plugin_utils/_parity_data.py's shape."""
+    names = ("missing", "mismatched", "metadata_differences", "extra", "unreadable")
     full = {name: lists.get(name, []) for name in names}
     counts = {"matched": matched, **{name: len(items) for name, items in full.items()}}
-    return {"matched": matched, **full, "counts": counts, "truncated": False}
+    about = {
+        "whole": not any(full.values()),
+        "source": "/mnt/pvc-0 in pod source-namespace/busybox-sleep",
+        "target": "/mnt/pvc-0 in pod destination-namespace/busybox-sleep",
+        "checksum": "sha256",
+        "files": matched,
+        "bytes": 3 * 1024**3,
+        "seconds": 11.5,
+    }
+    return {**about, "matched": matched, **full, "counts": counts, "truncated": False}
 
 
 class Publisher:
@@ -167,7 +176,7 @@ def copy_run(publisher: Publisher | None = None) -> list[dict[str, Any]]:
         1201,
         mismatched=[{"path": "a/11", "differs": ["content"]}],
         missing=["a/51"],
-        metadata=[{"path": "10", "differs": {"mode": ["0640", "0644"], "uid": ["1001", "0"]}}],
+        metadata_differences=[{"path": "10", "differs": {"mode": ["0640", "0644"], "uid": ["1001", "0"]}}],
     )
     events.append(
         p.event(

@@ -185,6 +185,17 @@ async def test_connections_are_limited():
             await client.close()
 
 
+async def test_a_broken_handshake_takes_nobodys_place():
+    async with running(KUBEFERRY_LIMIT_STRANGERS="3") as server:
+        async with aiohttp.ClientSession() as session:
+            upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}  # and no Sec-WebSocket-Key
+            for _attempt in range(5):
+                async with session.get(f"{server.url}/ws", headers=upgrade) as answer:
+                    assert answer.status == 400
+        async with await Client.connect(server.url, VIEW_TOKEN):
+            pass
+
+
 async def test_strangers_who_say_nothing_are_sent_away():
     async with (
         running(KUBEFERRY_LIMIT_STRANGER_SECONDS="0.3") as server,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 
 import pytest
@@ -269,3 +270,23 @@ async def test_a_canary_marked_by_the_publisher_stays_out_of_other_places(server
     assert server.history.stat().st_mode & 0o077 == 0
     state = await viewer.ask({"type": "SUBSCRIBE", "run": p.run})
     assert canary in json.dumps(state)
+
+
+async def test_two_servers_never_share_a_file(server):
+    with pytest.raises(AssertionError) as caught:
+        async with running(KUBEFERRY_HISTORY=str(server.history)):
+            pass
+    assert "is another running server's" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+async def test_tokens_that_nobody_set_are_the_same_after_a_restart():
+    async with running(KUBEFERRY_PUBLISH_TOKEN="", KUBEFERRY_VIEW_TOKEN="") as server:
+        (view,) = re.findall(r"view token: +(\S+)", server.log.read_text())
+        file = server.directory / "history.db.tokens"
+        assert file.stat().st_mode & 0o077 == 0
+        await server.stop(signal.SIGKILL)
+        await server.start()
+        async with await Client.connect(server.url, view):
+            pass
+        assert view.encode() not in server.history.read_bytes()

@@ -16,14 +16,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .errors import ServerError
+from .kept_tokens import keep, with_kept
 from .server import Server
 from .settings import Settings, check, from_environment
 
 
 def settings_from(arguments: Sequence[str]) -> tuple[Settings, set[str]]:
-    """The settings, and which tokens had to be made. Raises SettingsError."""
+    """The settings, and which tokens nobody set. Raises SettingsError."""
     parser = argparse.ArgumentParser(
         prog="kubeferry_events", description="Shows Ansible runs as they happen."
     )
@@ -42,10 +44,10 @@ def settings_from(arguments: Sequence[str]) -> tuple[Settings, set[str]]:
         environment["KUBEFERRY_ALLOW_PLAIN"] = "1"
     given = from_environment(environment)
     made = {name for name in ("publish_token", "view_token") if not getattr(given, name)}
-    return check(given), made
+    return check(with_kept(given)), made
 
 
-def announce(server: Server, made: set[str]) -> None:
+def announce(server: Server, made: set[str], kept: Path | None) -> None:
     """Say where the page is and how to use it. Tokens that the user set are not repeated."""
     settings, say = server.settings, sys.stdout.write
     say(f"The event server listens on {server.url}\n")
@@ -57,7 +59,9 @@ def announce(server: Server, made: set[str]) -> None:
         say("    export ANSIBLE_CALLBACKS_ENABLED=kubeferry.pvc.events\n")
         say(f"    export KUBEFERRY_EVENTS_URL={socket}\n")
         say(f"    export KUBEFERRY_EVENTS_TOKEN={settings.publish_token}\n")
-    if made:
+    if kept:
+        say(f"  The next start has the same tokens, from {kept}. Remove that file for new ones.\n")
+    elif made:
         say(
             "  The tokens hold for this start; set KUBEFERRY_VIEW_TOKEN and KUBEFERRY_PUBLISH_TOKEN to keep them.\n"
         )
@@ -71,7 +75,7 @@ async def serve(settings: Settings, made: set[str]) -> None:
         loop.add_signal_handler(number, stop.set)
     server = Server(settings)
     await server.start()
-    announce(server, made)
+    announce(server, made, keep(settings, made))
     await stop.wait()
     await server.stop()
 

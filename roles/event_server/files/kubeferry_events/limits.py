@@ -23,8 +23,8 @@ class Limits:
     message_bytes: int = MIB
     # Before HELLO a stranger may send a token and little more (an OpenShift or ID token is below 4 KiB).
     stranger_bytes: int = 32 * KIB
-    # A result that the publisher bounded at 32 KiB, with room for what JSON escapes.
-    event_bytes: int = 64 * KIB
+    # A result and a report that the publisher bounded at 24,000 characters of JSON each, and names beside them.
+    event_bytes: int = 96 * KIB
     events_per_message: int = 2_000
     # Beyond this the server reads a publisher more slowly; nothing is lost, the publisher spools.
     events_per_second: int = 20_000

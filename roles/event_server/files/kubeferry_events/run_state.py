@@ -209,8 +209,13 @@ class RunState:
         if key not in self.progress and len(self.progress) >= MAX_PROGRESS:
             self.progress.popitem(last=False)
         before = self.progress.get(key, {})
-        # The last word has no counts of its own: keep what the phase before it reached.
-        kept = {**before, "phase": "end", "time": time} if data["phase"] == "end" and before else None
+        # The last word sums up what was done. One that has nothing to sum up keeps what the phase before it reached.
+        counted = data.get("bytes") or data.get("files")
+        kept = (
+            {**before, "phase": "end", "time": time}
+            if data["phase"] == "end" and before and not counted
+            else None
+        )
         self.progress[key] = kept or {**data, "key": key, "time": time}
 
     def _gap(self, _what: str, data: dict[str, Any], time: str) -> None:

@@ -84,6 +84,9 @@ class Sockets:
         self._open.add(response)
         self._strangers += 1
         stranger = asyncio.create_task(self._send_strangers_away(connection, response))
+        # Counted by a callback: a task that is cancelled before its first step, as after a handshake that is refused,
+        # never gets as far as a `finally` of its own.
+        stranger.add_done_callback(self._no_stranger)
         try:
             await response.prepare(request)
             await self._read(response, connection)
@@ -94,14 +97,15 @@ class Sockets:
         return response
 
     async def _send_strangers_away(self, connection: Connection, response: web.WebSocketResponse) -> None:
-        """Close a connection that proves nothing for too long; count it as a stranger until then."""
+        """Close a connection that proves nothing for too long; it counts as a stranger until this ends."""
         try:
             async with asyncio.timeout(self._limits.stranger_seconds):
                 await connection.proved.wait()
         except TimeoutError:
             await response.close(code=STRANGER, message=b"no HELLO came")
-        finally:
-            self._strangers -= 1
+
+    def _no_stranger(self, _done: asyncio.Task[None]) -> None:
+        self._strangers -= 1
 
     async def _read(self, response: web.WebSocketResponse, connection: Connection) -> None:
         async for message in response:

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +22,8 @@ from .store import Deliver, Draft, Stored, safe
 
 T = TypeVar("T")
 VERSION = 1
+# A server that is being stopped lets go of its history in that time.
+LOCK_SECONDS = 3.0
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
@@ -47,6 +51,7 @@ class SqliteStore:
         self._reader = ThreadPoolExecutor(1, "history-reader")
         self._write: sqlite3.Connection | None = None
         self._read: sqlite3.Connection | None = None
+        self._lock: int | None = None
 
     async def open(self, deliver: Deliver, on_reset: Callable[[], Awaitable[None]]) -> None:
         del on_reset  # nobody else writes this file
@@ -59,6 +64,9 @@ class SqliteStore:
             if connection is not None:
                 await self._in(executor, connection.close)
             executor.shutdown(wait=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     async def append(self, drafts: Sequence[Draft]) -> None:
         first = self._next
@@ -126,6 +134,7 @@ class SqliteStore:
 
     def _open_writer(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._take()
         # Results may hold what the publisher's redaction didn't know: for the owner's eyes only.
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         self._path.chmod(0o600)
@@ -148,6 +157,24 @@ class SqliteStore:
             "SELECT max((SELECT ifnull(max(seq), 0) FROM events), (SELECT ifnull(max(seq), 0) FROM progress))"
         ).fetchone()
         self._next = max(newest, self.pruned_seq) + 1
+
+    def _take(self) -> None:
+        """Keep other servers off: two would number their events alike, and neither would show the other's."""
+        # A file of its own, since closing a file ends the locks that SQLite has on it (POSIX).
+        self._lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        f"The history {self._path} is another running server's: stop that one, or set "
+                        "KUBEFERRY_HISTORY to another file."
+                    ) from None
+                time.sleep(0.1)
+            else:
+                return
 
     def _open_reader(self) -> None:
         self._read = sqlite3.connect(self._path, isolation_level=None)

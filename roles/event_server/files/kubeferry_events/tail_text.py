@@ -10,6 +10,14 @@ from typing import Any, TextIO
 
 # Whatever a playbook or a volume named must not move the cursor or colour the terminal.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# The counts of a parity report, in words.
+_COUNTS = {
+    "missing": "missing",
+    "mismatched": "different",
+    "metadata_differences": "different in mode, owner or time",
+    "extra": "only at the target",
+    "unreadable": "unreadable",
+}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -73,8 +81,9 @@ def _result(scope: str, outcome: str, data: dict[str, Any]) -> list[str]:
         line += " (ignored)"
     report = data.get("parity")
     if isinstance(report, dict):
-        wrong = {key: count for key, count in report["counts"].items() if key != "matched" and count}
-        said = ", ".join(f"{count} {key}" for key, count in wrong.items()) or "nothing differs"
+        counts = report["counts"]
+        wrong = [f"{counts[key]} {word}" for key, word in _COUNTS.items() if counts.get(key)]
+        said = ", ".join(wrong) or "nothing differs"
         line += f"  {report['matched']} matched, {said}"
     lines = [line]
     if outcome in ("failed", "unreachable"):

@@ -70,14 +70,6 @@ def test_what_is_left_out():
     assert redactor.text("from-an-argument") == MASK
 
 
-def test_a_parity_report_is_taken_out():
-    report = {"matched": 3, "counts": {"matched": 3, "missing": 1}, "missing": ["a"], "truncated": False}
-    data, _bounded, _redactor = told({"parity": report, "bytes": 10})
-    assert data == {"parity": report, "result": {"bytes": 10}}
-    data, _bounded, _redactor = told({"parity": "even"})
-    assert "parity" not in data
-
-
 def test_texts_are_texts():
     data, _bounded, _redactor = told({"msg": {"a": 1}, "stdout": ["x"], "warnings": ["w1", {"msg": "w2"}]})
     assert data == {"msg": "{'a': 1}", "stdout": "['x']", "warnings": ["w1", "w2"]}

@@ -45,6 +45,6 @@ function result(event) {
         data.delegated_to && h("span", { class: "quiet" }, `on ${data.delegated_to}`),
         data.attempt && h("span", { class: "quiet" }, `attempt ${data.attempt}${data.attempts ? ` of ${data.attempts}` : ""}`),
         flags.map((flag) => h("span", { class: "badge" }, flag))),
-      blocks.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("div", { class: "quiet small" }, name), h("pre", {}, value))),
-      data.result && h("details", {}, h("summary", {}, "Result"), h("pre", {}, JSON.stringify(data.result, null, 2)))));
+      blocks.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("div", { class: "quiet small" }, name), h("pre", { tabindex: "0" }, value))),
+      data.result && h("details", {}, h("summary", {}, "Result"), h("pre", { tabindex: "0" }, JSON.stringify(data.result, null, 2)))));
 }

@@ -99,7 +99,7 @@ export class KubernetesView {
     this.signin = h("section", { class: "card signin", "aria-label": "Sign in to Kubernetes" });
     this.states = h("div", { class: "tools small" });
     this.body = h("tbody");
-    this.table = h("div", { class: "card scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Time", "Reason", "Object", "Message"].map((title) => h("th", { scope: "col" }, title)))), this.body));
+    this.table = h("div", { class: "card scroll", role: "region", tabindex: "0", "aria-label": "Kubernetes events" }, h("table", {}, h("thead", {}, h("tr", {}, ["Time", "Reason", "Object", "Message"].map((title) => h("th", { scope: "col" }, title)))), this.body));
     this.empty = h("div", { class: "card empty" });
     const add = h("form", { onsubmit: (event) => this.#add(event) }, this.namespace);
     put(root, this.signin, h("div", { class: "tools" }, this.search, add), this.states, this.table, this.empty);
@@ -123,7 +123,7 @@ export class KubernetesView {
     const key = JSON.stringify(states);
     if (this.stateKey !== key) {
       this.stateKey = key;
-      put(this.states, states.map(([name, state]) => h("span", { class: `badge${state === "live" ? " live" : ""}`, "data-s": state === "live" ? "ok" : state ? "failed" : "running" }, name, state && state !== "live" ? `: ${state}` : "")));
+      put(this.states, states.map(([name, state]) => h("span", { class: `badge ${state === "live" ? "live" : "long"}`, "data-s": state === "live" ? "ok" : state ? "failed" : "running" }, name, state && state !== "live" ? `: ${state}` : "")));
       this.states.hidden = states.length === 0;
     }
     keyed(this.body, shown, (event) => event.key, (event) => this.#row(event));

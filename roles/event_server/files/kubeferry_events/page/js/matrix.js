@@ -9,11 +9,12 @@ import { showResult } from "./detail.js";
 
 const STEP = 26;
 const HEAD = 34;
+const ROLES = { corner: "columnheader", col: "columnheader", row: "rowheader", cell: "gridcell" };
 const SPARE = 4; // rows and columns beyond the edge
 
 export class MatrixView {
   constructor(root, owner) {
-    Object.assign(this, { owner, hosts: [], tasks: [], at: { row: 0, col: 0 }, onlyProblems: false, cells: new Map() });
+    Object.assign(this, { owner, hosts: [], tasks: [], at: { row: 0, col: 0 }, onlyProblems: false, cells: new Map(), lines: new Map() });
     this.search = h("input", { type: "search", placeholder: "Search hosts …", "aria-label": "Search hosts", "data-search": true, oninput: () => owner.draw() });
     this.button = h("button", { type: "button", class: "plain", "aria-pressed": "false", onclick: () => this.toggle() }, "Only hosts with problems");
     this.canvas = h("div", { class: "canvas", role: "presentation" });
@@ -73,15 +74,15 @@ export class MatrixView {
     const rows = [Math.max(0, Math.floor(scrollTop / STEP) - SPARE), Math.min(this.hosts.length, Math.ceil((scrollTop + clientHeight) / STEP) + SPARE)];
     const cols = [Math.max(0, Math.floor(scrollLeft / STEP) - SPARE), Math.min(this.tasks.length, Math.ceil((scrollLeft + clientWidth) / STEP) + SPARE)];
     const wanted = new Map();
-    wanted.set("corner", { kind: "corner", x: scrollLeft, y: scrollTop, w: this.names, label: "host ↓ task →" });
+    wanted.set("corner", { line: -1, kind: "corner", x: scrollLeft, y: scrollTop, w: this.names, label: "host ↓ task →" });
     for (let col = cols[0]; col < cols[1]; col += 1) {
-      wanted.set(`c${col}`, { kind: "col", x: this.names + col * STEP, y: scrollTop, w: STEP, label: String(col + 1), at: col === this.at.col, title: this.tasks[col].name });
+      wanted.set(`c${col}`, { line: -1, kind: "col", x: this.names + col * STEP, y: scrollTop, w: STEP, label: String(col + 1), at: col === this.at.col, title: this.tasks[col].name });
     }
     for (let row = rows[0]; row < rows[1]; row += 1) {
-      wanted.set(`r${row}`, { kind: "row", x: scrollLeft, y: HEAD + row * STEP, w: this.names, label: this.hosts[row].name, at: row === this.at.row, title: this.hosts[row].name });
+      wanted.set(`r${row}`, { line: row, kind: "row", x: scrollLeft, y: HEAD + row * STEP, w: this.names, label: this.hosts[row].name, at: row === this.at.row, title: this.hosts[row].name });
       for (let col = cols[0]; col < cols[1]; col += 1) {
         const cell = CELLS[this.tasks[col].cells[this.hosts[row].index] ?? "."];
-        wanted.set(`${row},${col}`, { kind: "cell", x: this.names + col * STEP + 2, y: HEAD + row * STEP + 2, cell, row, col, active: row === this.at.row && col === this.at.col });
+        wanted.set(`${row},${col}`, { line: row, kind: "cell", x: this.names + col * STEP + 2, y: HEAD + row * STEP + 2, cell, row, col, active: row === this.at.row && col === this.at.col });
       }
     }
     this.#reconcile(wanted);
@@ -94,17 +95,16 @@ export class MatrixView {
         this.cells.delete(key);
       }
     }
-    const fresh = document.createDocumentFragment();
     for (const [key, want] of wanted) {
       let element = this.cells.get(key);
       if (!element) {
-        element = h("div", { class: want.kind });
+        element = h("div", { class: want.kind, role: ROLES[want.kind] });
         if (want.kind === "cell") {
-          element.setAttribute("role", "gridcell");
           element.id = `cell-${want.row}-${want.col}`;
+          element.setAttribute("aria-colindex", want.col + 2);
         }
         this.cells.set(key, element);
-        fresh.append(element);
+        this.#line(want.line).append(element);
       }
       element.style.transform = `translate(${want.x}px, ${want.y}px)`;
       if (want.w) element.style.width = `${want.w}px`;
@@ -121,8 +121,24 @@ export class MatrixView {
         text(element, want.label);
       }
     }
-    this.canvas.append(fresh);
+    for (const [row, line] of this.lines) {
+      if (!line.firstChild) {
+        line.remove();
+        this.lines.delete(row);
+      }
+    }
     attribute(this.box, "aria-activedescendant", `cell-${this.at.row}-${this.at.col}`);
+  }
+
+  // The row that a cell belongs to, for those who can't see that it does; it has no place of its own on the screen.
+  #line(row) {
+    let line = this.lines.get(row);
+    if (!line) {
+      line = h("div", { role: "row", "aria-rowindex": row + 2 });
+      this.lines.set(row, line);
+      this.canvas.append(line);
+    }
+    return line;
   }
 
   #key(event) {

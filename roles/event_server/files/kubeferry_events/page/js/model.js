@@ -134,7 +134,8 @@ export class Run {
     const key = progressKey(data);
     const before = this.progress.get(key);
     if (!before && this.progress.size >= LIMITS.progress) this.progress.delete(this.progress.keys().next().value);
-    this.progress.set(key, data.phase === "end" && before ? { ...before, phase: "end", time } : { ...data, key, time });
+    // The last word sums up what was done. One that has nothing to sum up keeps what the phase before it reached.
+    this.progress.set(key, data.phase === "end" && before && !(data.bytes || data.files) ? { ...before, phase: "end", time } : { ...data, key, time });
   }
 
   _gap(_what, data, time, event) {

@@ -4,10 +4,10 @@
 // The proof: what matched, and every file that did not.
 
 import { attribute, h, keyed, put } from "./dom.js";
-import { clock, number, plural } from "./format.js";
+import { bytes, clock, duration, number, plural } from "./format.js";
 
-const KINDS = { missing: "missing at the target", mismatched: "different", unreadable: "unreadable", metadata: "other mode, owner or time", extra: "only at the target" };
-const STATE = { missing: "failed", mismatched: "failed", unreadable: "failed", metadata: "changed", extra: "skipped" };
+const KINDS = { missing: "missing at the target", mismatched: "different", unreadable: "unreadable", metadata_differences: "other mode, owner or time", extra: "only at the target" };
+const STATE = { missing: "failed", mismatched: "failed", unreadable: "failed", metadata_differences: "changed", extra: "skipped" };
 
 function rows(report) {
   const list = (name, fn) => (report[name] ?? []).map((item) => ({ kind: name, ...fn(item) }));
@@ -15,7 +15,7 @@ function rows(report) {
     ...list("missing", (path) => ({ path, how: "" })),
     ...list("mismatched", (item) => ({ path: item.path, how: (item.differs ?? []).join(", ") })),
     ...list("unreadable", (item) => ({ path: item.path, how: item.reason ?? "" })),
-    ...list("metadata", (item) => ({ path: item.path, how: Object.entries(item.differs ?? {}).map(([name, [want, have] = []]) => `${name} ${want} → ${have}`).join(", ") })),
+    ...list("metadata_differences", (item) => ({ path: item.path, how: Object.entries(item.differs ?? {}).map(([name, [want, have] = []]) => `${name} ${want} → ${have}`).join(", ") })),
     ...list("extra", (path) => ({ path, how: "" })),
   ];
 }
@@ -50,12 +50,16 @@ export class ParityView {
   #make({ report, name, host, time, rows: found }) {
     const { counts } = report;
     const broken = (counts.missing ?? 0) + (counts.mismatched ?? 0) + (counts.unreadable ?? 0);
-    const verdict = broken ? plural(broken, "mismatch", "mismatches") : "every byte arrived";
+    const whole = report.whole ?? !broken;
+    const verdict = broken ? plural(broken, "mismatch", "mismatches") : whole ? "every byte arrived" : "not a whole copy";
+    const about = [report.files !== undefined && plural(report.files, "file"), report.bytes !== undefined && bytes(report.bytes), report.checksum, duration(report.seconds)].filter(Boolean);
     return h("article", { class: "card report" },
-      h("header", {}, h("h2", {}, name), h("span", { class: "quiet small" }, `${host} · ${clock(time)}`), h("span", { class: "badge", "data-s": broken ? "failed" : "ok" }, `${broken ? "✕" : "✓"} ${verdict}`)),
+      h("header", {}, h("h2", {}, name), h("span", { class: "quiet small" }, `${host} · ${clock(time)}`), h("span", { class: "badge", "data-s": whole ? "ok" : "failed" }, `${whole ? "✓" : "✕"} ${verdict}`)),
+      report.source && report.target ? h("p", { class: "ends" }, report.source, h("span", { "aria-label": "compared with" }, " → "), report.target) : null,
+      about.length ? h("p", { class: "ends" }, about.join(" · ")) : null,
       h("div", { class: "ratio" }, h("span", {}, h("b", {}, number(counts.matched ?? report.matched)), " matched"),
         Object.keys(KINDS).filter((kind) => counts[kind]).map((kind) => h("span", {}, h("b", {}, number(counts[kind])), ` ${KINDS[kind]}`))),
-      found.length > 0 && h("div", { class: "scroll" }, h("table", {},
+      found.length > 0 && h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `What does not match: ${name}` }, h("table", {},
         h("thead", {}, h("tr", {}, ["Path", "What", "How"].map((title) => h("th", { scope: "col" }, title)))),
         h("tbody", {}, found.map((row) => h("tr", {}, h("td", { class: "mono" }, row.path), h("td", { class: "nowrap" }, h("span", { class: "badge", "data-s": STATE[row.kind] }, KINDS[row.kind])), h("td", { class: "quiet" }, row.how)))))),
       report.truncated ? h("p", { class: "ratio" }, "The lists are cut; the report file has all of them.") : null);

@@ -39,23 +39,41 @@ export class TransfersView {
 
   #update(element, item, run) {
     const { parts } = element;
-    const done = item.phase === "end";
-    const over = done || run.summary.finished;
+    const { done, word, state } = outcome(item, run);
+    const over = state !== "running";
     const part = done ? 1 : item.bytes_total ? item.bytes / item.bytes_total : item.files_total ? item.files / item.files_total : null;
     const percent = part === null ? null : Math.min(100, Math.round(part * 100));
-    text(parts.label, item.label || "transfer");
+    const label = item.label || run.tasks.get(item.task_id)?.name || "transfer";
+    text(parts.label, label);
     text(parts.host, [item.host, clock(item.time)].filter(Boolean).join(" · "));
-    text(parts.phase, done ? "done" : over ? "stopped" : item.phase);
-    attribute(parts.phase, "data-s", done ? "ok" : over ? "failed" : "running");
-    attribute(parts.bar, "data-done", done ? "" : null);
+    text(parts.phase, word);
+    attribute(parts.phase, "data-s", state);
+    attribute(parts.bar, "data-s", over ? state : null);
     attribute(parts.bar, "data-unknown", percent === null && !over ? "" : null);
     attribute(parts.bar, "aria-valuenow", percent);
-    attribute(parts.bar, "aria-label", `${item.label || "transfer"}: ${done ? "done" : item.phase}`);
-    if (percent !== null) parts.fill.style.width = `${percent}%`;
-    put(parts.bytes, h("b", {}, bytes(item.bytes ?? 0)), item.bytes_total && !done ? ` of ${bytes(item.bytes_total)}` : "", percent !== null && !done ? ` (${percent} %)` : "");
-    put(parts.files, h("b", {}, number(item.files ?? 0)), item.files_total && !done ? ` of ${number(item.files_total)} files` : item.files === 1 ? " file" : " files");
+    attribute(parts.bar, "aria-label", `${label}: ${word}`);
+    parts.fill.style.width = percent === null ? "" : `${percent}%`;
+    // Where nothing is counted, a nought would only look like a failure.
+    const counted = item.bytes || item.files || (!over && (item.bytes_total || item.files_total));
+    put(parts.bytes, counted ? [h("b", {}, bytes(item.bytes ?? 0)), item.bytes_total && !done ? ` of ${bytes(item.bytes_total)}` : "", percent !== null && !done ? ` (${percent} %)` : ""] : done && /copy$/.test(run.tasks.get(item.task_id)?.action ?? "") ? "nothing had to be sent" : "");
+    put(parts.files, counted ? [h("b", {}, number(item.files ?? 0)), item.files_total && !done ? ` of ${number(item.files_total)} files` : item.files === 1 ? " file" : " files"] : "");
     put(parts.rate, item.bytes_per_second ? [h("b", {}, `${bytes(item.bytes_per_second)}/s`)] : "");
     const silent = !over && Date.now() - Date.parse(item.time) > STALE;
-    put(parts.left, silent ? "no news for a while" : !over && item.seconds_left ? [h("b", {}, duration(item.seconds_left)), " left"] : "");
+    put(parts.left, silent ? "no news for a while" : over ? checked(item, run) : item.seconds_left ? [h("b", {}, duration(item.seconds_left)), " left"] : "");
   }
+}
+
+// A module says that it ends, not how: that is in its result, which comes right after.
+function outcome(item, run) {
+  const letter = run.tasks.get(item.task_id)?.cells[run.hostNumber.get(item.host)];
+  if ("fiu".includes(letter ?? " ")) return { done: false, word: "failed", state: "failed" };
+  if (item.phase === "end" && !(run.summary.finished && letter === "s")) return { done: true, word: "done", state: "ok" };
+  if (run.summary.finished) return { done: false, word: "stopped", state: "failed" };
+  return { done: false, word: item.phase, state: "running" };
+}
+
+// What the proof says of it.
+function checked(item, run) {
+  const report = run.parity.findLast((entry) => entry.task_id === item.task_id && entry.host === item.host)?.report;
+  return report ? [h("b", {}, number(report.matched)), " ", report.matched === 1 ? "path matches" : "paths match"] : "";
 }

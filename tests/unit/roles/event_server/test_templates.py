@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""What the role writes for a process and for systemd's units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+from ansible.plugins.filter.core import combine
+
+ROLE = Path(__file__).resolve().parents[4] / "roles" / "event_server"
+
+
+def written(template, **variables):
+    values = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    values |= {"event_server_directory": "/opt/events", "event_server_virtualenv": "/usr", **variables}
+    # As Ansible's template module has it.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["combine"] = combine
+    return environment.get_template(template).render(values)
+
+
+@pytest.mark.parametrize(
+    ("mode", "scope", "history"),
+    [
+        ("process", "system", "/opt/events/state/events.db"),
+        ("systemd", "user", "/opt/events/state/events.db"),
+        # systemd lets what is in the file take the place of what is in the unit.
+        ("systemd", "system", "/var/lib/kubeferry-events/events.db"),
+    ],
+)
+def test_the_history_is_where_the_server_can_write(mode, scope, history):
+    given = {"event_server_mode": mode, "event_server_systemd_scope": scope}
+    lines = written("environment.j2", **given).splitlines()
+    assert f'KUBEFERRY_HISTORY="{history}"' in lines
+    unit = written("unit.service.j2", **given)
+    assert ("StateDirectory=kubeferry-events" in unit) == (scope == "system")
+    assert "Environment=" not in unit
+
+
+def test_tokens_are_quoted():
+    lines = written("environment.j2", event_server_view_token='a"b$c`d\\e').splitlines()
+    assert 'KUBEFERRY_VIEW_TOKEN="a\\"b\\$c\\`d\\\\e"' in lines
