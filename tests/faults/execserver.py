@@ -166,7 +166,8 @@ class ExecServer:
         offered = [text.strip() for text in headers.get("sec-websocket-protocol", "").split(",")]
         container = query.get("container", [""])[0]
         entry = Exec(query.get("command", []), parts[4], parts[6], container, offered, headers)
-        entry.fault = self._choose(entry)
+        if any(name in self._versions for name in offered):  # a client may try a version that isn't there
+            entry.fault = self._choose(entry)
         entry.record = (bytearray(), bytearray()) if self.recording else None
         self.execs.append(entry)
         try:
