@@ -25,6 +25,8 @@ KINDS = {
     "no-status": "send all the output, then close without a status",
     "truncate": "end the command after `after` bytes of output, and report success as if nothing were missing",
     "lose-input": "pass on no more than `after` bytes of standard input, and report success",
+    "garble": "change the first byte after `after` bytes of standard output",
+    "garble-input": "change the first byte after `after` bytes of standard input",
     "stall": "send nothing more after `after` bytes of standard output, not even a pong",
     "stall-input": "read nothing more after `after` bytes of standard input",
     "idle": "close the connection once nothing has moved on it for `after` milliseconds, as proxies do",

@@ -113,6 +113,9 @@ class Session:
                 self._tell(piece[:room])
                 self._message(STDOUT, self._fault.message.encode())
                 self._tell(piece[room:])
+            elif self._fault.kind == "garble":
+                self._entry.struck = len(piece) > room
+                self._tell(garbled(piece, room))
             elif self._fault.kind in ENDING_OUTPUT:
                 self._entry.struck = True
                 self._tell(piece[:room])
@@ -189,6 +192,9 @@ class Session:
     def _spoiled(self, data: bytes) -> bytes:
         """What gets through of the next input."""
         room = self._fault.after - self._entry.received
+        if self._fault.kind == "garble-input" and not self._entry.struck and 0 <= room < len(data):
+            self._entry.struck = True
+            return garbled(data, room)
         if self._fault.kind not in {"cut-input", "lose-input", "stall-input"} or room > len(data):
             return data
         self._entry.struck = True
@@ -247,6 +253,11 @@ class Session:
         self._moved = time.monotonic()
         with self._sending:
             self._connection.sendall(header(opcode, len(payload)) + payload)
+
+
+def garbled(data: bytes, at: int) -> bytes:
+    """`data` with another byte at `at`, if it is so long."""
+    return data[:at] + bytes(each ^ 0x5A for each in data[at : at + 1]) + data[at + 1 :]
 
 
 def header(opcode: int, length: int) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 from execfaults import V4, V5, Fault
 from execserver import ExecServer
 from fakeapi import pod
-from ferry import NAMED, PULL, PUSH, REFUSED, RELAY, TARGET_POD, WHOLE, Ferry, spots
+from ferry import CONTENTS, NAMED, PULL, PUSH, REFUSED, RELAY, TARGET_POD, WHOLE, Ferry, spots
 from toolbox import Box
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy, _exec, _exec_stream
@@ -27,6 +27,7 @@ ALWAYS = 1000
 
 OUTPUT = ("cut", "cut-frame", "cut-header", "reset", "truncate")
 INPUT = ("cut-input", "lose-input")
+ANY_INPUT = (*INPUT, "garble-input")
 STATUS = ("no-status", "cut-status")
 HARMLESS = {
     "noise": {"after": 300, "message": "warning: this is not an error\n"},
@@ -126,6 +127,16 @@ def test_foreign_bytes_among_the_contents(ferry, streams):
                     WHOLE,
                     None,
                 }
+
+
+@pytest.mark.parametrize("kind", ["garble", "garble-input"])
+def test_a_byte_that_changes_on_its_way(ferry, streams, kind):
+    """The sizes are all right, so only a digest can tell."""
+    for stream in streams:
+        data = stream.input if kind in ANY_INPUT else stream.output
+        at = data.find(CONTENTS["big"][:1000])
+        if at >= 0:
+            assert ferry.suffer(stream.fault(kind, after=at + 500)) == WHOLE
 
 
 @pytest.mark.parametrize("kind", ["stall", "stall-input", "silent", "hang-up"])
