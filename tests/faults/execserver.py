@@ -25,75 +25,18 @@ import os
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from execfaults import V4, V5, Exec, Fault
+from execsession import Session, hang_up
 from fakeapi import FakeApi, status
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import Cluster, connect
-
-V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
-STDIN, STDOUT, STDERR, ERROR, CLOSE = 0, 1, 2, 3, 255
-
-KINDS = {
-    "refuse": "answer the handshake with HTTP `code` and a Status that says `message`",
-    "hang-up": "close the connection in place of answering the handshake",
-    "cut": "close the connection after `after` bytes of standard output, at the end of a frame",
-    "cut-frame": "the same in the middle of a frame",
-    "cut-input": "close the connection after `after` bytes of standard input",
-    "no-status": "send all the output, then close without a status",
-    "truncate": "drop the output after `after` bytes, and report the status as if nothing were missing",
-    "stall": "send nothing more after `after` bytes of standard output, not even a pong",
-    "error": "send a status of failure that says `message`, without running the command",
-    "noise": "write `message` on standard error `after` times before the command's own",
-    "banner": "write `message` on standard output before the command's own",
-    "slow-status": "send the status `after` milliseconds after the last byte",
-    "abrupt": "close the connection right after the status, with input unread, as Go's servers do",
-    "linger": "send the status, and don't close the connection",
-    "redirect": "answer the handshake with a redirection to this very server",
-}
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One way to misbehave, for the next `times` execs whose command contains `match`."""
-
-    kind: str
-    after: int = 0
-    code: int = 500
-    message: str = "it is broken"
-    times: int = 1
-    match: str = ""
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"{self.kind!r} isn't one of {', '.join(KINDS)}")
-
-
-@dataclass
-class Exec:
-    """A request to run a command, as the server saw it."""
-
-    argv: list[str]
-    namespace: str
-    pod: str
-    container: str
-    offered: list[str]
-    headers: dict[str, str]
-    protocol: str = ""
-    fault: Fault | None = None
-    received: int = 0  # bytes of standard input
-    sent: int = 0  # bytes of standard output
-    pings: int = 0
-    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class ExecServer:
@@ -106,7 +49,9 @@ class ExecServer:
         self.execs: list[Exec] = []
         self.environment = dict(os.environ)
         self.cwd: Path | None = None
+        self.recording = False
         self._versions = versions
+        # Each with how many execs it still leaves alone, and how many it still befalls.
         self._faults: list[tuple[Fault, list[int]]] = []
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
@@ -127,7 +72,13 @@ class ExecServer:
     def inject(self, *faults: Fault) -> None:
         """Misbehave from now on; each exec suffers the first fault that matches and isn't used up."""
         with self._lock:
-            self._faults += [(fault, [fault.times]) for fault in faults]
+            self._faults += [(fault, [fault.skip, fault.times]) for fault in faults]
+
+    def behave(self) -> None:
+        """Have no fault from now on, and forget what was asked for until now."""
+        with self._lock:
+            self._faults.clear()
+        self.execs = []
 
     def auth(self) -> dict[str, Any]:
         """The authentication options of a task that uses this server."""
@@ -154,7 +105,7 @@ class ExecServer:
         with self._lock:
             left, children = list(self._open), list(self._children)
         for connection in left:
-            _hang_up(connection)
+            hang_up(connection)
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -215,24 +166,30 @@ class ExecServer:
         offered = [text.strip() for text in headers.get("sec-websocket-protocol", "").split(",")]
         container = query.get("container", [""])[0]
         entry = Exec(query.get("command", []), parts[4], parts[6], container, offered, headers)
-        entry.fault = self._choose(entry.argv)
+        if any(name in self._versions for name in offered):  # a client may try a version that isn't there
+            entry.fault = self._choose(entry)
+        entry.record = (bytearray(), bytearray()) if self.recording else None
         self.execs.append(entry)
         try:
             answer = self._refusal(entry)
-            if entry.fault and entry.fault.kind == "hang-up":
+            if entry.fault and entry.fault.kind in {"hang-up", "silent"}:
+                entry.struck = True
+                if entry.fault.kind == "silent":
+                    reader.read()  # until the client has had enough
                 return
             if answer:
                 connection.sendall(answer)
                 return
             entry.protocol = next(name for name in offered if name in self._versions)
             connection.sendall(_switch(headers["sec-websocket-key"], entry.protocol))
-            session = _Session(connection, reader, entry)
+            session = Session(connection, reader, entry)
             session.run(lambda: self._spawn(entry, stdin="stdin" in query))
         finally:
             entry.ended.set()
 
     def _refusal(self, entry: Exec) -> bytes | None:
         if entry.fault and entry.fault.kind == "refuse":
+            entry.struck = True
             code = entry.fault.code
             return _http(code, status(code, entry.fault.message))
         if entry.fault and entry.fault.kind == "redirect":
@@ -249,12 +206,16 @@ class ExecServer:
             return _http(400, status(400, text))
         return None
 
-    def _choose(self, argv: list[str]) -> Fault | None:
+    def _choose(self, entry: Exec) -> Fault | None:
         with self._lock:
             for fault, left in self._faults:
-                if left[0] and fault.match in " ".join(argv):
+                if not left[1] or not fault.fits(entry):
+                    continue
+                if left[0]:
                     left[0] -= 1
-                    return fault
+                    continue
+                left[1] -= 1
+                return fault
         return None
 
     def _spawn(self, entry: Exec, *, stdin: bool) -> subprocess.Popen[bytes]:
@@ -270,166 +231,6 @@ class ExecServer:
         with self._lock:
             self._children.add(child)
         return child
-
-
-class _Session:
-    """One exec after its handshake."""
-
-    def __init__(self, connection: socket.socket, reader: Any, entry: Exec) -> None:
-        self._connection = connection
-        self._reader = reader
-        self._entry = entry
-        self._fault = entry.fault or Fault("banner", message="")
-        self._sending = threading.Lock()
-        self._mute = False
-
-    def run(self, spawn: Callable[[], subprocess.Popen[bytes]]) -> None:
-        for channel in (STDOUT,) if self._entry.protocol == V5 else (STDOUT, STDERR, ERROR):
-            self._message(channel, b"")  # servers begin so
-        if self._fault.kind == "error":
-            self._finish(status(500, self._fault.message))
-            return
-        try:
-            child = spawn()
-        except OSError as exc:
-            # The words of containerd and runc for it.
-            text = (
-                f'exec: "{self._entry.argv[0]}": executable file not found in $PATH: {exc.strerror}: unknown'
-            )
-            self._finish(
-                status(500, f"Internal error occurred: error executing command in container: {text}")
-            )
-            return
-        feeder = threading.Thread(target=self._feed, args=(child,), daemon=True)
-        stderr = threading.Thread(target=self._copy_stderr, args=(child,), daemon=True)
-        try:
-            self._prelude()
-            feeder.start()
-            stderr.start()
-            if self._copy_stdout(child):
-                stderr.join()
-                self._finish(_ended(child.wait()))
-            # Until the client closes: what it still sends must be read, or its kernel takes the rest for lost.
-            feeder.join()
-        finally:
-            # As with a real runtime, a command whose client has gone meets the end of its input, or a broken pipe.
-            child.stdout.close()  # type: ignore[union-attr]
-            child.wait()
-            for thread in (feeder, stderr):
-                if thread.ident:
-                    thread.join()
-            child.stderr.close()  # type: ignore[union-attr]
-
-    def _prelude(self) -> None:
-        text = self._fault.message.encode()
-        if self._fault.kind == "banner" and text:
-            self._message(STDOUT, text)
-        if self._fault.kind == "noise":
-            for _number in range(self._fault.after):
-                self._message(STDERR, text)
-
-    def _copy_stdout(self, child: subprocess.Popen[bytes]) -> bool:
-        """Send the command's output; False if the fault has taken the connection away."""
-        assert child.stdout is not None
-        limit = self._fault.after
-        while piece := os.read(child.stdout.fileno(), 32 * 1024):
-            room = limit - self._entry.sent
-            if self._fault.kind in {"cut", "cut-frame", "stall", "truncate"} and len(piece) >= room:
-                if room > 0:
-                    self._message(STDOUT, piece[:room])
-                if self._fault.kind != "truncate":
-                    self._break_off(piece[room:])
-                    return False
-                self._entry.sent = limit
-                continue
-            self._entry.sent += len(piece)
-            self._message(STDOUT, piece)
-        return True
-
-    def _break_off(self, rest: bytes) -> None:
-        if self._fault.kind == "stall":
-            self._mute = True
-            return
-        if self._fault.kind == "cut-frame":
-            with self._sending:
-                self._connection.sendall(_header(2, len(rest) + 1000) + bytes([STDOUT]) + rest)
-        _hang_up(self._connection)
-
-    def _copy_stderr(self, child: subprocess.Popen[bytes]) -> None:
-        assert child.stderr is not None
-        with contextlib.suppress(OSError):
-            while piece := os.read(child.stderr.fileno(), 32 * 1024):
-                self._message(STDERR, piece)
-
-    def _feed(self, child: subprocess.Popen[bytes]) -> None:
-        """Take the client's messages until it goes away."""
-        try:
-            for opcode, payload in self._frames():
-                if opcode == 9 and not self._mute:
-                    self._entry.pings += 1
-                    self._frame(10, payload)
-                elif opcode == 8:
-                    break
-                elif opcode == 2:
-                    self._input(child, payload)
-        except (OSError, ValueError):
-            pass
-        if child.stdin:
-            with contextlib.suppress(OSError):
-                child.stdin.close()
-
-    def _input(self, child: subprocess.Popen[bytes], payload: bytes) -> None:
-        assert child.stdin is not None
-        if self._entry.protocol == V5 and payload == bytes([CLOSE, STDIN]):
-            child.stdin.close()
-        elif payload[:1] == bytes([STDIN]):
-            self._entry.received += len(payload) - 1
-            if self._fault.kind == "cut-input" and self._entry.received >= self._fault.after:
-                _hang_up(self._connection)
-            with contextlib.suppress(OSError, ValueError):  # the command has ended, or closed its input
-                child.stdin.write(payload[1:])
-                child.stdin.flush()
-
-    def _frames(self) -> Iterator[tuple[int, bytes]]:
-        while head := self._reader.read(2):
-            length = head[1] & 0x7F
-            if not head[1] & 0x80:
-                raise ValueError("a client must mask its frames")
-            if length == 126:
-                (length,) = struct.unpack("!H", self._reader.read(2))
-            elif length == 127:
-                (length,) = struct.unpack("!Q", self._reader.read(8))
-            key, data = self._reader.read(4), self._reader.read(length)
-            mask = int.from_bytes(key * (length // 4 + 1), "big") >> 8 * (4 - length % 4)
-            yield head[0] & 15, (int.from_bytes(data, "big") ^ mask).to_bytes(length, "big")
-
-    def _finish(self, ending: dict[str, Any]) -> None:
-        if self._fault.kind == "slow-status":
-            time.sleep(self._fault.after / 1000)
-        if self._fault.kind != "no-status":
-            self._message(ERROR, json.dumps(ending).encode())
-        if self._fault.kind == "linger":
-            return
-        if self._fault.kind == "abrupt":
-            _hang_up(self._connection)  # what the client sends from now on is answered with a reset
-            return
-        self._frame(8, struct.pack("!H", 1000))
-        self._connection.shutdown(socket.SHUT_WR)
-
-    def _message(self, channel: int, data: bytes) -> None:
-        self._frame(2, bytes([channel]) + data)
-
-    def _frame(self, opcode: int, payload: bytes) -> None:
-        with self._sending:
-            self._connection.sendall(_header(opcode, len(payload)) + payload)
-
-
-def _header(opcode: int, length: int) -> bytes:
-    if length < 126:
-        return struct.pack("!BB", 0x80 | opcode, length)
-    if length < 1 << 16:
-        return struct.pack("!BBH", 0x80 | opcode, 126, length)
-    return struct.pack("!BBQ", 0x80 | opcode, 127, length)
 
 
 def _switch(key: str, protocol: str) -> bytes:
@@ -448,21 +249,3 @@ def _http(code: int, body: dict[str, Any]) -> bytes:
     text = json.dumps(body).encode()
     head = f"HTTP/1.1 {code} -\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
     return head.encode() + text
-
-
-def _ended(code: int) -> dict[str, Any]:
-    if code == 0:
-        return {"metadata": {}, "status": "Success"}
-    code = 128 - code if code < 0 else code
-    return {
-        "metadata": {},
-        "status": "Failure",
-        "message": f"command terminated with non-zero exit code: exit status {code}",
-        "reason": "NonZeroExitCode",
-        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-    }
-
-
-def _hang_up(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)

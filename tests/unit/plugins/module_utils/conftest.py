@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from ferry import TALLY
 from toolbox import Box
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy
@@ -22,3 +23,9 @@ def boxes(tmp_path_factory):
 def no_pause(monkeypatch):
     """Attempts follow each other at once."""
     monkeypatch.setattr(_copy, "BACKOFF_SECONDS", 0.0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many copies met a fault, and how they ended."""
+    if TALLY.endings:
+        terminalreporter.write_line(TALLY.line())

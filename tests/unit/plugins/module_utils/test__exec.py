@@ -11,7 +11,8 @@ import threading
 import time
 
 import pytest
-from execserver import V4, V5, ExecServer, Fault
+from execfaults import V4, V5, Fault
+from execserver import ExecServer
 from fakeapi import pod
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _exec_stream
