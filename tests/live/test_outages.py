@@ -58,6 +58,7 @@ done
 echo never
 """
 FILL = {
+    "bytes": 'cat /dev/zero >"$1/filler" 2>/dev/null; true',
     "inodes": 'mkdir "$1/fillers"; n=0; while touch "$1/fillers/$n" 2>/dev/null; do n=$((n + 1)); done; true',
 }
 
