@@ -17,7 +17,7 @@ from livekit import SOURCE, TARGET, Playbook, digests, eventually, helper_pods, 
 pytestmark = pytest.mark.timeout(240)
 
 HERE = "/mnt/pvc-0/interrupted"
-LARGE = 160 << 20
+LARGE = 80 << 20
 
 SEED = f"""
 rm -rf "$1" && mkdir -p "$1/small" && cd "$1" || exit
@@ -155,7 +155,7 @@ def test_a_copy_that_is_killed(phase, send, started, variables, files, tmp_path)
 def test_a_machine_that_goes_down(started, variables, files, tmp_path):
     """Nobody is left to remove the pods: they end by their deadline, and the next run removes what is left of them."""
     began = time.monotonic()
-    playbook = started({**variables, "lifetime": 45})
+    playbook = started({**variables, "lifetime": 30})
     reach_pull(playbook, tmp_path)
     playbook.kill_everything()
     playbook.process.wait(10)
@@ -169,7 +169,7 @@ def test_a_machine_that_goes_down(started, variables, files, tmp_path):
         return set(helper_pods("jsonpath={.items[*].status.phase}"))
 
     assert phases() == {"Running"}
-    eventually("the deadline", lambda: phases() == {"Failed"}, 60 - (time.monotonic() - began), pause=1)
+    eventually("the deadline", lambda: phases() == {"Failed"}, 45 - (time.monotonic() - began), pause=1)
     assert helper_pods() == names
     finish(started, variables, files, tmp_path)
 

@@ -8,9 +8,13 @@ import base64
 import json
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from livekit import SLEEPER, SOURCE, TARGET, helper_pods, in_pod, kubectl
+from livekit import SLEEPER, SOURCE, TARGET, Playbook, helper_pods, in_pod, kubectl
+
+# The first test waits for the playbooks of many others.
+pytestmark = pytest.mark.timeout(300)
 
 TOKEN = "a-token-that-nobody-may-see"
 PODS = {
@@ -101,61 +105,83 @@ def sentence(ended, *secrets: str) -> str:
     return found
 
 
-@pytest.mark.parametrize(
-    ("changes", "names"),
-    [
-        ({"source_namespace": "no-such-namespace"}, "no-such-namespace"),
-        ({"target_namespace": "no-such-namespace"}, "no-such-namespace"),
-        ({"source_pod": "no-such-pod"}, f"{SOURCE}/no-such-pod"),
-        ({"target_pod": "no-such-pod"}, f"{TARGET}/no-such-pod"),
-        ({"source_container": "no-such-container"}, "no-such-container"),
-        ({"source_path": "/mnt/no-such-path"}, "/mnt/no-such-path"),
-        ({"target_path": "/mnt/no-such-path"}, "/mnt/no-such-path"),
-        ({"source_path": "mnt/pvc-0"}, "mnt/pvc-0"),
-        ({"files": ["10", "no-such-file"]}, "no-such-file"),
-        ({"files": ["../../etc/passwd"]}, "../../etc/passwd"),
-        ({"transport": "rsync"}, "rsync"),
-        ({"source_kubeconfig": "/no/such/file"}, "kubeconfig file in /no/such:"),
-        ({"target_context": "no-such-context"}, "no-such-context"),
-        ({"source_host": "https://127.0.0.1:1", "source_api_key": TOKEN}, "127.0.0.1:1"),
-        ({"source_host": "https://no-such-host.invalid", "source_api_key": TOKEN}, "no-such-host.invalid"),
-        ({"source_host": "https://127.0.0.1:1"}, "https://127.0.0.1:1"),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
-)
-def test_between_pods(changes, names, played):
-    assert names in sentence(played({**PODS, **changes}, options=["-vvv"]))
+BETWEEN_PODS = [
+    ({"source_namespace": "no-such-namespace"}, "no-such-namespace"),
+    ({"target_namespace": "no-such-namespace"}, "no-such-namespace"),
+    ({"source_pod": "no-such-pod"}, f"{SOURCE}/no-such-pod"),
+    ({"target_pod": "no-such-pod"}, f"{TARGET}/no-such-pod"),
+    ({"source_container": "no-such-container"}, "no-such-container"),
+    ({"source_path": "/mnt/no-such-path"}, "/mnt/no-such-path"),
+    ({"target_path": "/mnt/no-such-path"}, "/mnt/no-such-path"),
+    ({"source_path": "mnt/pvc-0"}, "mnt/pvc-0"),
+    ({"files": ["10", "no-such-file"]}, "no-such-file"),
+    ({"files": ["../../etc/passwd"]}, "../../etc/passwd"),
+    ({"transport": "rsync"}, "rsync"),
+    ({"source_kubeconfig": "/no/such/file"}, "kubeconfig file in /no/such:"),
+    ({"target_context": "no-such-context"}, "no-such-context"),
+    ({"source_host": "https://127.0.0.1:1", "source_api_key": TOKEN}, "127.0.0.1:1"),
+    ({"source_host": "https://no-such-host.invalid", "source_api_key": TOKEN}, "no-such-host.invalid"),
+    ({"source_host": "https://127.0.0.1:1"}, "https://127.0.0.1:1"),
+]
+CHOICES = [
+    ("copy", "checksum", "sha256, sha512, sha1, md5"),
+    ("copy", "transport", "auto, tar, rsync"),
+    ("verify", "checksum", "sha256, sha512, sha1, md5"),
+]
+BETWEEN_CLAIMS = [
+    ({"source_pvc": "no-such-claim"}, f"{SOURCE}/no-such-claim"),
+    ({"target_pvc": "no-such-claim"}, f"{TARGET}/no-such-claim"),
+    ({"target_namespace": "no-such-namespace"}, "no-such-namespace"),
+    ({"source_path": "no-such-path"}, "/mnt/pvc-0/no-such-path"),
+    ({"files": ["no-such-file"]}, "no-such-file"),
+    ({"source_kubeconfig": "/no/such/file"}, "kubeconfig file in /no/such:"),
+    ({"target_host": "https://127.0.0.1:1", "target_api_key": TOKEN}, "127.0.0.1:1"),
+]
+AT_ONCE = 3
+"""So many playbooks run beside each other: each spends half its time waiting."""
 
 
-@pytest.mark.parametrize(
-    ("playbook", "option", "choices"),
-    [
-        ("copy", "checksum", "sha256, sha512, sha1, md5"),
-        ("copy", "transport", "auto, tar, rsync"),
-        ("verify", "checksum", "sha256, sha512, sha1, md5"),
-    ],
-)
-def test_values_that_are_not_among_the_choices(playbook, option, choices, played):
+@pytest.fixture(scope="module")
+def ended(folders, tmp_path_factory):
+    """Gives how a playbook has ended that needs nothing but variables: all of these have been run by then."""
+    requests = [
+        *(("copy", {**PODS, **changes}) for changes, _names in BETWEEN_PODS),
+        *((playbook, {**PODS, option: "no-such"}) for playbook, option, _choices in CHOICES),
+        *(("copy", {**CLAIMS, **changes}) for changes, _names in BETWEEN_CLAIMS),
+    ]
+
+    def play(request):
+        name, variables = request
+        playbook = Playbook(tmp_path_factory.mktemp("sentences"), variables, name, ["-vvv"])
+        try:
+            return playbook.wait()
+        finally:
+            playbook.kill_everything()
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        endings = dict(zip(map(json.dumps, requests), pool.map(play, requests), strict=True))
+    return lambda name, variables: endings[json.dumps((name, variables))]
+
+
+def named(value):
+    return "-".join(value) if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize(("changes", "names"), BETWEEN_PODS, ids=named)
+def test_between_pods(changes, names, ended):
+    assert names in sentence(ended("copy", {**PODS, **changes}))
+
+
+@pytest.mark.parametrize(("playbook", "option", "choices"), CHOICES)
+def test_values_that_are_not_among_the_choices(playbook, option, choices, ended):
     """Ansible itself says so, in its own words."""
-    found = refusal(played({**PODS, option: "no-such"}, playbook, ["-vvv"]))
+    found = refusal(ended(playbook, {**PODS, option: "no-such"}))
     assert re.search(rf"value of (copy_)?{option} must be one of: {choices}, got: no-such$", found)
 
 
-@pytest.mark.parametrize(
-    ("changes", "names"),
-    [
-        ({"source_pvc": "no-such-claim"}, f"{SOURCE}/no-such-claim"),
-        ({"target_pvc": "no-such-claim"}, f"{TARGET}/no-such-claim"),
-        ({"target_namespace": "no-such-namespace"}, "no-such-namespace"),
-        ({"source_path": "no-such-path"}, "/mnt/pvc-0/no-such-path"),
-        ({"files": ["no-such-file"]}, "no-such-file"),
-        ({"source_kubeconfig": "/no/such/file"}, "kubeconfig file in /no/such:"),
-        ({"target_host": "https://127.0.0.1:1", "target_api_key": TOKEN}, "127.0.0.1:1"),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
-)
-def test_between_claims(changes, names, played):
-    assert names in sentence(played({**CLAIMS, **changes}, options=["-vvv"]))
+@pytest.mark.parametrize(("changes", "names"), BETWEEN_CLAIMS, ids=named)
+def test_between_claims(changes, names, ended):
+    assert names in sentence(ended("copy", {**CLAIMS, **changes}))
 
 
 @pytest.mark.parametrize("playbook", ["copy", "verify"])

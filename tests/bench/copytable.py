@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Times of several tools in several cases, and the table that is made of them."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+YARDSTICK, OURS = "kubectl cp", "pvc_copy, verified"
+
+
+@dataclass
+class Case:
+    """What is copied, `folder` of the source, and the ratio to the yardstick that is aimed at.
+
+    With `again` the copy is there already, and it is the second one that counts. Times are in seconds.
+    """
+
+    name: str
+    title: str
+    folder: str
+    target: float
+    again: bool = False
+    times: dict[str, list[float]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def add(self, tool: str, seconds: float) -> None:
+        self.times.setdefault(tool, []).append(seconds)
+
+    def fail(self, tool: str, why: str) -> None:
+        self.failures[tool] = why
+        self.times.pop(tool, None)
+
+    def failed(self, tool: str) -> bool:
+        return tool in self.failures
+
+    def cells(self, tool: str) -> tuple[str, str, str]:
+        """Median, spread, and median ratio to the yardstick of the same round."""
+        if tool in self.failures:
+            return "fails", "", ""
+        seconds = self.times.get(tool, [])
+        yardstick = self.times.get(YARDSTICK, [])
+        if not seconds:
+            return "", "", ""
+        ratio = ""
+        if len(yardstick) == len(seconds):
+            ratio = f"{statistics.median(a / b for a, b in zip(seconds, yardstick, strict=True)):.2f}"
+        return f"{statistics.median(seconds):.2f}", f"{min(seconds):.2f} to {max(seconds):.2f}", ratio
+
+
+def table(title: str, cases: list[Case], tools: list[str]) -> str:
+    """One row for each case and tool; our rows have what is aimed at, and whether it is met."""
+    lines = [title, f"{'':32}{'':24}{'median':>8}{'spread':>16}{'ratio':>8}   aim"]
+    for case in cases:
+        for tool in tools:
+            median, spread, ratio = case.cells(tool)
+            aim = ""
+            if tool == OURS and ratio:
+                aim = f"   ≤ {case.target} {'met' if float(ratio) <= case.target else 'missed'}"
+            first = case.title if tool == tools[0] else ""
+            lines.append(f"{first:32}{tool:24}{median:>8}{spread:>16}{ratio:>8}{aim}")
+    return "\n".join(lines)
