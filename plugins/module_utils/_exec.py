@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ._api_errors import broken
-from ._errors import ExecError, KubeferryError
+from ._errors import ExecError, Forbidden, KubeferryError, Unreachable
 from ._exec_errors import Target, handshake_refused
 from ._exec_protocol import V4, V5, bounded, parse_status, query
 from ._exec_stream import ExecProcess, Input, Limits
@@ -60,10 +60,14 @@ class Access:
 
 @dataclass
 class Negotiated:
-    """The subprotocol that this API server chose among both; shared by the runners of one cluster."""
+    """What this API server has done so far; shared by the runners of one cluster.
+
+    `version` is the subprotocol that it chose among both, `allowed` whether it has ever let a command run.
+    """
 
     version: str = ""
     v5_only: bool = False
+    allowed: bool = False
 
 
 class _NoProtocol(ExecError):
@@ -148,6 +152,7 @@ class ExecRunner:
             stdin.closes = connection.subprotocol == V5
         if connection.sock is None:
             raise broken(ConnectionResetError(), access.server)
+        self._negotiated.allowed = True
         return ExecProcess(connection.sock, self._target, argv, stdin, self._limits)
 
     def _refusal(
@@ -158,7 +163,11 @@ class ExecRunner:
             # golang.org/x/net/websocket answers 403 without a body to a subprotocol it doesn't have.
             if exc.status_code in {400, 403} and not body.lstrip().startswith(b"{") and len(offer) == 1:
                 return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
-            return handshake_refused(exc.status_code, parse_status(body), self._target, argv)
+            refusal = handshake_refused(exc.status_code, parse_status(body), self._target, argv)
+            if isinstance(refusal, Forbidden) and self._negotiated.allowed:
+                # An API server that has just started doesn't know its roles for a second or two.
+                return Unreachable(f"{refusal} It was allowed just now.")
+            return refusal
         network = (
             OSError,
             WebSocketAddressException,

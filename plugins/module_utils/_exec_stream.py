@@ -44,11 +44,15 @@ _AFTER_STATUS = 5.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds: to connect, between pings while idle, and without a sign of life before giving up."""
+    """Seconds: to connect, between pings while idle, and without a sign of life before giving up.
+
+    `untaken` is how long input may wait: a pong is a sign of life of the way there, and not of the command.
+    """
 
     connect: float = 20.0
     ping: float = 10.0
     stall: float = 300.0
+    untaken: float = 3600.0
 
 
 class Input:
@@ -100,7 +104,7 @@ class ExecProcess:
         self._code: int | None = None
         self._error: KubeferryError | None = None
         self._ended = self._closed = self._writable = False
-        self._alive = self._pinged = time.monotonic()
+        self._alive = self._pinged = self._moved = time.monotonic()
         self._broken = ""
         sock.setblocking(False)
 
@@ -145,6 +149,8 @@ class ExecProcess:
         piece = self._receive()
         if piece is not None or moved:
             self._alive = time.monotonic()
+            if piece or moved:
+                self._moved = self._alive
         elif not self._ended:
             self._wait()
         return piece or b""
@@ -251,6 +257,13 @@ class ExecProcess:
                 return
             pause = _AFTER_STATUS - silent
         else:
+            if self._outgoing and now - self._moved >= self._limits.untaken:
+                raise self._fail(
+                    Stalled(
+                        f"{capital(self._target.where)} took no input for {now - self._moved:.0f} s while "
+                        f"{self._argv[0]!r} ran: it has ended unheard; try again."
+                    )
+                )
             if silent >= self._limits.stall:
                 raise self._fail(
                     Stalled(

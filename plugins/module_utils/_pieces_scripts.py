@@ -12,7 +12,7 @@ argument of printf's `%b`, since a line holds no newline. Offsets and counts are
 
 from __future__ import annotations
 
-from ._scripts import _LINGER, _START
+from ._scripts import _DRAIN, _LINGER, _START
 
 BLOCK = 1 << 16
 """Bytes that dd reads or writes at a time; a power of two, so that pieces are whole blocks. A pipe holds as much."""
@@ -91,22 +91,23 @@ and says how many there were (`5+1 records in`), COUNT blocks come whatever beco
 
 WRITE = (
     _START
+    + _DRAIN
     + _NAMED
     + """
-copy() { said=$(dd "$@" conv=notrunc of="$name" 2>&1) || { printf '%s\\n' "$said" >&2; exit 73; }; }
+copy() { said=$(dd "$@" conv=notrunc of="$name" 2>&1) || { printf '%s\\n' "$said" >&2; drain; }; }
 while read -r word first second third && [ "$word" != end ]; do
   case $word in
     file | new)
       named "$first"; present=$name; name=$3/tree/${name#./}
       if [ "$word" = new ]; then rm -rf -- "$name"; fi
-      mkdir -p -- "${name%/*}" || exit 73
-      regular "$name" || { rm -rf -- "$name" && : >"$name"; } || exit 73
+      mkdir -p -- "${name%/*}" || drain
+      regular "$name" || { rm -rf -- "$name" && : >"$name"; } || drain
       ;;
     keep) if regular "$present"; then copy bs=65536 skip="$first" seek="$first" count="$second" <"$present"; fi ;;
     clear) copy if=/dev/zero bs=65536 seek="$first" count="$second" ;;
     data) copy bs="$first" seek="$second" count="$third" iflag=fullblock ;;
     size)
-      said=$(dd if=/dev/null bs=1 seek="$first" count=0 of="$name" 2>&1) || { printf '%s\\n' "$said" >&2; exit 73; }
+      said=$(dd if=/dev/null bs=1 seek="$first" count=0 of="$name" 2>&1) || { printf '%s\\n' "$said" >&2; drain; }
       touch -d "$second" -- "$name"
       ;;
   esac

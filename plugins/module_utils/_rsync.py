@@ -24,7 +24,7 @@ from typing import Self
 from ._entry import Entry
 from ._errors import ConnectionLost, EndpointError, KubeferryError
 from ._local_tree import LocalTree
-from ._runner import LocalRunner, Process, Runner, chunks
+from ._runner import LocalRunner, Process, Runner, chunks, is_full
 from ._shell_tree import ShellTree
 
 REMOTE_SHELL = """
@@ -92,7 +92,7 @@ class Rsync:
             process.close()
         if relay.error is not None:
             raise relay.error
-        if any(text in said for text in ("No space left on device", "Disk quota exceeded")):
+        if is_full(said.encode()):
             raise EndpointError(
                 f"{(self._here if self._pulls else self._pod).where} is full: make room there and run again."
             )

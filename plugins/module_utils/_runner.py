@@ -94,6 +94,25 @@ def chunks(process: Process) -> Iterator[bytes]:
         yield piece
 
 
+def is_full(said: bytes) -> bool:
+    """Whether a command complained of a full volume on standard error."""
+    return any(text in said for text in (b"No space left on device", b"Disk quota exceeded"))
+
+
+def done(process: Process, gives_up: str) -> bool:
+    """Run a command that is fed to its end; whether it got there.
+
+    It didn't if the line `gives_up` comes: then it will never end, and is left.
+    """
+    mark, tail = f"\n{gives_up}\n".encode(), b""
+    while piece := process.read():
+        tail = (tail + piece)[-len(mark) :]
+        if tail == mark:
+            return False
+    process.wait()
+    return True
+
+
 class LocalRunner:
     """Runs commands as child processes of this one, in `cwd`."""
 

@@ -223,18 +223,31 @@ printf 'end\\0'
 )
 """Takes up what was put aside of the files on standard input. Prints the name and size of each that there is."""
 
+FAILED = "failed"
+"""The line by which a script tells that it reads on for nothing.
+
+A command that ends before it has taken all of its input is never heard of again (containerd). So it doesn't end, and the
+other side closes the stream as soon as this line comes."""
+
+_DRAIN = """
+drain() { printf 'failed\\n'; cat >/dev/null; exit 73; }
+"""
+
 PUSH = (
     _START
+    + _DRAIN
     + """
-cd -- "$3/tree" && tar -xpf -
+cd -- "$3/tree" && tar -xpf - || drain
+exit 0
 """
 )
 """Unpack the archive on standard input in the work directory `$3`."""
 
 APPLY = (
     _START
+    + _DRAIN
     + """
-rm -rf -- "$3/ops" && mkdir -- "$3/ops" && tar -xpf - -C "$3/ops" || exit 73
+rm -rf -- "$3/ops" && mkdir -- "$3/ops" && tar -xpf - -C "$3/ops" || drain
 for list in "$3"/ops/*; do
   step=${list##*/}; step=${step#*.}
   cat "$list" | case $step in

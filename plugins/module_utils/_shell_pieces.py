@@ -30,8 +30,8 @@ from ._pieces import (
     piece_length,
 )
 from ._pieces_scripts import BLOCK
-from ._runner import Process, Runner, chunks
-from ._scripts import NO_DIRECTORY
+from ._runner import Process, Runner, chunks, done, is_full
+from ._scripts import FAILED, NO_DIRECTORY
 
 BANNER_LIMIT = 1 << 16
 MAX_LINE = 200
@@ -96,16 +96,16 @@ class ShellPieces:
     def write(self, works: Sequence[Work], parts: Iterator[Iterator[Part]]) -> None:
         process = self._start(scripts.WRITE, self._orders(works, parts), self._place.work)
         try:
-            status = process.wait()
-            said = process.stderr().decode("utf-8", "replace").strip()
+            whole = done(process, FAILED)
+            said = process.stderr()
         finally:
             process.close()
-        if any(text in said for text in ("No space left on device", "Disk quota exceeded")):
+        if is_full(said):
             raise EndpointError(f"{self._place.where} is full: make room there and run again.")
-        if status:
+        if not whole:
+            why = said.decode("utf-8", "replace").strip() or "it said nothing"
             raise EndpointError(
-                f"Large files can't be written below {self._place.where} (exit status {status}): "
-                f"{said or 'it said nothing'}. Check that its volume is writable."
+                f"Large files can't be written below {self._place.where}: {why}. Check that its volume is writable."
             )
 
     # -- asking -----------------------------------------------------------------------------------

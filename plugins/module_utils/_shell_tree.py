@@ -22,7 +22,7 @@ from ._look import Look
 from ._manifest import Manifest
 from ._names import display
 from ._progress import Progress
-from ._runner import Process, Runner, chunks
+from ._runner import Process, Runner, chunks, done, is_full
 from ._selection import Selection
 from ._shell_pieces import ShellPieces, ShellPlace
 from ._shell_steps import Steps
@@ -237,15 +237,18 @@ class ShellTree:
             status, said = process.wait(), process.stderr().decode("utf-8", "replace").strip()
             if status == scripts.NO_DIRECTORY:
                 raise EndpointError(f"{self.where} can't be entered: {said}.") from exc
-            raise ExecError(
+            kind = ExecError if status or said else ConnectionLost
+            raise kind(
                 f"{self.where} gave no answer (exit status {status}): {said or 'it said nothing'}."
             ) from exc
         return stream
 
     def _finish(self, process: Process) -> None:
-        """Run to the end. The exit status is no proof of anything: the next scan is."""
+        """Run to the end. The exit status proves nothing: the next scan does. Raises EndpointError if it is full."""
         try:
-            process.wait()
+            done(process, scripts.FAILED)
+            if is_full(process.stderr()):
+                raise EndpointError(f"{self.where} is full: make room there, of inodes too, and run again.")
         finally:
             process.close()
 
