@@ -226,8 +226,8 @@ printf 'end\\0'
 FAILED = "failed"
 """The line by which a script tells that it reads on for nothing.
 
-A command that ends before it has taken all of its input is never heard of again (containerd). So it doesn't end, and the
-other side closes the stream as soon as this line comes."""
+A command that ends before it has taken all of its input is never heard of again (containerd). So it doesn't end, and
+the other side closes the stream as soon as this line comes."""
 
 _DRAIN = """
 drain() { printf 'failed\\n'; cat >/dev/null; exit 73; }
