@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP
 
+from ._auth_args import AUTH_ARG_SPEC
 from ._cluster_api import ClusterApi
 from ._errors import KubeferryError, Unauthorized, UsageError
 from ._exec import Access, ExecRunner, Negotiated
