@@ -22,7 +22,9 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "roles/*/README.md", "extensions/*/README.md", "docs/docsite/rst/*.rst")
     for path in ROOT.glob(pattern)
 )
-SEED = 'mkdir -p "$1/a" && cd "$1" && chown 1000:1000 a && echo ten >10 && echo eleven >a/11 && echo fifty-one >a/51'
+SEED = 'mkdir -p "$1/a" && cd "$1" && echo ten >10 && echo eleven >a/11 && echo fifty-one >a/51'
+# A folder of an ordinary user, as the guide for restricted clusters has it.
+UPLOADS = 'mkdir -p "$1" && chown 1000:1000 "$1"'
 
 # Documents of parts that have a suite of their own: what they say to type is what that suite does.
 ELSEWHERE = {"roles/event_server/README.md": "the molecule scenario event_server runs the role in each mode"}
@@ -34,9 +36,12 @@ def claims() -> None:
     subprocess.run([ROOT / "tests" / "cluster" / "cluster", "check"], check=True, timeout=240)
     in_pod(SOURCE, SEED, "/mnt/pvc-0")
     in_pod(TARGET, SEED, "/mnt/pvc-0")
+    for namespace in (SOURCE, TARGET):
+        in_pod(namespace, UPLOADS, "/mnt/pvc-0/uploads")
+    in_pod(SOURCE, 'echo one >"$1/one" && chown 1000:1000 "$1/one"', "/mnt/pvc-0/uploads")
     yield
     for namespace in (SOURCE, TARGET):
-        in_pod(namespace, 'cd "$1" && rm -rf 10 a', "/mnt/pvc-0")
+        in_pod(namespace, 'cd "$1" && rm -rf 10 a uploads', "/mnt/pvc-0")
         kubectl("delete", "-n", namespace, "rolebinding/ferry", "--ignore-not-found")
     kubectl("delete", "-n", SOURCE, "serviceaccount/ferry", "--ignore-not-found")
 
