@@ -42,7 +42,6 @@ ARCHIVED = {
     "README.md",
     "changelogs",
     "docs",
-    "extensions",
     "meta",
     "playbooks",
     "plugins",

@@ -24,7 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / "build" / "ee" / "collections"
-AWX = COLLECTIONS / "ansible_collections" / "kubeferry" / "pvc" / "extensions" / "awx"
+AWX = ROOT / "extensions" / "awx"
 BIN = ROOT / ".cache" / "venv-ee" / "bin"
 # A user as OpenShift chooses them; in a user namespace, so that it takes no root and no files change hands.
 USER = ["unshare", "--user", "--map-user=1000650000", "--map-group=0"]

@@ -15,7 +15,7 @@ import yaml
 from awxstub import TOKEN, Awx
 
 ROOT = Path(__file__).resolve().parents[2]
-AWX = ROOT / ".cache/collections/ansible_collections/kubeferry/pvc/extensions/awx"
+AWX = ROOT / "extensions" / "awx"
 CLUSTER = {"host": "https://api.example.com:6443", "bearer_token": "secret-token-7421", "verify_ssl": True}
 EVENTS = {"url": "wss://events.example.com/ws", "token": "secret-token-7422", "verify_ssl": True}
 GIVEN = {

@@ -2,8 +2,8 @@
 # Copyright: the kubeferry.pvc contributors
 """What a document tells its reader to type: blocks of commands, and the files that they need.
 
-A block of commands is marked `console`, in Markdown or reStructuredText. Right before it a comment `not run: REASON` may
-say why no test runs it. A `code-block` with a caption is a file of that name.
+A block of commands is marked `console`, in Markdown or reStructuredText. Right before it a comment
+`not run: REASON` may say why no test runs it. A `code-block` with a caption is a file of that name.
 """
 
 from __future__ import annotations
