@@ -53,7 +53,7 @@ $(suites): venv
 	@$(venv)/python tests/run.py $@
 
 .PHONY: matrix
-matrix: venv ## Copy with each supported ansible-core, Python and Kubernetes client; a test run takes just the ends
+matrix: venv ## Copy with each supported ansible-core, Python and Kubernetes client; a test run takes the oldest
 	@KUBEFERRY_MATRIX=all $(venv)/python tests/run.py matrix
 
 .PHONY: docsite images

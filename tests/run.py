@@ -6,7 +6,7 @@ usage: tests/run.py [suite ...]          (all of them without an argument; `make
 
 KUBECONFIG            an existing cluster for the suites that need one; without it they start their own
 KUBEFERRY_NO_SKIP=1   a suite that could not run, or a test that was skipped, is a failure
-KUBEFERRY_MATRIX=all  every supported combination of versions in the suite matrix, not just the ends
+KUBEFERRY_MATRIX=all  every supported combination of versions in the suite matrix, not just the oldest
 SCENARIO              one molecule scenario in place of all
 
 Run by the Python of .cache/venv.

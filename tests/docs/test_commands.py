@@ -117,6 +117,7 @@ def test_commands_do_what_the_document_says(document, claims, shell, tmp_path):
     assert helper_pods() == []
 
 
+@pytest.mark.timeout(300)
 def test_the_demo_needs_no_cluster():
     done = subprocess.run(
         ["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False

@@ -28,7 +28,11 @@ VARIABLES = {
 @pytest.fixture(scope="module")
 def files() -> dict[str, str]:
     subprocess.run([ROOT / "tests" / "cluster" / "cluster", "check"], check=True, timeout=240)
-    in_pod(SOURCE, 'mkdir -p "$1/a" && cd "$1" && echo ten >10 && echo eleven >a/11 && ln -s 10 link', FOLDER)
+    in_pod(
+        SOURCE,
+        'rm -rf "$1" && mkdir -p "$1/a" && cd "$1" && echo 10 >10 && echo 11 >a/11 && ln -s 10 link',
+        FOLDER,
+    )
     yield digests(SOURCE, FOLDER)
     for namespace in (SOURCE, TARGET):
         in_pod(namespace, 'rm -rf "$1"', FOLDER)
@@ -47,7 +51,7 @@ def test_a_copy(combination, files, tmp_path):
         environment={"PATH": f"{commands}:{os.defpath}"},
     )
     try:
-        ended = playbook.wait(150)
+        ended = playbook.wait(240)
     finally:
         playbook.kill_everything()
     assert ended.status == 0, ended.output
