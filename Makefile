@@ -10,7 +10,7 @@ endif
 PYTHON ?= python3
 venv := .cache/venv/bin
 run := .cache/venv-run/bin
-suites := lint sanity unit callback server browser live molecule
+suites := lint sanity unit callback server browser live awx docs package molecule
 
 .DEFAULT_GOAL := help
 
@@ -45,9 +45,26 @@ callback: ## Run the events callback in real playbooks, with each ansible-core t
 server: ## Test the event server with a real redis-server and cluster
 browser: ## Test the event page in a real Chromium
 live: ## Kill playbooks on a real cluster, and ask them for what can't be
+awx: ## Run the sample project for AWX under ansible-runner on a real cluster
+docs: ## Run every command of the documentation
+package: ## Let Galaxy's importer, antsibull-docs and ansible-builder look at the collection
 molecule: ## Run the scenarios on a real cluster; SCENARIO=... runs one
 $(suites): venv
 	@$(venv)/python tests/run.py $@
+
+.PHONY: matrix
+matrix: venv ## Copy with each supported ansible-core, Python and Kubernetes client; a test run takes the oldest
+	@KUBEFERRY_MATRIX=all $(venv)/python tests/run.py matrix
+
+.PHONY: docsite images
+docsite: venv ## Build the documentation site into build/docsite
+	@$(PYTHON) tools/make_venv.py publish
+	@$(venv)/python tools/make_collections.py archive
+	@$(venv)/pytest -q tests/package -k site
+	@echo build/docsite/build/html/index.html
+images: browser ## Copy the screenshots that the browser tests made to docs/images
+	@mkdir -p docs/images
+	@cp build/screenshots/*.png docs/images/
 
 .PHONY: bench
 bench: venv ## Measure beside peers, as ratios in the same run; KUBECONFIG=... uses a cluster of yours

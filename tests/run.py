@@ -6,6 +6,7 @@ usage: tests/run.py [suite ...]          (all of them without an argument; `make
 
 KUBECONFIG            an existing cluster for the suites that need one; without it they start their own
 KUBEFERRY_NO_SKIP=1   a suite that could not run, or a test that was skipped, is a failure
+KUBEFERRY_MATRIX=all  every supported combination of versions in the suite matrix, not just the oldest
 SCENARIO              one molecule scenario in place of all
 
 Run by the Python of .cache/venv.
@@ -118,11 +119,32 @@ def with_cluster(folder: str) -> Callable[[], list[Step]]:
     return steps
 
 
-def live() -> list[Step]:
-    if sys.platform != "linux":
-        raise NotRun("looks for left processes in /proc, which only Linux has")
-    command = Step([sys.executable, "-m", "pytest", "tests/live"], cluster())
-    return [python("tools/make_collections.py", "archive"), command]
+def on_archive(folder: str) -> Callable[[], list[Step]]:
+    """A suite of pytest that runs the installed archive's playbooks on a cluster."""
+
+    def steps() -> list[Step]:
+        if sys.platform != "linux":
+            raise NotRun("looks for left processes in /proc, which only Linux has")
+        command = Step([sys.executable, "-m", "pytest", folder], cluster())
+        return [python("tools/make_collections.py", "archive"), command]
+
+    return steps
+
+
+def publishing() -> list[Step]:
+    return [
+        python("tools/make_collections.py", "archive"),
+        python("tools/make_venv.py", "publish"),
+        python("tools/make_ee.py"),
+    ]
+
+
+def package() -> list[Step]:
+    return [*publishing(), python("-m", "pytest", "tests/package")]
+
+
+def awx() -> list[Step]:
+    return [*publishing(), *on_archive("tests/awx")()[1:]]
 
 
 def molecule() -> list[Step]:
@@ -151,7 +173,15 @@ SUITES = (
     ),
     Suite("server", "a real event server, redis-server and cluster", with_cluster("tests/server")),
     Suite("browser", "the event page in a real Chromium, and signing in", with_cluster("tests/browser")),
-    Suite("live", "playbooks on a real cluster that are killed, or asked for what can't be", live),
+    Suite(
+        "live",
+        "playbooks on a real cluster that are killed, or asked for what can't be",
+        on_archive("tests/live"),
+    ),
+    Suite("awx", "the sample project of extensions/awx under ansible-runner, and its set-up", awx),
+    Suite("matrix", "supported versions on a real cluster", on_archive("tests/matrix")),
+    Suite("docs", "every command of the documentation", on_archive("tests/docs")),
+    Suite("package", "Galaxy's importer, the documentation site, the execution environment", package),
     Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
 )
 

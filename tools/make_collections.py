@@ -4,7 +4,7 @@
 
 usage: tools/make_collections.py core|source|archive
 
-core     .cache/collections/ansible_collections/kubernetes/core, taken out of the package that
+core     .cache/collections/ansible_collections/kubernetes/core and …/awx/awx, taken out of the package that
          requirements/collections.txt names
 source   core, and .cache/src/ansible_collections/kubeferry/pvc as a link to this work tree: what mypy and the unit
          tests import
@@ -31,6 +31,8 @@ CACHE = ROOT / ".cache"
 COLLECTIONS = CACHE / "collections"
 SOURCE = CACHE / "src" / "ansible_collections"
 CORE = "ansible_collections/kubernetes/core/"
+# The second one is what extensions/awx/setup.yml is written in.
+CARRIED = (CORE, "ansible_collections/awx/awx/")
 # What a user gets, at the top of the archive.
 ARCHIVED = {
     "CHANGELOG.rst",
@@ -39,7 +41,7 @@ ARCHIVED = {
     "MANIFEST.json",
     "README.md",
     "changelogs",
-    "extensions",
+    "docs",
     "meta",
     "playbooks",
     "plugins",
@@ -61,19 +63,20 @@ def run(*command: str | Path) -> None:
 
 def make_core() -> None:
     requirement = ROOT / "requirements" / "collections.txt"
-    key = hashlib.sha256(requirement.read_bytes()).hexdigest()
+    key = hashlib.sha256(requirement.read_bytes() + repr(CARRIED).encode()).hexdigest()
     stamp = COLLECTIONS / "kubernetes.key"
     if is_current(stamp, key):
         return
     download = CACHE / "download"
     shutil.rmtree(download, ignore_errors=True)
-    shutil.rmtree(COLLECTIONS / CORE, ignore_errors=True)
-    print("taking kubernetes.core out of the package that carries it", file=sys.stderr, flush=True)
+    for carried in CARRIED:
+        shutil.rmtree(COLLECTIONS / carried, ignore_errors=True)
+    print("taking the collections out of the package that carries them", file=sys.stderr, flush=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     run(*pip, "download", "--no-deps", "--only-binary", ":all:", "--dest", download, "-r", requirement)
     (wheel,) = download.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(COLLECTIONS, [name for name in archive.namelist() if name.startswith(CORE)])
+        archive.extractall(COLLECTIONS, [name for name in archive.namelist() if name.startswith(CARRIED)])
     shutil.rmtree(download)
     stamp.write_text(key)
 

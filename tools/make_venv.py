@@ -2,11 +2,12 @@
 # Copyright: the kubeferry.pvc contributors
 """Make a virtual environment from requirements/.
 
-usage: tools/make_venv.py dev|run|lock
+usage: tools/make_venv.py dev|run|publish|lock
 
-dev   .cache/venv, with everything the checks need
-run   .cache/venv-run, with what a playbook and the event server need
-lock  write the newest versions that go together to requirements/constraints.txt
+dev      .cache/venv, with everything the checks need
+run      .cache/venv-run, with what a playbook and the event server need
+publish  .cache/venv-publish, with what an archive is published with
+lock     write the newest versions that go together to requirements/*constraints.txt
 
 Does nothing where the environment was already made from the same requirements by the same Python. Needs nothing but
 the standard library, because it runs before anything is installed.
@@ -25,12 +26,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 REQUIREMENTS = ROOT / "requirements"
-CONSTRAINTS = REQUIREMENTS / "constraints.txt"
+# The name of each environment's directory, and the file of its exact versions.
+ENVIRONMENTS = {
+    "dev": ("venv", "constraints.txt"),
+    "run": ("venv-run", "constraints.txt"),
+    "publish": ("venv-publish", "publish-constraints.txt"),
+}
+LOCKED = ("dev", "publish")
 LOCK_HEADER = """\
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: the kubeferry.pvc contributors
 #
-# The one place of exact versions. `make lock` writes it.
+# The one place of exact versions for what {name}.txt names. `make lock` writes it.
 """
 
 
@@ -45,32 +52,31 @@ def make(target: Path, *arguments: str | Path) -> Path:
     return pip
 
 
-def make_current(target: Path, requirements: Path) -> None:
+def make_current(name: str) -> None:
+    directory, constraints = ENVIRONMENTS[name]
+    target = CACHE / directory
     # Scripts in an environment hold absolute paths, so the place it was made in counts as well.
     digest = hashlib.sha256(f"{sys.version}\0{sys.base_prefix}\0{ROOT}\0".encode())
-    for path in sorted(REQUIREMENTS.glob("*.txt")):
+    for path in sorted({REQUIREMENTS / "run.txt", REQUIREMENTS / f"{name}.txt", REQUIREMENTS / constraints}):
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
     stamp = target / ".key"
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
-    make(target, "-r", requirements, "-c", CONSTRAINTS)
+    make(target, "-r", REQUIREMENTS / f"{name}.txt", "-c", REQUIREMENTS / constraints)
     stamp.write_text(digest.hexdigest())
 
 
 def lock_versions() -> None:
-    pip = make(CACHE / "venv-lock", "--upgrade", "-r", REQUIREMENTS / "dev.txt")
-    frozen = subprocess.run([pip, "freeze"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    CONSTRAINTS.write_text(LOCK_HEADER + frozen)
-    shutil.rmtree(CACHE / "venv-lock")
+    for name in LOCKED:
+        pip = make(CACHE / "venv-lock", "--upgrade", "-r", REQUIREMENTS / f"{name}.txt")
+        frozen = subprocess.run([pip, "freeze"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        (REQUIREMENTS / ENVIRONMENTS[name][1]).write_text(LOCK_HEADER.format(name=name) + frozen)
+        shutil.rmtree(CACHE / "venv-lock")
 
 
 def main() -> None:
-    action = {
-        "dev": lambda: make_current(CACHE / "venv", REQUIREMENTS / "dev.txt"),
-        "run": lambda: make_current(CACHE / "venv-run", REQUIREMENTS / "run.txt"),
-        "lock": lock_versions,
-    }.get(" ".join(sys.argv[1:]))
-    if action is None:
+    action = " ".join(sys.argv[1:])
+    if action not in {*ENVIRONMENTS, "lock"}:
         sys.exit(__doc__)
     if sys.version_info < (3, 11):
         sys.exit(
@@ -79,7 +85,10 @@ def main() -> None:
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once would fill the same directory
-        action()
+        if action == "lock":
+            lock_versions()
+        else:
+            make_current(action)
 
 
 if __name__ == "__main__":

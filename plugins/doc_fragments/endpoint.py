@@ -1,12 +1,13 @@
 # Copyright: the kubeferry.pvc contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation of the endpoint options, made of the same description as their argument specification."""
+"""Documentation of the endpoint and authentication options, made of the description of their arguments."""
 
 from __future__ import annotations
 
 import json
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import auth_documentation
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_documentation
 
 
@@ -16,9 +17,10 @@ def _fragment(name: str, text: str, *, required: bool = True) -> str:
 
 
 class ModuleDocFragment:
-    """Fragments C(kubeferry.pvc.endpoint.NAME), one for each endpoint option."""
+    """Fragments C(kubeferry.pvc.endpoint.NAME), one for each endpoint option, and C(kubeferry.pvc.endpoint.auth)."""
 
     # Annotated, since ansible-test's yamllint takes every plain assignment here for a literal.
+    AUTH: str = json.dumps({"options": auth_documentation()})
     SOURCE: str = _fragment("source", "Where the files come from.")
     OPTIONAL_SOURCE: str = _fragment("source", "Where the files come from.", required=False)
     TARGET: str = _fragment("target", "Where the files go.")

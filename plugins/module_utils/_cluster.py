@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP
 
+from ._auth_args import AUTH_ARG_SPEC
 from ._cluster_api import ClusterApi
 from ._errors import KubeferryError, Unauthorized, UsageError
 from ._exec import Access, ExecRunner, Negotiated
@@ -99,8 +100,16 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
         error = _unusable(exc, auth)
     else:
-        return Cluster(configuration, extra)
+        return Cluster(configuration, extra, _why_insecure(auth) if environment else "")
     raise error
+
+
+def _why_insecure(auth: Mapping[str, Any]) -> str:
+    """What in the environment turned verification off, where the options don't say."""
+    if "validate_certs" in auth or not os.environ.get("K8S_AUTH_VERIFY_SSL"):
+        return ""
+    # AWX's own credential type does so where it has no certificate authority, even if "Verify SSL" is on.
+    return "K8S_AUTH_VERIFY_SSL is off, as a credential of AWX without a certificate authority sets it"
 
 
 def _explicit(auth: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +164,7 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
 class Cluster(ClusterApi):
     """One API server, and who we are there. Safe to use from several threads."""
 
-    def __init__(self, configuration: Any, extra: Mapping[str, Any]) -> None:  # noqa: ANN401
+    def __init__(self, configuration: Any, extra: Mapping[str, Any], why_insecure: str = "") -> None:  # noqa: ANN401
         self._configuration = configuration
         self._extra = extra
         self._thread = threading.local()
@@ -166,7 +175,8 @@ class Cluster(ClusterApi):
         self.warnings: list[str] = []
         if self._base.startswith("https") and not configuration.verify_ssl:
             self.warnings.append(
-                f"The certificate of the API server {self.server} isn't verified (validate_certs is off): "
+                f"The certificate of the API server {self.server} isn't verified "
+                f"({why_insecure or 'validate_certs is off'}): "
                 "anyone on the way could read the credentials and the files."
             )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+from ._auth_args import AUTH_ARG_SPEC, auth_text, documented, proxy_headers_text
 
 DEFAULT_IMAGE = "busybox:1.36"
 
@@ -80,28 +80,6 @@ _PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "run_as_group": ({"type": "int"}, ["The group id of a helper pod made for O({0}.pvc)."]),
 }
 
-_AUTH: dict[str, str] = {
-    "kubeconfig": "A kubeconfig, as a path or as a dictionary.",
-    "context": "The context to use of the kubeconfig.",
-    "host": "The URL of the API server.",
-    "api_key": "The bearer token.",
-    "username": "The user's name, for a cluster with HTTP basic authentication.",
-    "password": "The password of O({0}.username).",
-    "validate_certs": "Whether to verify the API server's certificate.",
-    "ca_cert": "The file of the authority that signed the API server's certificate.",
-    "client_cert": "The file of the client certificate.",
-    "client_key": "The file of the client certificate's key.",
-    "proxy": "The URL of a proxy on the way to the API server.",
-    "no_proxy": "Hosts that are reached without the proxy, separated by commas.",
-    "proxy_headers": "Headers for the proxy.",
-    "persist_config": "Whether to save refreshed tokens in the kubeconfig.",
-    "impersonate_user": "The user to act as.",
-    "impersonate_groups": "The groups to act as.",
-    "proxy_headers.proxy_basic_auth": "User and password for the proxy, separated by a colon.",
-    "proxy_headers.basic_auth": "User and password for the API server, separated by a colon.",
-    "proxy_headers.user_agent": "The name to give for this client.",
-}
-
 
 def endpoint_spec(*, required: bool = True) -> dict[str, Any]:
     """The argument specification of one endpoint: a place, and how to reach its cluster."""
@@ -118,10 +96,13 @@ def endpoint_spec(*, required: bool = True) -> dict[str, Any]:
 
 def endpoint_documentation(name: str, text: str, *, required: bool = True) -> dict[str, Any]:
     """The `options` of a documentation fragment for an endpoint called `name`, described by `text`."""
-    suboptions = {key: _documented(spec, said, name) for key, (spec, said) in _PLACE.items()}
+    suboptions = {
+        key: documented(spec, [line.replace("{0}", name) for line in said])
+        for key, (spec, said) in _PLACE.items()
+    }
     for key, spec in AUTH_ARG_SPEC.items():
-        said = [_AUTH.get(key, f"As O({key})."), f"As the task's O({key}), for this endpoint only."]
-        suboptions[key] = _documented(spec, said, name, key)
+        said = [auth_text(key, name), f"As the task's O({key}), for this endpoint only."]
+        suboptions[key] = documented(spec, said, proxy_headers_text())
     return {
         name: {
             "description": [
@@ -139,17 +120,3 @@ def endpoint_documentation(name: str, text: str, *, required: bool = True) -> di
             "suboptions": suboptions,
         }
     }
-
-
-def _documented(spec: dict[str, Any], said: list[str], name: str, parent: str = "") -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "description": [line.replace("{0}", name) for line in said],
-        "type": spec.get("type", "str"),
-    }
-    entry.update({key: spec[key] for key in ("elements", "default", "aliases", "choices") if key in spec})
-    if "options" in spec:
-        entry["suboptions"] = {
-            key: _documented(inner, [_AUTH.get(f"{parent}.{key}", f"As O({parent}.{key}).")], name)
-            for key, inner in spec["options"].items()
-        }
-    return entry

@@ -20,7 +20,7 @@ requirements:
   - python >= 3.11
   - kubernetes >= 29.0.0 and websocket-client >= 1.6.0, for endpoints in a cluster
 extends_documentation_fragment:
-  - kubernetes.core.k8s_auth_options
+  - kubeferry.pvc.endpoint.auth
   - kubeferry.pvc.endpoint.source
 attributes:
   check_mode:
@@ -154,7 +154,8 @@ sums:
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
+from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import IMPORT_ERROR
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_task import run

@@ -22,7 +22,7 @@ version_added: 0.1.0
 author:
   - the kubeferry.pvc contributors (@kubeferry)
 extends_documentation_fragment:
-  - kubernetes.core.k8s_auth_options
+  - kubeferry.pvc.endpoint.auth
 requirements:
   - python >= 3.11
   - kubernetes >= 24.2.0
@@ -224,7 +224,8 @@ reaped:
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
+from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import IMPORT_ERROR
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import DEFAULT_IMAGE
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._mount import run

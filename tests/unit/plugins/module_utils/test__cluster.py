@@ -135,6 +135,14 @@ def test_tls_without_verification_works_and_warns_once(certificate):
     assert "validate_certs" in cluster.warnings[0]
 
 
+def test_a_variable_that_turns_verification_off_is_named(certificate, monkeypatch):
+    monkeypatch.setenv("K8S_AUTH_VERIFY_SSL", "False")
+    (warning,) = connect({"host": "https://127.0.0.1:1", "api_key": "t"}).warnings
+    assert "K8S_AUTH_VERIFY_SSL is off" in warning
+    # An endpoint with a host of its own doesn't heed the environment.
+    assert connect({}, {"host": "https://127.0.0.1:1", "api_key": "t"}).warnings == []
+
+
 def test_plain_http_to_a_tls_port(certificate):
     with ExecServer(tls=certificate) as server:
         cluster = connect({"host": server.url.replace("https", "http"), "api_key": "t"})

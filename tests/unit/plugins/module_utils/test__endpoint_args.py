@@ -9,7 +9,7 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.kubeferry.pvc.plugins.doc_fragments.endpoint import ModuleDocFragment
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC
+from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
 
 SECRETS = {"kubeconfig", "api_key", "password"}

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""The playbook that sets AWX up: what it makes, that a second run changes nothing, and what check mode asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from awxstub import TOKEN, Awx
+
+ROOT = Path(__file__).resolve().parents[2]
+AWX = ROOT / "extensions" / "awx"
+CLUSTER = {"host": "https://api.example.com:6443", "bearer_token": "secret-token-7421", "verify_ssl": True}
+EVENTS = {"url": "wss://events.example.com/ws", "token": "secret-token-7422", "verify_ssl": True}
+GIVEN = {
+    "awx_ee_image": "registry.example.com/kubeferry-ee:1",
+    "awx_project_url": "https://git.example.com/kubeferry-awx.git",
+    "awx_source": CLUSTER,
+    "awx_destination": {**CLUSTER, "host": "https://api.example.org:6443"},
+    "awx_event_server": EVENTS,
+}
+
+
+@pytest.fixture(scope="module")
+def awx():
+    stub = Awx()
+    yield stub
+    stub.stop()
+
+
+def set_up(awx: Awx, variables: dict[str, object], *options: str) -> tuple[int, str]:
+    done = subprocess.run(
+        ["ansible-playbook", AWX / "setup.yml", "--extra-vars", json.dumps(variables), *options],
+        env=os.environ
+        | {
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache/collections"),
+            "ANSIBLE_HOME": str(ROOT / ".cache/ansible"),
+            "CONTROLLER_HOST": awx.url,
+            "CONTROLLER_OAUTH_TOKEN": TOKEN,
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def made(awx) -> str:
+    """What the first run printed."""
+    status, output = set_up(awx, GIVEN, "-v")
+    assert status == 0, output
+    return output
+
+
+def test_each_object_is_made(awx, made):
+    counts = {kind: len(objects) for kind, objects in awx.objects.items()}
+    assert counts == {
+        "organizations": 1,
+        "execution_environments": 1,
+        "credential_types": 3,
+        "credentials": 3,
+        "projects": 1,
+        "inventories": 1,
+        "hosts": 1,
+        "job_templates": 2,
+    }
+    assert awx.named("projects", "kubeferry")["scm_url"] == GIVEN["awx_project_url"]
+    host = awx.named("hosts", "localhost")
+    assert json.loads(host["variables"])["ansible_python_interpreter"] == "{{ ansible_playbook_python }}"
+    for name in ("copy", "verify"):
+        template = awx.named("job_templates", f"kubeferry {name}")
+        assert template["playbook"] == f"{name}.yml"
+        assert (AWX / "project" / template["playbook"]).is_file()
+        attached = awx.associations[f"{template['url']}credentials/"]
+        assert sorted(attached) == sorted(each["id"] for each in awx.objects["credentials"])
+
+
+def test_secrets_reach_awx_and_nothing_else(awx, made):
+    assert awx.secrets["kubeferry source"]["bearer_token"] == CLUSTER["bearer_token"]
+    assert awx.secrets["kubeferry events"]["token"] == EVENTS["token"]
+    assert "secret-token" not in made
+
+
+def test_injectors_arrive_as_templates(awx, made):
+    for kind in awx.objects["credential_types"]:
+        assert kind["kind"] == "cloud"
+        fields = {field["id"] for field in kind["inputs"]["fields"]}
+        assert set(kind["inputs"]["required"]) <= fields
+        text = json.dumps(kind["injectors"])
+        assert set(re.findall(r"{{ (\w+) }}", text)) == fields
+        assert "{{ tower.filename.ca }}" in text
+
+
+def test_surveys_ask_for_variables_of_the_playbooks(awx, made):
+    for name in ("copy", "verify"):
+        survey = awx.surveys[awx.named("job_templates", f"kubeferry {name}")["id"]]
+        playbook = (AWX / f"../../playbooks/{name}.yml").read_text()
+        for question in survey["spec"]:
+            assert re.search(rf"\b{question['variable']}\b(?!:)", playbook), question["variable"]
+            assert question["type"] in ("text", "textarea", "multiplechoice")
+            if question["type"] == "multiplechoice":
+                assert question["default"] in question["choices"]
+
+
+def test_a_second_run_changes_what_is_different_and_check_mode_only_asks(awx, made):
+    before = len(awx.writes)
+    status, output = set_up(awx, {**GIVEN, "awx_project_url": "https://git.example.com/moved.git"}, "--check")
+    assert status == 0, output
+    assert re.search(r"changed: \[localhost\].*", output.split("Make the project")[1].split("TASK")[0])
+    assert " changed=1 " in output
+    assert len(awx.writes) == before
+
+
+def test_what_is_missing_is_said_before_anything_is_made():
+    awx = Awx()
+    try:
+        status, output = set_up(awx, {"awx_ee_image": GIVEN["awx_ee_image"]})
+    finally:
+        awx.stop()
+    assert status == 2
+    assert "awx_project_url, a git repository" in output
+    assert awx.requests == []
+
+
+@pytest.mark.parametrize("name", ["copy", "verify"])
+def test_the_picker_of_awx_finds_the_playbooks(name):
+    """Releases of AWX up to 24 look for these words at the beginning of a line, without a collection's name."""
+    listed = re.compile(r"^\s*-?\s*(?:hosts|include|import_playbook):", re.MULTILINE)
+    assert listed.search((AWX / "project" / f"{name}.yml").read_text())
+
+
+def test_what_the_project_asks_galaxy_for_is_this_collection():
+    wanted = yaml.safe_load((AWX / "project/collections/requirements.yml").read_text())
+    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text())
+    assert [each["name"] for each in wanted["collections"]] == [f"{galaxy['namespace']}.{galaxy['name']}"]
