@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ._claims import users_of
 from ._cluster_api import ClusterApi, Object
 from ._errors import ClusterError, HelperPodError, KubeferryError, NotFound
 from ._helper_diagnosis import diagnosis, hopeless, refused_creation, unusable_claim, user_in_the_way
@@ -167,12 +168,7 @@ class HelperPods:
 
     def _users(self, request: HelperRequest) -> list[Object]:
         """The pods that use the claim now."""
-        return [
-            pod
-            for pod in self._cluster.list_pods(request.namespace)
-            if _uses(pod, request.claim)
-            and (pod.get("status") or {}).get("phase") not in {"Failed", "Succeeded"}
-        ]
+        return users_of(self._cluster.list_pods(request.namespace), request.claim)
 
     def _wait(self, request: HelperRequest, claim: Object, deadline: float) -> Object:
         pause = _PAUSE
@@ -245,11 +241,6 @@ def _asks_for_ids(request: HelperRequest) -> bool:
 def _is_wanted(pod: Object, request: HelperRequest) -> bool:
     wanted = helper_pod(request, datetime.now(UTC))["metadata"]["annotations"][SPEC]
     return bool((pod["metadata"].get("annotations") or {}).get(SPEC) == wanted)
-
-
-def _uses(pod: Object, claim: str) -> bool:
-    volumes = (pod.get("spec") or {}).get("volumes") or []
-    return any((each.get("persistentVolumeClaim") or {}).get("claimName") == claim for each in volumes)
 
 
 def _mounted(request: HelperRequest, pod: Object, claim: Object, *, changed: bool) -> Mounted:
