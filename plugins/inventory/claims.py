@@ -74,7 +74,7 @@ options:
         made, which happens where C(create) is true in the rule or for the whole map. By default they are the source's.
       - C(storage_classes) at the top translates storage classes, C(*) standing for all others.
       - C(target) at the top has C(kubeconfig) and C(context) of the cluster of the counterparts, where it is another.
-    type: path
+    type: str
 notes:
   - Tokens and passwords are not passed on to the hosts as variables. Give a kubeconfig and a context, C(K8S_AUTH_*)
     variables, or C(migrate_source_auth) and C(migrate_target_auth) of the role C(kubeferry.pvc.migrate).
@@ -118,7 +118,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._claims import (
     users_of,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_KEYS, Cluster, connect
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError, UsageError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Request
 
 # What an endpoint may take over from the inventory's own connection: no secret.
@@ -161,7 +161,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         given = self.get_option("map")
         if not given:
             return None
-        file = Path(path).parent / given
+        file = Path(path).parent / Path(given).expanduser()
+        if not file.is_file():
+            raise UsageError(f"The map {file} doesn't exist: check map.")
         return ClaimMap(self.loader.load_from_file(str(file), trusted_as_template=False), file.name)
 
     def _ask(self, cluster: Cluster, namespace: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
