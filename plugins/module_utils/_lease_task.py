@@ -11,6 +11,7 @@ from typing import Any
 
 from . import _guard
 from ._cluster import Cluster, connect
+from ._errors import UsageError
 from ._interrupt import interruptible
 from ._lease import Hold, Leases, Taken
 
@@ -20,8 +21,11 @@ _LONGEST_RUN = 14 * 24 * 3600.0
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_lease`. Raises KubeferryError's children."""
-    cluster = connect(params)
-    hold = Hold(params["namespace"], params["pvc"], params["run_id"], params["duration"])
+    claim = params["claim"]
+    if not claim.get("pvc"):
+        raise UsageError("claim.pvc is missing: name the claim.")
+    cluster = connect(params, claim)
+    hold = Hold(claim["namespace"], claim["pvc"], params["run_id"], params["duration"])
     leases = Leases(cluster)
     with interruptible():
         if params["state"] == "absent":

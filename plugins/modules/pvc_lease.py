@@ -20,6 +20,7 @@ author:
   - the kubeferry.pvc contributors (@kubeferry)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - kubeferry.pvc.endpoint.claim
 requirements:
   - python >= 3.11
   - kubernetes >= 24.2.0
@@ -40,14 +41,6 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  namespace:
-    description: The namespace of the claim.
-    type: str
-    required: true
-  pvc:
-    description: The claim. It needn't exist yet.
-    type: str
-    required: true
   run_id:
     description: Who has the lease. Each run has one of its own.
     type: str
@@ -76,8 +69,7 @@ EXAMPLES = r"""
   block:
     - name: Have it for this run alone
       kubeferry.pvc.pvc_lease:
-        namespace: source-namespace
-        pvc: pvc-0
+        claim: {namespace: source-namespace, pvc: pvc-0}
         run_id: nightly-17
 
     - name: Copy
@@ -87,8 +79,7 @@ EXAMPLES = r"""
     - name: Let others have it
       kubeferry.pvc.pvc_lease:
         state: absent
-        namespace: source-namespace
-        pvc: pvc-0
+        claim: {namespace: source-namespace, pvc: pvc-0}
         run_id: nightly-17
 """
 
@@ -122,6 +113,7 @@ guarded:
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
+from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import claim_spec
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._lease_task import run
 
@@ -130,8 +122,7 @@ def argument_spec() -> dict[str, object]:
     return {
         **AUTH_ARG_SPEC,
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "namespace": {"type": "str", "required": True},
-        "pvc": {"type": "str", "required": True},
+        "claim": claim_spec(),
         "run_id": {"type": "str", "required": True},
         "duration": {"type": "int", "default": 30},
         "wait_timeout": {"type": "int", "default": 0},
