@@ -78,7 +78,7 @@ def class_of(wanted: str, classes: Sequence[Object]) -> Object | None:
 
 
 def class_problem(new: NewClaim, classes: Sequence[Object]) -> str:
-    """Why the storage class can't give the claim a volume, as far as that is known; empty if nothing speaks against it."""
+    """Why the storage class can't give the claim a volume; empty if nothing is known to speak against it."""
     found = class_of(new.storage_class, classes)
     subject = f"claim {new.namespace}/{new.name}"
     if found is None:

@@ -4,8 +4,8 @@
 # Note: private to the kubeferry.pvc collection; it may change without notice.
 """What would come of copying one claim to its counterpart: asked of both clusters, and nothing changed in either.
 
-Whatever the server can judge itself (quota, limits, Pod Security, names) it is asked to, with requests that it checks and
-drops (`dryRun`).
+Whatever the server can judge itself (quota, limits, Pod Security, names) it is asked to, with requests that it checks
+and drops (`dryRun`).
 """
 
 from __future__ import annotations

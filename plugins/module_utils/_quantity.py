@@ -33,3 +33,12 @@ def from_bytes(count: int) -> str:
         if count and count % 1024**power == 0:
             return f"{count // 1024**power}{suffix}"
     return str(count)
+
+
+def readable(count: int) -> str:
+    """Bytes for people, in the unit that leaves a number below 1024."""
+    number, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        del units[0]
+    return f"{number:.0f} {units[0]}" if units[0] == "B" else f"{number:.1f} {units[0]}"

@@ -52,7 +52,7 @@ class Kind:
     def is_stopped(self, item: Object) -> bool:
         """Whether its spec asks for no pods."""
         if self.by == "replicas":
-            return item["spec"].get("replicas", 1) == 0
+            return bool(item["spec"].get("replicas", 1) == 0)
         if self.by == "suspend":
             return bool(item["spec"].get("suspend"))
         selector: Object = self.template(item).get("nodeSelector") or {}
