@@ -17,9 +17,13 @@ def plan_summary(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     made = [dict(plan) for plan in plans]
     together = overflow([plan for plan in made if plan["possible"]])
     possible = [plan for plan in made if plan["possible"]]
-    lines = [line for plan in made for line in _lines(plan)]
+    common = (
+        [note for note in made[0]["notes"] if all(note in plan["notes"] for plan in made)] if made[1:] else []
+    )
+    lines = [line for plan in made for line in _lines(plan, common)]
     size = sum(plan.get("bytes", plan["capacity"]) for plan in possible)
     measured = all("bytes" in plan for plan in possible)
+    lines += [f"for all claims: {note}" for note in common]
     lines += [f"all together: {text}" for text in together]
     lines.append(
         f"{len(possible)} of {len(made)} claims can be copied, "
@@ -34,7 +38,7 @@ def plan_summary(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _lines(plan: Mapping[str, Any]) -> list[str]:
+def _lines(plan: Mapping[str, Any], common: Sequence[str]) -> list[str]:
     facts = [from_bytes(plan["capacity"])]
     if "bytes" in plan:
         facts.append(f"{plan['files']} files, {readable(plan['bytes'])}")
@@ -42,7 +46,7 @@ def _lines(plan: Mapping[str, Any]) -> list[str]:
         new = plan["creates"]
         facts.append(f"new with {from_bytes(new['bytes'])} of {new['storage_class'] or 'the default class'}")
     facts += [f"stops {each['kind']} {each['name']}" for each in plan["workloads"]]
-    facts += plan["notes"]
+    facts += [note for note in plan["notes"] if note not in common]
     mark = "ok  " if plan["possible"] else "NO  "
     lines = [f"{mark}{plan['source']} -> {plan['target']}: {'; '.join(facts)}"]
     return lines + [f"      {text}" for text in plan["problems"]]
