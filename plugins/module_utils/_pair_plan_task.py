@@ -29,6 +29,8 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     for option in ("source", "target"):
         if not params[option].get("pvc"):
             raise UsageError(f"{option}.pvc is missing: a plan is for claims.")
+    if params["create"] and not (params["size"] and params["access_modes"]):
+        raise UsageError("create needs size and access_modes: give both.")
     here, there = (connect(params, params[option]) for option in ("source", "target"))
     plan = PairPlan()
     with interruptible():
@@ -82,8 +84,6 @@ def _request(endpoint: Mapping[str, Any]) -> HelperRequest:
 def _new(params: Mapping[str, Any], target: Mapping[str, Any]) -> NewClaim | None:
     if not params["create"]:
         return None
-    if not params["size"] or not params["access_modes"]:
-        raise UsageError("create needs size and access_modes: give both.")
     return NewClaim(
         target["namespace"],
         target["pvc"],
