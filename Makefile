@@ -74,6 +74,12 @@ bench: venv ## Measure beside peers, as ratios in the same run; KUBECONFIG=... u
 	@$(venv)/python tests/bench/callback_overhead.py
 	@$(venv)/python tests/bench/events.py
 
+.PHONY: bench-fleet
+bench-fleet: venv ## Migrate 200 claims in one run on the project's own cluster; CLAIMS=... is another number
+	@$(venv)/python tools/make_collections.py archive
+	@tests/cluster/cluster up
+	@$(venv)/python tests/bench/fleet.py --claims $(or $(CLAIMS),200)
+
 .PHONY: cluster cluster-down
 cluster: ## Start a real single-node Kubernetes for the tests (root on Linux)
 	@tests/cluster/cluster up

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import auth_documentation
-from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_documentation
+from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import (
+    claim_documentation,
+    endpoint_documentation,
+)
 
 
 def _fragment(name: str, text: str, *, required: bool = True) -> str:
@@ -24,3 +27,4 @@ class ModuleDocFragment:
     SOURCE: str = _fragment("source", "Where the files come from.")
     OPTIONAL_SOURCE: str = _fragment("source", "Where the files come from.", required=False)
     TARGET: str = _fragment("target", "Where the files go.")
+    CLAIM: str = json.dumps({"options": claim_documentation()})

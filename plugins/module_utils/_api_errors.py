@@ -17,6 +17,7 @@ from typing import Any
 
 from ._errors import (
     ClusterError,
+    Conflict,
     ConnectionLost,
     Forbidden,
     KubeferryError,
@@ -80,9 +81,8 @@ def _by_code(code: int, status: dict[str, Any], doing: str, needs: str) -> Clust
             f"{capital(doing)} failed: the API server is overloaded or failing (HTTP {code}); "
             f"try again later{quoted(status)}."
         )
-    return ClusterError(
-        f"{capital(doing)} failed: the API server refused it with HTTP {code}{quoted(status)}."
-    )
+    kind = Conflict if code == 409 else ClusterError
+    return kind(f"{capital(doing)} failed: the API server refused it with HTTP {code}{quoted(status)}.")
 
 
 def broken(exc: BaseException, server: str) -> KubeferryError:

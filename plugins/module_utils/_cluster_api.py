@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from ._errors import ClusterError, Forbidden, KubeferryError, NotFound
@@ -18,11 +18,15 @@ Object = dict[str, Any]
 
 
 class ClusterApi:
-    """Reads and changes objects of the core group, as plain dictionaries."""
+    """Reads and changes objects, as plain dictionaries."""
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
         self.server = rest.server
+
+    def call(self, request: Request) -> Object:
+        """The answer to any request. Raises ClusterError's children."""
+        return self._rest.call(request)
 
     def version(self) -> str:
         """The server's version, as in `v1.35.4`."""
@@ -30,15 +34,21 @@ class ClusterApi:
 
     def check_namespace(self, name: str) -> None:
         """Raises NotFound if the namespace doesn't exist. Who may not look at it is told nothing."""
-        with suppress(Forbidden):
-            self._rest.call(Request("get", "namespaces", name, name))
+        self.get_namespace(name)
+
+    def get_namespace(self, name: str) -> Object:
+        """The namespace; empty for who may not look at it. Raises NotFound if it doesn't exist."""
+        try:
+            return self._rest.call(Request("get", "namespaces", name, name))
+        except Forbidden:
+            return {}
 
     def get_pod(self, namespace: str, name: str) -> Object:
         return self._rest.call(Request("get", "pods", namespace, name))
 
     def list_pods(self, namespace: str, labels: str = "", fields: str = "") -> list[Object]:
         query = {"labelSelector": labels, "fieldSelector": fields}
-        return self._list("pods", namespace, query)
+        return self.list_objects(Request("list", "pods", namespace, query=query))
 
     def create_pod(self, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False) -> Object:
         query = {"dryRun": "All"} if dry_run else {}
@@ -67,7 +77,9 @@ class ClusterApi:
         if uid:
             fields.append(f"involvedObject.uid={uid}")
         try:
-            found = self._list("events", namespace, {"fieldSelector": ",".join(fields)})
+            found = self.list_objects(
+                Request("list", "events", namespace, query={"fieldSelector": ",".join(fields)})
+            )
         except ClusterError:
             return []
         return sorted(found, key=_when)
@@ -81,9 +93,10 @@ class ClusterApi:
         except KubeferryError:
             return ""
 
-    def _list(self, resource: str, namespace: str, query: Mapping[str, str]) -> list[Object]:
-        given = {key: value for key, value in query.items() if value}
-        answer = self._rest.call(Request("list", resource, namespace, query=given))
+    def list_objects(self, request: Request) -> list[Object]:
+        """What a request with the verb list finds."""
+        given = {key: value for key, value in request.query.items() if value}
+        answer = self._rest.call(replace(request, query=given))
         return [item for item in answer.get("items") or [] if isinstance(item, dict)]
 
 

@@ -94,6 +94,35 @@ def endpoint_spec(*, required: bool = True) -> dict[str, Any]:
     }
 
 
+def claim_spec() -> dict[str, Any]:
+    """The argument specification of a claim, and how to reach its cluster."""
+    options = {name: dict(_PLACE[name][0]) for name in ("namespace", "pvc")}
+    options["namespace"]["required"] = True
+    options.update(copy.deepcopy(AUTH_ARG_SPEC))
+    return {"type": "dict", "required": True, "options": options}
+
+
+def claim_documentation() -> dict[str, Any]:
+    """The `options` of a documentation fragment for the option `claim`."""
+    suboptions: dict[str, Any] = {
+        "namespace": {"description": ["The namespace of the claim."], "type": "str", "required": True},
+        "pvc": {"description": ["The name of the claim."], "type": "str"},
+    }
+    for key, spec in AUTH_ARG_SPEC.items():
+        said = [_AUTH.get(key, f"As O({key})."), f"As the task's O({key}), for this claim only."]
+        suboptions[key] = _documented(spec, said, "claim", key)
+    return {
+        "claim": {
+            "description": [
+                "The claim. The keys that say which cluster and who override the task's, as in an endpoint.",
+            ],
+            "type": "dict",
+            "required": True,
+            "suboptions": suboptions,
+        }
+    }
+
+
 def endpoint_documentation(name: str, text: str, *, required: bool = True) -> dict[str, Any]:
     """The `options` of a documentation fragment for an endpoint called `name`, described by `text`."""
     suboptions = {

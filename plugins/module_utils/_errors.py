@@ -57,6 +57,10 @@ class NotFound(ClusterError):
     """A namespace, pod, container or claim doesn't exist (HTTP 404)."""
 
 
+class Conflict(ClusterError):
+    """The object is there already, or somebody else has changed it since it was read (HTTP 409)."""
+
+
 class Throttled(ClusterError):
     """The API server is overloaded or failing for now (HTTP 429, 500, 502, 503, 504): worth another try."""
 

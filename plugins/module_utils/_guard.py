@@ -40,7 +40,7 @@ class Watch:
     """What a guard does: `abandon` deletes the run's pods, `left` tells whether there are any.
 
     `name` is that of the run in its cluster and namespace; `detach` drops the connections that a forked
-    process must not use.
+    process must not use. `left` is asked each `every` seconds.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Watch:
     left: Callable[[], bool]
     abandon: Callable[[], None]
     detach: Callable[[], None]
+    every: float = _CHECK_SECONDS
 
 
 def start(watch: Watch) -> bool:
@@ -174,7 +175,7 @@ def _wait(watch: Watch, descriptor: int, bell: socket.socket) -> bool:
     poll.register(bell, select.POLLIN)
     try:
         while time.monotonic() < deadline:
-            ready = [number for number, _event in poll.poll(_CHECK_SECONDS * 1000)]
+            ready = [number for number, _event in poll.poll(watch.every * 1000)]
             if descriptor in ready:
                 return True
             if ready:

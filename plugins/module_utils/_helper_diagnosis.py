@@ -59,14 +59,6 @@ def user_in_the_way(claim: Object, users: Sequence[Object], request: HelperReque
     )
 
 
-def node_of(claim: Object, users: Sequence[Object]) -> str:
-    """The node that a helper pod must go to, as the claim's volume is attached there; empty if any will do."""
-    modes = set(claim["spec"].get("accessModes") or [])
-    if modes & {"ReadWriteMany", "ReadOnlyMany"}:
-        return ""
-    return next((str(pod["spec"]["nodeName"]) for pod in users if pod["spec"].get("nodeName")), "")
-
-
 def refused_creation(error: ClusterError, request: HelperRequest) -> ClusterError | UsageError:
     """What to do about an admission plugin's refusal to create the pod. Other errors stay as they are."""
     text = error.said
@@ -81,6 +73,10 @@ def refused_creation(error: ClusterError, request: HelperRequest) -> ClusterErro
         return HelperPodError(f"{subject} under its Pod Security rules: {advice}{says}.")
     if re.search(r"exceeded quota|must specify|(maximum|minimum) (cpu|memory|ephemeral-storage)", text):
         return HelperPodError(f"{subject} under its quota or limits: set resources{says}.")
+    if re.search(r"no PriorityClass with name", text):
+        return NotFound(
+            f"Priority class {request.priority_class} doesn't exist in the cluster: check priority_class."
+        )
     if re.search(r'serviceaccounts? ("[^"]*" )?not found|service account .* not found', text, re.IGNORECASE):
         return NotFound(
             f"Service account {request.service_account or 'default'} doesn't exist in namespace "

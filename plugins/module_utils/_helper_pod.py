@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ._claims import users_of
 from ._cluster_api import ClusterApi, Object
 from ._errors import ClusterError, HelperPodError, KubeferryError, NotFound
-from ._helper_diagnosis import diagnosis, hopeless, node_of, refused_creation, unusable_claim, user_in_the_way
-from ._helper_spec import CONTAINER, OURS, RUN, SPEC, HelperRequest, has_expired, helper_pod
+from ._helper_diagnosis import diagnosis, hopeless, refused_creation, unusable_claim, user_in_the_way
+from ._helper_spec import CONTAINER, OURS, RESTRICTED, RUN, SPEC, HelperRequest, has_expired, helper_pod
+from ._placement import CORDONED, needs_cordoned_node, placement
 from ._pod_state import is_ready
 
 _PAUSE = 0.25
@@ -56,7 +58,7 @@ class HelperPods:
             if not self._find(request, deadline):
                 changed = True
                 self._create(request, claim, dry_run=False)
-            pod = self._wait(request, deadline)
+            pod = self._wait(request, claim, deadline)
         except BaseException:
             self._discard(request)
             raise
@@ -147,12 +149,18 @@ class HelperPods:
         self._gone(pod, deadline)
         return False
 
-    def _create(self, request: HelperRequest, claim: Object, *, dry_run: bool) -> Object:
+    def _create(
+        self, request: HelperRequest, claim: Object, *, dry_run: bool, cordoned: bool = False
+    ) -> Object:
         users = self._users(request)
         error = user_in_the_way(claim, users, request)
         if error:
             raise error
-        body = helper_pod(request, datetime.now(UTC), node_of(claim, users))
+        namespace = self._cluster.get_namespace(request.namespace) if _asks_for_ids(request) else {}
+        place = placement(claim, users, namespace, request)
+        if cordoned:
+            place = replace(place, tolerations=[*place.tolerations, CORDONED])
+        body = helper_pod(request, datetime.now(UTC), place)
         try:
             return self._cluster.create_pod(request.namespace, body, dry_run=dry_run)
         except ClusterError as exc:
@@ -160,15 +168,13 @@ class HelperPods:
 
     def _users(self, request: HelperRequest) -> list[Object]:
         """The pods that use the claim now."""
-        return [
-            pod
-            for pod in self._cluster.list_pods(request.namespace)
-            if _uses(pod, request.claim)
-            and (pod.get("status") or {}).get("phase") not in {"Failed", "Succeeded"}
-        ]
+        return users_of(self._cluster.list_pods(request.namespace), request.claim)
 
-    def _wait(self, request: HelperRequest, deadline: float) -> Object:
+    def _wait(self, request: HelperRequest, claim: Object, deadline: float) -> Object:
         pause = _PAUSE
+        # A volume that can't go elsewhere is what one may want to carry away from a node that is cordoned. A claim
+        # that has none yet would get a new one there.
+        elsewhere = bool(claim["spec"].get("volumeName"))
         while True:
             pod = self._cluster.get_pod(request.namespace, request.name)
             if is_ready(pod):
@@ -176,6 +182,11 @@ class HelperPods:
             error = hopeless(pod, request)
             if error:
                 raise error
+            if elsewhere and needs_cordoned_node(pod):
+                elsewhere = False
+                self._delete(pod)
+                self._gone(pod, deadline)
+                self._create(request, claim, dry_run=False, cordoned=True)
             if time.monotonic() >= deadline:
                 subject = f"Helper pod {request.namespace}/{request.name}"
                 raise HelperPodError(f"{subject} wasn't ready in time: {self._diagnose(pod, request)}.")
@@ -221,14 +232,15 @@ class HelperPods:
             return  # its deadline ends it, and the next run reaps it
 
 
+def _asks_for_ids(request: HelperRequest) -> bool:
+    return request.pod_security == RESTRICTED and (
+        request.run_as_user is None or not request.supplemental_groups
+    )
+
+
 def _is_wanted(pod: Object, request: HelperRequest) -> bool:
     wanted = helper_pod(request, datetime.now(UTC))["metadata"]["annotations"][SPEC]
     return bool((pod["metadata"].get("annotations") or {}).get(SPEC) == wanted)
-
-
-def _uses(pod: Object, claim: str) -> bool:
-    volumes = (pod.get("spec") or {}).get("volumes") or []
-    return any((each.get("persistentVolumeClaim") or {}).get("claimName") == claim for each in volumes)
 
 
 def _mounted(request: HelperRequest, pod: Object, claim: Object, *, changed: bool) -> Mounted:

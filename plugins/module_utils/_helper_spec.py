@@ -60,6 +60,8 @@ class HelperRequest:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
     resources: Mapping[str, Any] = field(default_factory=dict)
+    priority_class: str = ""
+    supplemental_groups: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if not _RUN_ID.fullmatch(self.run_id):
@@ -83,7 +85,7 @@ class HelperRequest:
     def name(self) -> str:
         """The pod's name: a DNS label, the same for the same run and claim."""
         run = self.run_id if len(self.run_id) <= 12 else _digest(self.run_id, 10)
-        return f"kubeferry-{_label(self.claim, _LABEL_LENGTH - len('kubeferry--') - len(run))}-{run}"
+        return f"kubeferry-{as_label(self.claim, _LABEL_LENGTH - len('kubeferry--') - len(run))}-{run}"
 
 
 def new_run_id() -> str:
@@ -91,12 +93,28 @@ def new_run_id() -> str:
     return secrets.token_hex(5)
 
 
-def helper_pod(request: HelperRequest, now: datetime, node: str = "") -> dict[str, Any]:
-    """The pod for `request`, to be scheduled onto `node` if one is given."""
+@dataclass(frozen=True)
+class Placement:
+    """Where a helper pod has to go and what it takes to get in there, as the cluster says. Empty: anywhere, as anybody.
+
+    `node` is the node that has the volume, `tolerations` what gets a pod onto it, `user` and `group` those that the
+    namespace sets aside for its pods (OpenShift). The ids are for a pod that isn't told which to have.
+    """
+
+    node: str = ""
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    user: int | None = None
+    group: int | None = None
+
+
+ANYWHERE = Placement()
+
+
+def helper_pod(request: HelperRequest, now: datetime, place: Placement = ANYWHERE) -> dict[str, Any]:
+    """The pod for `request`, to be scheduled to `place`."""
     spec = _spec(request)
     digest = _digest(json.dumps(spec, sort_keys=True, default=str), 16)
-    if node:
-        spec["affinity"] = _onto(node)
+    _put(spec, request, place)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -106,7 +124,7 @@ def helper_pod(request: HelperRequest, now: datetime, node: str = "") -> dict[st
             "labels": {
                 MANAGED_BY: "kubeferry",
                 RUN: request.run_id,
-                CLAIM: _label(request.claim, _LABEL_LENGTH),
+                CLAIM: as_label(request.claim, _LABEL_LENGTH),
             },
             "annotations": {
                 CLAIM: request.claim,
@@ -154,8 +172,9 @@ def _spec(request: HelperRequest) -> dict[str, Any]:
             }
         ],
         "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": request.claim}}],
-        # Never an fsGroup: it would change the very owners and modes that are to be kept. Where OpenShift
-        # puts one in nevertheless, this policy limits the damage to volumes whose root doesn't match it.
+        # Never an fsGroup: it would change the very owners and modes that are to be kept; a supplemental group lets the
+        # pod read the same files and changes none. Where OpenShift puts an fsGroup in nevertheless, this policy limits
+        # the damage to volumes whose root doesn't match it.
         "securityContext": {"fsGroupChangePolicy": "OnRootMismatch"},
     }
     if request.resources:
@@ -168,7 +187,24 @@ def _spec(request: HelperRequest) -> dict[str, Any]:
         spec["nodeSelector"] = dict(request.node_selector)
     if request.tolerations:
         spec["tolerations"] = [dict(each) for each in request.tolerations]
+    if request.priority_class:
+        spec["priorityClassName"] = request.priority_class
+    if request.supplemental_groups:
+        spec["securityContext"]["supplementalGroups"] = list(request.supplemental_groups)
     return spec
+
+
+def _put(spec: dict[str, Any], request: HelperRequest, place: Placement) -> None:
+    """Add to a pod's `spec` what its place asks for; what the request says itself stays."""
+    if place.node:
+        spec["affinity"] = _onto(place.node)
+    given = spec.get("tolerations") or []
+    if more := [dict(each) for each in place.tolerations if dict(each) not in given]:
+        spec["tolerations"] = [*given, *more]
+    if place.user is not None and request.run_as_user is None:
+        spec["containers"][0]["securityContext"]["runAsUser"] = place.user
+    if place.group is not None and not request.supplemental_groups:
+        spec["securityContext"]["supplementalGroups"] = [place.group]
 
 
 def _container_security(request: HelperRequest) -> dict[str, Any]:
@@ -196,7 +232,7 @@ def _onto(node: str) -> dict[str, Any]:
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
 
 
-def _label(name: str, length: int) -> str:
+def as_label(name: str, length: int) -> str:
     """`name` as a DNS label of at most `length` characters; what had to be changed ends in a digest."""
     plain = re.sub(r"[^a-z0-9-]", "-", name.lower()).strip("-")
     if plain == name and len(plain) <= length:

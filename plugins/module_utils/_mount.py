@@ -145,6 +145,8 @@ def _request(params: Mapping[str, Any]) -> HelperRequest:
             "node_selector",
             "tolerations",
             "resources",
+            "priority_class",
+            "supplemental_groups",
         )
         if params.get(key)
     }

@@ -96,11 +96,13 @@ class Plan:
             f"LEFT JOIN {self._target.table} AS have ON have.path = plan.path WHERE {chosen}{inside}"
         )
         values = (within, within) if within else ()
-        return map(_change, self._store.pages(query, "plan.path", values, backwards=backwards))
+        for row in self._store.pages(query, "plan.path", values, backwards=backwards):
+            yield _change(row)
 
     def paths(self, *actions: str) -> Iterator[bytes]:
         query = f"SELECT path FROM {self._table} WHERE {_in(actions)}"
-        return (row[0] for row in self._store.pages(query, "path"))
+        for row in self._store.pages(query, "path"):
+            yield row[0]
 
     def unsettled(self) -> str:
         """The query of SQL for the paths of the source that don't match."""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""Requests to the API server's core group, as plain dictionaries.
+"""Requests to the API server, as plain dictionaries.
 
 The generated client of `kubernetes` isn't used for them: its calls change from release to release, and it
 turns every answer into objects that nobody needs. Its connection pool is, for TLS and proxy settings.
@@ -21,8 +21,22 @@ from ._api_errors import RETRIED, broken, capital, quoted, refused
 from ._errors import ConnectionLost, KubeferryError, NotFound
 from ._exec_protocol import parse_status
 
-_METHODS = {"get": "GET", "list": "GET", "create": "POST", "delete": "DELETE"}
-_DOING = {"get": "reading", "list": "listing", "create": "creating", "delete": "deleting"}
+_METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "create": "POST",
+    "update": "PUT",
+    "patch": "PATCH",
+    "delete": "DELETE",
+}
+_DOING = {
+    "get": "reading",
+    "list": "listing",
+    "create": "creating",
+    "update": "changing",
+    "patch": "changing",
+    "delete": "deleting",
+}
 _NOUNS = {
     "pods": "pod",
     "persistentvolumeclaims": "claim",
@@ -30,6 +44,8 @@ _NOUNS = {
     "events": "event",
     "namespaces": "namespace",
     "nodes": "node",
+    "storageclasses": "storage class",
+    "resourcequotas": "quota",
 }
 _TRIES = 4
 _LONGEST_PAUSE = 10.0
@@ -37,7 +53,7 @@ _LONGEST_PAUSE = 10.0
 
 @dataclass(frozen=True)
 class Request:
-    """`verb` (get, list, create, delete) on `resource` of the core group, in RBAC's words."""
+    """`verb` on `resource`, in RBAC's words. `group` is an API group with its version, empty for the core group."""
 
     verb: str
     resource: str
@@ -47,10 +63,11 @@ class Request:
     body: Mapping[str, Any] | None = None
     timeout: float = 30.0  # seconds for the answer to begin
     tries: int = _TRIES
+    group: str = ""
 
     @property
     def path(self) -> str:
-        parts = ["/api/v1"]
+        parts = [f"/apis/{self.group}" if self.group else "/api/v1"]
         if self.namespace and self.resource != "namespaces":
             parts += ["namespaces", quote(self.namespace, safe="")]
         parts.append(self.resource)
@@ -62,9 +79,14 @@ class Request:
     def subject(self) -> str:
         """What the request is about, in words: `pod ns/name`, `the pods of namespace ns`."""
         if self.verb == "list":
-            return f"the {_NOUNS[self.resource]}s of namespace {self.namespace}"
+            where = f"namespace {self.namespace}" if self.namespace else "all namespaces"
+            return f"the {_plural(self._noun)} of {where}"
         prefix = f"{self.namespace}/" if self.namespace and self.resource != "namespaces" else ""
-        return f"{_NOUNS[self.resource]} {prefix}{self.name}"
+        return f"{self._noun} {prefix}{self.name}"
+
+    @property
+    def _noun(self) -> str:
+        return _NOUNS.get(self.resource, self.resource.removesuffix("s"))
 
     @property
     def needs(self) -> str:
@@ -73,7 +95,8 @@ class Request:
         scope = (
             f"in namespace {self.namespace}, which must exist" if self.namespace else "in the whole cluster"
         )
-        return f"the verb {self.verb} on {self.resource} {scope}"
+        group = self.group.partition("/")[0]
+        return f"the verb {self.verb} on {self.resource}{'.' if group else ''}{group} {scope}"
 
 
 class Response(Protocol):
@@ -142,7 +165,8 @@ class Rest:
     def _exchange(self, method: str, path: str, body: bytes | None, timeout: float) -> Response:
         headers = [("Accept", "application/json"), *self._headers()]
         if body is not None:
-            headers.append(("Content-Type", "application/json"))
+            kind = "merge-patch+json" if method == "PATCH" else "json"
+            headers.append(("Content-Type", f"application/{kind}"))
         try:
             return self._send(method, self._base + path, headers, body, timeout)
         except KubeferryError:
@@ -173,6 +197,10 @@ class Rest:
             return NotFound(f"Namespace {request.namespace} doesn't exist: check its name and the cluster.")
         subject = capital(request.subject)
         return NotFound(f"{subject} doesn't exist: check the namespace and the name{quoted(status)}.")
+
+
+def _plural(noun: str) -> str:
+    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
 
 
 def _asked_pause(response: Response) -> float:

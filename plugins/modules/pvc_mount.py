@@ -81,9 +81,12 @@ options:
     description:
       - The labels of the nodes that may run the pod.
       - Where the claim is in use and can be attached to one node only, the pod goes to that node in any case.
+        It gets the tolerations of the pod that uses the claim there, and the node may be cordoned.
     type: dict
   tolerations:
-    description: The taints that the pod tolerates, as in a pod's C(spec.tolerations).
+    description:
+      - The taints that the pod tolerates, as in a pod's C(spec.tolerations).
+      - That a node is cordoned is tolerated where the claim's volume can't be had on another.
     type: list
     elements: dict
   service_account:
@@ -92,6 +95,9 @@ options:
   resources:
     description: Requests and limits, as in a container's C(resources).
     type: dict
+  priority_class:
+    description: The priority class of the pod. A low one lets it give way to the cluster's own work.
+    type: str
   pod_security:
     description:
       - V(baseline) runs as root with no more than the capabilities for reading any file and for giving one its
@@ -103,11 +109,22 @@ options:
     choices: [baseline, restricted]
     default: baseline
   run_as_user:
-    description: The user id of the pod's processes. OpenShift chooses one by itself where O(pod_security=restricted).
+    description:
+      - The user id of the pod's processes.
+      - With O(pod_security=restricted) it is by default the first that OpenShift's annotation
+        C(openshift.io/sa.scc.uid-range) sets aside for the namespace, where it has one.
     type: int
   run_as_group:
     description: The group id of the pod's processes.
     type: int
+  supplemental_groups:
+    description:
+      - Further groups of the pod's processes, for files that belong to a group. Nothing changes owners on a volume,
+        as an C(fsGroup) would.
+      - With O(pod_security=restricted) it is by default the first of OpenShift's annotation
+        C(openshift.io/sa.scc.supplemental-groups), where the namespace has one.
+    type: list
+    elements: int
   lifetime:
     description: The seconds after which the pod ends by itself, whatever happens.
     type: int
@@ -246,9 +263,11 @@ def argument_spec() -> dict[str, object]:
         "tolerations": {"type": "list", "elements": "dict"},
         "service_account": {"type": "str"},
         "resources": {"type": "dict"},
+        "priority_class": {"type": "str"},
         "pod_security": {"type": "str", "choices": ["baseline", "restricted"], "default": "baseline"},
         "run_as_user": {"type": "int"},
         "run_as_group": {"type": "int"},
+        "supplemental_groups": {"type": "list", "elements": "int"},
         "lifetime": {"type": "int", "default": 4 * 3600},
         "wait_timeout": {"type": "int", "default": 120},
         "keep": {"type": "bool", "default": False},

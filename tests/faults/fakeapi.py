@@ -1,12 +1,13 @@
 # Copyright: the kubeferry.pvc contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The core group of an API server in memory: as much of it as the collection asks for."""
+"""An API server in memory: as much of it as the collection asks for."""
 
 from __future__ import annotations
 
 import copy
 import json
+import re
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 Object = dict[str, Any]
 Answer = tuple[int, Object]
 
+_VERBS = {"POST": "create", "DELETE": "delete", "PATCH": "patch", "PUT": "update"}
 _REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "AlreadyExists", 422: "Invalid"}
 
 
@@ -67,6 +69,8 @@ class FakeApi:
     refuse: dict[tuple[str, str], list[Answer]] = field(default_factory=dict)
     requests: list[tuple[str, str, Object | None, Mapping[str, str]]] = field(default_factory=list)
     created: Callable[[Object], None] | None = None  # is shown each new pod, and may change it
+    changed: Callable[[Object], None] | None = None  # is shown each object that was patched or updated
+    _version: int = 0
     _objects: dict[str, list[Object]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -75,6 +79,7 @@ class FakeApi:
 
     def add(self, resource: str, item: Object) -> Object:
         item["metadata"].setdefault("uid", str(uuid.uuid4()))
+        self._touch(item)
         with self._lock:
             self._objects.setdefault(resource, []).append(item)
         return item
@@ -84,10 +89,11 @@ class FakeApi:
             (each for each in self.all(resource, namespace) if each["metadata"]["name"] == name), None
         )
 
-    def all(self, resource: str, namespace: str) -> list[Object]:
+    def all(self, resource: str, namespace: str = "") -> list[Object]:
+        """The objects of a namespace, or of all."""
         with self._lock:
             items = list(self._objects.get(resource, []))
-        return [each for each in items if each["metadata"].get("namespace") == namespace]
+        return [each for each in items if not namespace or each["metadata"].get("namespace") == namespace]
 
     def remove(self, resource: str, item: Object) -> None:
         with self._lock:
@@ -101,11 +107,14 @@ class FakeApi:
         if url.path == "/version":
             return 200, {"gitVersion": "v1.35.0"}
         # A server may sit below a path of its proxy's.
-        parts = [unquote(part) for part in url.path.partition("/api/v1/")[2].split("/")]
+        below = re.sub(r".*?/(api/v1|apis/[^/]+/[^/]+)/", "", url.path, count=1)
+        parts = [unquote(part) for part in below.split("/")]
         if parts[0] == "namespaces" and len(parts) == 2:
             return self._refused("get", "namespaces") or self._namespace(parts[1])
+        if parts[0] != "namespaces":
+            parts = ["namespaces", "", *parts]
         namespace, resource, name = parts[1], parts[2], parts[3] if len(parts) > 3 else ""
-        verb = {"POST": "create", "DELETE": "delete"}.get(method) or ("get" if name else "list")
+        verb = _VERBS.get(method) or ("get" if name else "list")
         refused = self._refused(verb, resource)
         if refused:
             return refused
@@ -124,7 +133,8 @@ class FakeApi:
 
     def _namespace(self, name: str) -> Answer:
         if name in self.namespaces:
-            return 200, {"metadata": {"name": name}}
+            made = next((each for each in self.all("namespaces") if each["metadata"]["name"] == name), None)
+            return 200, made or {"metadata": {"name": name}}
         return 404, status(404, f'namespaces "{name}" not found', "namespaces")
 
     def _create(self, resource: str, namespace: str, body: Object, *, dry_run: bool) -> Answer:
@@ -144,11 +154,28 @@ class FakeApi:
         if item is None:
             return 404, status(404, f'{resource} "{name}" not found', resource)
         if verb == "delete":
-            wanted = (body.get("preconditions") or {}).get("uid")
-            if wanted and wanted != item["metadata"]["uid"]:
-                return 409, status(409, "the UID in the precondition does not match", resource)
+            for key, wanted in (body.get("preconditions") or {}).items():
+                if wanted != item["metadata"][key]:
+                    return 409, status(409, f"the {key} in the precondition does not match", resource)
             self.remove(resource, item)
-        return 200, item
+        elif verb in {"patch", "update"}:
+            version = (body.get("metadata") or {}).get("resourceVersion")
+            if version and version != item["metadata"]["resourceVersion"]:
+                return 409, status(409, "the object has been modified", resource)
+            with self._lock:
+                uid = item["metadata"]["uid"]
+                merged = _merged(item, body) if verb == "patch" else copy.deepcopy(body)
+                merged["metadata"]["uid"] = uid
+                item.clear()
+                item.update(merged)
+                self._touch(item)
+            if self.changed:
+                self.changed(item)
+        return 200, copy.deepcopy(item)
+
+    def _touch(self, item: Object) -> None:
+        self._version += 1
+        item["metadata"]["resourceVersion"] = str(self._version)
 
     def _select(self, resource: str, namespace: str, query: dict[str, str]) -> list[Object]:
         wanted = dict(part.split("=", 1) for part in query.get("labelSelector", "").split(",") if part)
@@ -159,6 +186,19 @@ class FakeApi:
             if wanted.items() <= (each["metadata"].get("labels") or {}).items()
             and all(str(_dig(each, path)) == value for path, value in fields.items())
         ]
+
+
+def _merged(item: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    result = dict(item) if isinstance(item, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return result
 
 
 def _dig(item: Object, path: str) -> Any:

@@ -13,6 +13,7 @@ import urllib3
 from ansible_collections.kubeferry.pvc.plugins.module_utils._api_errors import broken, refused, server_says
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ClusterError,
+    Conflict,
     ConnectionLost,
     Forbidden,
     NotFound,
@@ -28,7 +29,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
         (401, Unauthorized),
         (403, Forbidden),
         (404, NotFound),
-        (409, ClusterError),
+        (409, Conflict),
         (422, ClusterError),
         (429, Throttled),
         (500, Throttled),

@@ -16,7 +16,6 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
 from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_diagnosis import (
     diagnosis,
     hopeless,
-    node_of,
     refused_creation,
     unusable_claim,
     user_in_the_way,
@@ -57,22 +56,6 @@ def test_a_claim_for_one_pod_names_the_pod_that_has_it():
     assert "pod app has it" in str(user_in_the_way(alone, [pod("app")], REQUEST))
     assert user_in_the_way(alone, [], REQUEST) is None
     assert user_in_the_way(claim(), [pod("app")], REQUEST) is None
-
-
-@pytest.mark.parametrize(
-    ("modes", "node"),
-    [
-        (["ReadWriteOnce"], "node-1"),
-        (["ReadWriteMany"], ""),
-        (["ReadWriteOnce", "ReadWriteMany"], ""),
-        (["ReadOnlyMany"], ""),
-    ],
-)
-def test_a_volume_that_one_node_can_have_draws_the_pod_to_it(modes, node):
-    unscheduled = pod("new")
-    del unscheduled["spec"]["nodeName"]
-    assert node_of(claim(accessModes=modes), [unscheduled, pod("app")]) == node
-    assert node_of(claim(accessModes=modes), []) == ""
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_pod import HelperPods
 from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import EXPIRES, HelperRequest
+from ansible_collections.kubeferry.pvc.plugins.module_utils._placement import UID_RANGE
 from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Rest
 
 
@@ -186,6 +187,35 @@ def test_a_claim_in_use_draws_the_pod_to_its_node(api, pods):
     api.add("pods", pod("app", claim="pvc-0"))
     pods.ensure(request(), 60)
     assert "node-1" in str(api.find("pods", "ns", "kubeferry-pvc-0-r1")["spec"]["affinity"])
+
+
+def test_ids_of_the_namespace_are_used_where_they_can_be_read(api, pods):
+    api.add("namespaces", {"metadata": {"name": "ns", "annotations": {UID_RANGE: "1000680000/10000"}}})
+
+    def user(run):
+        pods.ensure(request(run_id=run, pod_security="restricted"), 60)
+        spec = api.find("pods", "ns", f"kubeferry-pvc-0-{run}")["spec"]
+        return spec["containers"][0]["securityContext"].get("runAsUser")
+
+    assert user("r1") == 1000680000
+    api.refuse[("get", "namespaces")] = [(403, status(403, "no"))]
+    assert user("r2") is None
+
+
+def test_a_volume_on_a_cordoned_node_is_fetched_from_there(api, pods, clock):
+    text = "0/1 nodes are available: 1 node(s) were unschedulable."
+    condition = {"type": "PodScheduled", "status": "False", "message": text}
+
+    def schedule(item):
+        tolerated = "unschedulable" in str(item["spec"].get("tolerations"))
+        item["status"] = pod()["status"] if tolerated else {"phase": "Pending", "conditions": [condition]}
+
+    api.created = schedule
+    assert pods.ensure(request(), 60).changed
+    assert not pods.ensure(request(), 60).changed
+    api.add("persistentvolumeclaims", claim("new", volumeName=""))
+    with pytest.raises(HelperPodError, match="no node takes it"):
+        pods.ensure(request(claim="new"), 60)
 
 
 def test_foreseeing_changes_nothing_and_tells_the_same(api, pods):

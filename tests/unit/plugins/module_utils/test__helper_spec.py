@@ -15,6 +15,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import 
     RUN,
     SPEC,
     HelperRequest,
+    Placement,
     has_expired,
     helper_pod,
     new_run_id,
@@ -140,9 +141,11 @@ def test_every_option_arrives():
             node_selector={"a": "b"},
             tolerations=[{"operator": "Exists"}],
             resources={"limits": {"cpu": "1"}},
+            priority_class="low",
+            supplemental_groups=[7],
         ),
         NOW,
-        node="node-7",
+        Placement("node-7", [{"operator": "Exists"}, {"key": "a"}], user=8, group=9),
     )
     spec, container = pod["spec"], pod["spec"]["containers"][0]
     assert container["image"] == "registry/image:1"
@@ -153,8 +156,16 @@ def test_every_option_arrives():
     assert spec["serviceAccountName"] == "sa"
     assert spec["imagePullSecrets"] == [{"name": "s"}]
     assert spec["nodeSelector"] == {"a": "b"}
-    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["tolerations"] == [{"operator": "Exists"}, {"key": "a"}]
+    assert spec["priorityClassName"] == "low"
+    assert spec["securityContext"]["supplementalGroups"] == [7]
     assert "node-7" in str(spec["affinity"])
+
+
+def test_the_place_gives_ids_to_a_pod_that_has_none():
+    spec = helper_pod(request(pod_security="restricted"), NOW, Placement(user=8, group=9))["spec"]
+    assert spec["containers"][0]["securityContext"]["runAsUser"] == 8
+    assert spec["securityContext"]["supplementalGroups"] == [9]
 
 
 def test_the_digest_tells_what_was_asked_for_and_not_when_or_where():
@@ -162,7 +173,7 @@ def test_the_digest_tells_what_was_asked_for_and_not_when_or_where():
         return pod["metadata"]["annotations"][SPEC]
 
     assert digest(helper_pod(request(), NOW)) == digest(
-        helper_pod(request(), NOW + timedelta(hours=1), "node")
+        helper_pod(request(), NOW + timedelta(hours=1), Placement("node", [{"key": "a"}], 5, 6))
     )
     assert digest(helper_pod(request(), NOW)) != digest(helper_pod(request(read_only=True), NOW))
 

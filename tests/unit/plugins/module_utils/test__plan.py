@@ -226,6 +226,7 @@ def test_the_parity_report_names_everything_that_does_not_match():
         ],
         "extra": ["extra"],
         "unreadable": [{"path": "locked", "reason": "permission denied"}],
+        "changed_at_source": [],
         "counts": {
             "matched": 1,
             "missing": 1,
@@ -233,6 +234,7 @@ def test_the_parity_report_names_everything_that_does_not_match():
             "metadata_differences": 1,
             "extra": 1,
             "unreadable": 1,
+            "changed_at_source": 0,
         },
         "truncated": False,
     }

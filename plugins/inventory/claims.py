@@ -1,0 +1,249 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: claims
+short_description: PersistentVolumeClaims as hosts
+description:
+  - Each claim that matches is a host, so that C(--limit), forks, C(serial), C(strategy) and the job slices of AWX
+    spread a migration as they spread anything else. The host's name is C(namespace.claim).
+  - With O(map), each host also has the variables of its counterpart, and two claims with the same counterpart are
+    refused.
+  - Groups are C(claims) with all hosts that have a counterpart (or with all, where there is no map), C(unmapped) with
+    those which no rule of the map matches, and C(namespace_NAME), C(storage_class_NAME) and C(node_NAME) for the
+    namespace, the storage class and the node where a pod uses the claim now.
+  - Tasks for these hosts run on this machine.
+version_added: 0.2.0
+author:
+  - the kubeferry.pvc contributors (@kubeferry)
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - constructed
+requirements:
+  - python >= 3.11
+  - kubernetes >= 24.2.0
+options:
+  plugin:
+    description: Says that the file is for this plugin. Its name ends in C(claims.yml) or C(claims.yaml).
+    required: true
+    choices: [kubeferry.pvc.claims]
+  namespaces:
+    description:
+      - The namespaces to look in.
+      - Without it, all namespaces are, which takes the right to list claims and pods in the whole cluster.
+    type: list
+    elements: str
+    default: []
+  label_selector:
+    description: Take only claims with these labels, as in V(app=shop,tier!=cache).
+    type: str
+    default: ''
+  names:
+    description: Take only claims whose name matches one of these shell patterns.
+    type: list
+    elements: str
+    default: []
+  storage_classes:
+    description: Take only claims whose storage class matches one of these shell patterns.
+    type: list
+    elements: str
+    default: []
+  phases:
+    description: Take only claims in one of these phases. An empty list takes all.
+    type: list
+    elements: str
+    choices: [Bound, Pending, Lost, Terminating]
+    default: [Bound]
+  min_size:
+    description: Take only claims of at least this capacity, as in V(10Gi).
+    type: str
+  max_size:
+    description: Take only claims of at most this capacity.
+    type: str
+  map:
+    description:
+      - A YAML file, relative to this one, that says which claim each is to be copied to.
+      - C(rules) is a list. The first rule whose C(source), as in C(namespace/claim) with C(*) in it, matches a claim
+        decides; C(skip) leaves it out, C(target) names the counterpart. In it, C({namespace}), C({claim}) and
+        C({storage_class}) are those of the source, and C({1}), C({2}) what the first and the second C(*) stands for.
+        Without C(target), the counterpart has the same names.
+      - C(storage_class), C(access_modes) and C(size), as in V(20Gi) or V(+20%), are for a counterpart that is to be
+        made, which happens where C(create) is true in the rule or for the whole map. By default they are the source's.
+      - C(storage_classes) at the top translates storage classes, C(*) standing for all others.
+      - C(target) at the top has C(kubeconfig) and C(context) of the cluster of the counterparts, where it is another.
+    type: str
+notes:
+  - Tokens and passwords are not passed on to the hosts as variables. Give a kubeconfig and a context, C(K8S_AUTH_*)
+    variables, or C(migrate_source_auth) and C(migrate_target_auth) of the role C(kubeferry.pvc.migrate).
+"""
+
+EXAMPLES = r"""
+# shop.claims.yml
+plugin: kubeferry.pvc.claims
+namespaces: [shop, shop-test]
+label_selector: app!=cache
+max_size: 500Gi
+map: migration.yml
+
+# migration.yml
+# target: {context: new-cluster}
+# create: true
+# storage_classes: {standard: fast, "*": slow}
+# rules:
+#   - {source: "*/tmp-*", skip: true}
+#   - {source: shop/*, target: "store/{1}", size: +20%}
+#   - {source: "shop-*/*", target: "store-{1}/{2}", access_modes: [ReadWriteMany]}
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_map import (
+    ClaimMap,
+    Counterpart,
+    collisions,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._claims import (
+    choice,
+    node_of,
+    phase_of,
+    source_of,
+    users_of,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_KEYS, Cluster, connect
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError, UsageError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Request
+
+# What an endpoint may take over from the inventory's own connection: no secret.
+_SHARED = ("kubeconfig", "context")
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable):
+    """Hosts, variables and groups of the claims of one cluster."""
+
+    NAME = "kubeferry.pvc.claims"
+
+    def verify_file(self, path: str) -> bool:
+        return super().verify_file(path) and path.endswith(("claims.yml", "claims.yaml"))
+
+    def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:  # noqa: ANN401
+        super().parse(inventory, loader, path, cache)
+        self._read_config_data(path)
+        try:
+            self._fill(path)
+        except KubeferryError as exc:
+            raise AnsibleParserError(f"{path}: {exc}") from None
+
+    def _fill(self, path: str) -> None:
+        auth = {key: self.get_option(key) for key in AUTH_KEYS if self.get_option(key) is not None}
+        cluster = connect(auth)
+        for text in cluster.warnings:
+            self.display.warning(text)
+        rules = self._map(path)
+        wanted = choice({key: self.get_option(key) for key in self._options})
+        pairs: dict[str, Counterpart] = {}
+        for namespace in self.get_option("namespaces") or [""]:
+            claims, pods = self._ask(cluster, namespace)
+            for claim in filter(wanted.takes, claims):
+                near = [pod for pod in pods if pod["metadata"]["namespace"] == claim["metadata"]["namespace"]]
+                self._add(claim, near, rules, pairs)
+        if found := collisions(pairs):
+            raise AnsibleParserError(f"{path}: {' '.join(found)}")
+
+    def _map(self, path: str) -> ClaimMap | None:
+        given = self.get_option("map")
+        if not given:
+            return None
+        file = Path(path).parent / Path(given).expanduser()
+        if not file.is_file():
+            raise UsageError(f"The map {file} doesn't exist: check map.")
+        return ClaimMap(self.loader.load_from_file(str(file), trusted_as_template=False), file.name)
+
+    def _ask(self, cluster: Cluster, namespace: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        labels = {"labelSelector": self.get_option("label_selector")}
+        claims = cluster.list_objects(Request("list", "persistentvolumeclaims", namespace, query=labels))
+        if not claims and namespace:
+            cluster.check_namespace(namespace)
+        return claims, cluster.list_pods(namespace)
+
+    def _add(
+        self,
+        claim: dict[str, Any],
+        pods: list[dict[str, Any]],
+        rules: ClaimMap | None,
+        pairs: dict[str, Counterpart],
+    ) -> None:
+        source = source_of(claim)
+        name = f"{source.namespace}.{source.claim}"
+        group, target = "claims", None
+        if rules:
+            try:
+                target = rules.counterpart(source)
+            except KeyError:
+                group = "unmapped"
+            else:
+                if target is None:
+                    return
+                pairs[name] = target
+        users = users_of(pods, source.claim)
+        self.inventory.add_host(name)
+        for key, value in {**self._variables(claim, users), **_counterpart(target)}.items():
+            self.inventory.set_variable(name, key, value)
+        self._group(name, group)
+        for prefix, value in (
+            ("namespace", source.namespace),
+            ("storage_class", source.storage_class),
+            ("node", node_of(users)),
+        ):
+            if value:
+                self._group(name, f"{prefix}_{value}")
+        self._construct(name)
+
+    def _variables(self, claim: dict[str, Any], users: list[dict[str, Any]]) -> dict[str, Any]:
+        source = source_of(claim)
+        auth = {key: self.get_option(key) for key in _SHARED if isinstance(self.get_option(key), str)}
+        return {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "claim_source": {"namespace": source.namespace, "pvc": source.claim, **auth},
+            "claim_phase": phase_of(claim),
+            "claim_storage_class": source.storage_class,
+            "claim_access_modes": list(source.access_modes),
+            "claim_volume_mode": claim["spec"].get("volumeMode") or "Filesystem",
+            "claim_volume": claim["spec"].get("volumeName") or "",
+            "claim_bytes": source.size,
+            "claim_labels": dict(claim["metadata"].get("labels") or {}),
+            "claim_node": node_of(users),
+            "claim_pods": [pod["metadata"]["name"] for pod in users],
+        }
+
+    def _group(self, name: str, group: str) -> None:
+        self.inventory.add_child(self.inventory.add_group(self._sanitize_group_name(group)), name)
+
+    def _construct(self, name: str) -> None:
+        variables = self.inventory.get_host(name).get_vars()
+        strict = self.get_option("strict")
+        self._set_composite_vars(self.get_option("compose"), variables, name, strict=strict)
+        self._add_host_to_composed_groups(self.get_option("groups"), variables, name, strict=strict)
+        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, name, strict=strict)
+
+
+def _counterpart(target: Counterpart | None) -> dict[str, Any]:
+    if target is None:
+        return {}
+    return {
+        "claim_target": {"namespace": target.namespace, "pvc": target.claim, **target.connection},
+        "claim_wanted": {
+            "storage_class": target.storage_class,
+            "access_modes": list(target.access_modes),
+            "size": target.size,
+            "create": target.create,
+        },
+    }

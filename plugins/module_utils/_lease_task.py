@@ -1,0 +1,87 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The work of the module `pvc_lease`: a lease that outlives the task and ends with ansible-playbook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import _guard
+from ._cluster import Cluster, connect
+from ._errors import UsageError
+from ._interrupt import interruptible
+from ._lease import Hold, Leases, Taken
+
+# A playbook that runs longer than this has its leases expire.
+_LONGEST_RUN = 14 * 24 * 3600.0
+
+
+def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """The result of a task with `params`, the options of `pvc_lease`. Raises KubeferryError's children."""
+    claim = params["claim"]
+    if not claim.get("pvc"):
+        raise UsageError("claim.pvc is missing: name the claim.")
+    cluster = connect(params, claim)
+    hold = Hold(claim["namespace"], claim["pvc"], params["run_id"], params["duration"])
+    leases = Leases(cluster)
+    with interruptible():
+        if params["state"] == "absent":
+            result = _absent(cluster, leases, hold, check_mode=check_mode)
+        elif check_mode:
+            result = {"changed": leases.held_by(hold) != hold.holder, "taken_from": "", "guarded": False}
+        else:
+            result = _present(cluster, leases, hold, params)
+    return {
+        **result,
+        "namespace": hold.namespace,
+        "lease": hold.name,
+        "run_id": hold.holder,
+        "warnings": cluster.warnings,
+    }
+
+
+def _present(cluster: Cluster, leases: Leases, hold: Hold, params: Mapping[str, Any]) -> dict[str, Any]:
+    watch = _guard.Watch(
+        name=_name(cluster, hold),
+        seconds=_LONGEST_RUN,
+        left=lambda: leases.renew(hold),
+        abandon=lambda: _release(leases, hold),
+        detach=cluster.forget_connections,
+        # client-go renews at about a third of the time as well: two attempts may fail.
+        every=hold.seconds / 3,
+    )
+    cluster.read_certificates()
+    taken = leases.take(hold, params["wait_timeout"])
+    try:
+        guarded = _guard.start(watch)
+    except BaseException:
+        leases.release(hold)
+        raise
+    if not guarded:
+        # Nobody renews it, so it is valid as long as the work may take.
+        hold = Hold(hold.namespace, hold.claim, hold.holder, params["lifetime"])
+        leases.renew(hold)
+    return {**_facts(taken), "guarded": guarded}
+
+
+def _absent(cluster: Cluster, leases: Leases, hold: Hold, *, check_mode: bool) -> dict[str, Any]:
+    if check_mode:
+        return {"changed": leases.held_by(hold) == hold.holder}
+    released = leases.release(hold)
+    _guard.notify(_name(cluster, hold))
+    return {"changed": released}
+
+
+def _release(leases: Leases, hold: Hold) -> None:
+    leases.release(hold)
+
+
+def _facts(taken: Taken) -> dict[str, Any]:
+    return {"changed": taken.changed, "taken_from": taken.from_holder}
+
+
+def _name(cluster: Cluster, hold: Hold) -> str:
+    return f"{cluster.server} lease {hold.namespace}/{hold.name} {hold.holder}"

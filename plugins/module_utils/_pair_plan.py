@@ -1,0 +1,207 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What would come of copying one claim to its counterpart: asked of both clusters, and nothing changed in either.
+
+Whatever the server can judge itself (quota, limits, Pod Security, names) it is asked to, with requests that it checks
+and drops (`dryRun`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ._claim_task import create, find
+from ._claims import phase_of, source_of, users_of
+from ._cluster_api import ClusterApi, Object
+from ._errors import BusyError, ClusterError, Forbidden, KubeferryError
+from ._helper_diagnosis import refused_creation, unusable_claim
+from ._helper_spec import HelperRequest, helper_pod
+from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem
+from ._placement import placement
+from ._quantity import to_bytes
+from ._quiesce import Quiescer
+from ._rest import Request
+
+
+@dataclass
+class PairPlan:
+    """`problems` keep the pair from being copied; `notes` are good to know. Each is a piece of a sentence.
+
+    `creates` is what a claim that would be made asks of its namespace; `quotas` what is left there.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    workloads: list[dict[str, str]] = field(default_factory=list)
+    creates: dict[str, Any] = field(default_factory=dict)
+    quotas: list[dict[str, Any]] = field(default_factory=list)
+    capacity: int = 0
+
+    def trying(self, work: Callable[[], None]) -> None:
+        """Do `work`; what it raises is a problem."""
+        try:
+            work()
+        except KubeferryError as exc:
+            self.problems.append(str(exc).rstrip("."))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One end: its cluster, and the helper pod that would be made there."""
+
+    cluster: ClusterApi
+    request: HelperRequest
+
+    def claim(self) -> Object | None:
+        return find(self.cluster, self.request.namespace, self.request.claim)
+
+    def try_helper_pod(self, claim: Object, users: list[Object]) -> None:
+        """Raises what the server has against the pod."""
+        request = self.request
+        place = placement(claim, users, self.cluster.get_namespace(request.namespace), request)
+        try:
+            body = helper_pod(request, datetime.now(UTC), place)
+            self.cluster.create_pod(request.namespace, body, dry_run=True)
+        except ClusterError as exc:
+            raise refused_creation(exc, request) from None
+
+    def users(self) -> list[Object]:
+        return users_of(self.cluster.list_pods(self.request.namespace), self.request.claim)
+
+
+def plan_source(plan: PairPlan, side: Side, *, quiesce: bool) -> None:
+    """Add what is to be said of the claim to copy from."""
+    claim = side.claim()
+    subject = f"Claim {side.request.namespace}/{side.request.claim}"
+    if claim is None:
+        plan.problems.append(f"{subject} doesn't exist: check the namespace and the name")
+        return
+    plan.capacity = source_of(claim).size
+    if error := unusable_claim(claim, side.request):
+        plan.problems.append(str(error).rstrip("."))
+        return
+    if phase_of(claim) != "Bound":
+        plan.problems.append(f"{subject} isn't bound to a volume, so there is nothing to copy")
+        return
+    users = side.users()
+    if quiesce:
+        plan.trying(lambda: _add_workloads(plan, side))
+    elif users and "ReadWriteOncePod" in (claim["spec"].get("accessModes") or []):
+        name = users[0]["metadata"]["name"]
+        plan.problems.append(
+            f"{subject} allows one pod only (ReadWriteOncePod), and pod {name} has it: quiesce it"
+        )
+    elif users:
+        names = ", ".join(str(pod["metadata"]["name"]) for pod in users[:3])
+        plan.notes.append(f"is in use by {names} while it is copied")
+    plan.trying(lambda: side.try_helper_pod(claim, users))
+
+
+def plan_target(plan: PairPlan, side: Side, new: NewClaim | None) -> None:
+    """Add what is to be said of the claim to copy to. `new` is given where it may be made."""
+    subject = f"Claim {side.request.namespace}/{side.request.claim}"
+    claim = side.claim()
+    if claim is None:
+        if new is None:
+            plan.problems.append(f"{subject} doesn't exist: make it, or set create")
+            return
+        _plan_new(plan, side.cluster, new)
+    else:
+        _plan_existing(plan, side, claim)
+    plan.trying(lambda: side.try_helper_pod(claim or (new.body() if new else {}), []))
+
+
+def _plan_existing(plan: PairPlan, side: Side, claim: Object) -> None:
+    subject = f"Claim {side.request.namespace}/{side.request.claim}"
+    if error := unusable_claim(claim, side.request):
+        plan.problems.append(str(error).rstrip("."))
+    modes = {*(claim["spec"].get("accessModes") or [])}
+    if modes == {"ReadOnlyMany"}:
+        plan.problems.append(f"{subject} can't be written to (ReadOnlyMany): choose another access mode")
+    users = side.users()
+    if users:
+        name = users[0]["metadata"]["name"]
+        if "ReadWriteOncePod" in modes:
+            plan.problems.append(f"{subject} allows one pod only, and pod {name} has it: stop it")
+        else:
+            plan.notes.append(f"{side.request.claim} is in use by {name} while it is written to")
+    if phase_of(claim) == "Pending":
+        plan.notes.append(f"{side.request.claim} isn't bound yet")
+    size = source_of(claim).size
+    if size < plan.capacity:
+        plan.notes.append(f"{side.request.claim} is smaller than the source")
+
+
+def _plan_new(plan: PairPlan, cluster: ClusterApi, new: NewClaim) -> None:
+    plan.creates = {
+        "namespace": new.namespace,
+        "storage_class": new.storage_class,
+        "bytes": to_bytes(new.size),
+        "server": cluster.server,
+    }
+    try:
+        classes = cluster.list_objects(Request("list", "storageclasses", group="storage.k8s.io/v1"))
+    except Forbidden:
+        plan.notes.append("whether the storage class exists can't be looked at")
+    else:
+        if problem := class_problem(new, classes):
+            plan.problems.append(problem)
+        found = class_of(new.storage_class, classes) or {}
+        if found.get("provisioner") == NO_PROVISIONER:
+            plan.notes.append("its storage class makes no volumes: a free one must be there")
+    plan.trying(lambda: create(cluster, new, dry_run=True))
+    try:
+        quotas = cluster.list_objects(Request("list", "resourcequotas", new.namespace))
+    except Forbidden:
+        return
+    plan.quotas = _left(quotas)
+
+
+def _left(quotas: list[Object]) -> list[dict[str, Any]]:
+    """What each quota leaves of the things that claims count against."""
+    found = []
+    for quota in quotas:
+        status = quota.get("status") or {}
+        for resource, hard in (status.get("hard") or {}).items():
+            if resource.endswith(("requests.storage", "persistentvolumeclaims")):
+                used = (status.get("used") or {}).get(resource, "0")
+                left = to_bytes(str(hard)) - to_bytes(str(used))
+                found.append({"quota": quota["metadata"]["name"], "resource": resource, "left": left})
+    return found
+
+
+def _add_workloads(plan: PairPlan, side: Side) -> None:
+    try:
+        found = Quiescer(side.cluster, side.request.namespace).find(side.request.claim)
+    except Forbidden as exc:
+        raise BusyError(f"What uses the claim can't be looked at: {exc}") from None
+    plan.workloads = [{"kind": each.kind.name, "name": each.name} for each in found]
+
+
+def overflow(plans: list[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each quota that all plans together exceed. Each is a result of `pvc_plan`."""
+    asked: dict[tuple[str, str, str], int] = {}
+    quotas: dict[tuple[str, str, str], tuple[str, int]] = {}
+    for plan in plans:
+        new = plan.get("creates") or {}
+        for each in plan.get("quotas") or []:
+            resource = str(each["resource"])
+            of_class, _dot, _rest = resource.partition(".storageclass.storage.k8s.io/")
+            if _rest and of_class != new["storage_class"]:
+                continue
+            key = (str(new["server"]), str(new["namespace"]), resource)
+            asked[key] = asked.get(key, 0) + (
+                1 if resource.endswith("persistentvolumeclaims") else int(new["bytes"])
+            )
+            quotas[key] = (str(each["quota"]), int(each["left"]))
+    return [
+        f"namespace {key[1]} has {quotas[key][1]} left of {key[2]} (quota {quotas[key][0]}), and all claims together "
+        f"need {need}: raise the quota, or limit the run"
+        for key, need in asked.items()
+        if need > quotas[key][1]
+    ]

@@ -1,0 +1,93 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The work of the module `pvc_plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import _mount
+from ._cluster import Cluster, connect
+from ._endpoint_args import DEFAULT_IMAGE
+from ._errors import ClusterError, UsageError
+from ._helper_spec import BASELINE, HelperRequest, new_run_id
+from ._interrupt import interruptible
+from ._new_claim import NewClaim
+from ._pair_plan import PairPlan, Side, plan_source, plan_target
+from ._runner import output
+
+_MOUNT_SECONDS = 120.0
+# The size of each file, a line each; what a file isn't costs next to nothing.
+_SIZES = 'cd "$1" && find . -path ./.kubeferry -prune -o -type f -exec stat -c %s {} +'
+
+
+def run(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a task with `params`, the options of `pvc_plan`. Raises KubeferryError's children."""
+    for option in ("source", "target"):
+        if not params[option].get("pvc"):
+            raise UsageError(f"{option}.pvc is missing: a plan is for claims.")
+    if params["create"] and not (params["size"] and params["access_modes"]):
+        raise UsageError("create needs size and access_modes: give both.")
+    here, there = (connect(params, params[option]) for option in ("source", "target"))
+    plan = PairPlan()
+    with interruptible():
+        plan_source(plan, Side(here, _request(params["source"])), quiesce=params["quiesce"])
+        target = params["target"]
+        plan.trying(lambda: plan_target(plan, Side(there, _request(target)), _new(params, target)))
+        measured = _measure(here, params["source"], plan) if params["measure"] else {}
+    source = params["source"]
+    return {
+        "changed": False,
+        "source": f"{source['namespace']}/{source['pvc']}",
+        "target": f"{target['namespace']}/{target['pvc']}",
+        "possible": not plan.problems,
+        "problems": plan.problems,
+        "notes": plan.notes,
+        "workloads": plan.workloads,
+        "capacity": plan.capacity,
+        "creates": plan.creates,
+        "quotas": plan.quotas,
+        **measured,
+        "warnings": [*dict.fromkeys(here.warnings + there.warnings)],
+    }
+
+
+def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> dict[str, int]:
+    """Files and bytes that the source holds now; nothing if it can't be mounted."""
+    if plan.problems:
+        return {}
+    try:
+        with _mount.borrowed(cluster, endpoint, _MOUNT_SECONDS, read_only=True) as pod:
+            runner = cluster.runner(pod.namespace, pod.pod, pod.container)
+            _status, printed, _said = output(runner, ["sh", "-c", _SIZES, "sh", pod.path])
+    except ClusterError as exc:
+        plan.problems.append(str(exc).rstrip("."))
+        return {}
+    sizes = [int(line) for line in printed.split()]
+    return {"files": len(sizes), "bytes": sum(sizes)}
+
+
+def _request(endpoint: Mapping[str, Any]) -> HelperRequest:
+    return HelperRequest(
+        namespace=endpoint["namespace"],
+        claim=endpoint["pvc"],
+        run_id=new_run_id(),
+        image=endpoint.get("image") or DEFAULT_IMAGE,
+        pod_security=endpoint.get("pod_security") or BASELINE,
+        run_as_user=endpoint.get("run_as_user"),
+    )
+
+
+def _new(params: Mapping[str, Any], target: Mapping[str, Any]) -> NewClaim | None:
+    if not params["create"]:
+        return None
+    return NewClaim(
+        target["namespace"],
+        target["pvc"],
+        params["storage_class"] or "",
+        params["access_modes"],
+        params["size"],
+    )

@@ -1,0 +1,79 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Where a helper pod has to go: read from the claim, the pods that use it, and the namespace. Nothing is asked here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ._helper_spec import RESTRICTED, HelperRequest, Placement
+
+Object = Mapping[str, Any]
+
+# https://docs.redhat.com/en/documentation/openshift_container_platform/: managing security context constraints
+UID_RANGE = "openshift.io/sa.scc.uid-range"
+GROUPS = "openshift.io/sa.scc.supplemental-groups"
+
+CORDONED = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}
+"""Lets a pod onto a node that takes no new ones (`kubectl cordon`)."""
+
+# The two ways in which ranges of ids are written: first/count and first-last. Several are separated by commas.
+_FIRST = re.compile(r"\s*(\d+)\s*[/-]\s*\d+")
+# What the scheduler says: `0/2 nodes are available: 1 node(s) were unschedulable, 1 node(s) had … . preemption: …`
+_NO_NODE = re.compile(r"\d+/\d+ nodes are available: (.*?)\.(?: |$)")
+_ELSEWHERE = re.compile(r"volume node affinity conflict|PersistentVolume's node affinity")
+_CORDONED = re.compile(r"were unschedulable|taint.*node\.kubernetes\.io/unschedulable")
+
+
+def placement(claim: Object, users: Sequence[Object], namespace: Object, request: HelperRequest) -> Placement:
+    """The place of a helper pod for `claim`, which the pods `users` have mounted now.
+
+    A pod that joins others at their volume gets what they tolerate too: it has to get to where they are. The node may
+    have been cordoned since they came.
+    """
+    user = group = None
+    if request.pod_security == RESTRICTED:
+        annotations = (namespace.get("metadata") or {}).get("annotations") or {}
+        user = _first(annotations.get(UID_RANGE))
+        group = _first(annotations.get(GROUPS))
+    neighbour = _neighbour(claim, users)
+    if neighbour is None:
+        return Placement(user=user, group=group)
+    spec = neighbour["spec"]
+    tolerations = [dict(each) for each in spec.get("tolerations") or [] if not _is_short(each)]
+    return Placement(str(spec["nodeName"]), [*tolerations, CORDONED], user, group)
+
+
+def needs_cordoned_node(pod: Object) -> bool:
+    """Whether a pod waits since the only nodes that can have its volume are cordoned."""
+    for each in (pod.get("status") or {}).get("conditions") or []:
+        if each.get("type") == "PodScheduled" and each.get("status") == "False":
+            found = _NO_NODE.match(str(each.get("message") or ""))
+            reasons = found[1].split(", ") if found else []
+            cordoned = [reason for reason in reasons if _CORDONED.search(reason)]
+            return bool(cordoned) and all(
+                reason in cordoned or _ELSEWHERE.search(reason) for reason in reasons
+            )
+    return False
+
+
+def _neighbour(claim: Object, users: Sequence[Object]) -> Object | None:
+    """The pod to join, as the claim's volume is attached to its node; None if any node will do."""
+    if {*(claim["spec"].get("accessModes") or [])} & {"ReadWriteMany", "ReadOnlyMany"}:
+        return None
+    return next((pod for pod in users if pod["spec"].get("nodeName")), None)
+
+
+def _is_short(toleration: Object) -> bool:
+    """Whether it is one of those that every pod gets, for some minutes on a node that is away."""
+    return toleration.get("tolerationSeconds") is not None
+
+
+def _first(text: object) -> int | None:
+    """The first id of a range; None where there is no such annotation, or none that can be read."""
+    found = _FIRST.match(str(text or ""))
+    return int(found[1]) if found else None

@@ -1,0 +1,176 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Stop the workloads that use a claim, and make them what they were.
+
+What a workload was is recorded in an annotation of its own before any is stopped, with the claims for which it is:
+several may be copied at the same time, and the last of them brings it back. So whoever comes later, on whatever
+machine, can bring it back, too. All changes name the version that was read; who was too slow reads again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ._claims import users_of
+from ._cluster_api import ClusterApi
+from ._errors import BusyError, Conflict, Forbidden, NotFound
+from ._helper_spec import MANAGED_BY
+from ._rest import Request
+from ._workload_kinds import KINDS, QUIESCED, Workload, controller_of, known, on_claim
+
+_PAUSE = 1.0
+_ATTEMPTS = 20
+
+
+class Quiescer:
+    """Stops and restores workloads in one namespace of a cluster."""
+
+    def __init__(
+        self, cluster: ClusterApi, namespace: str, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._sleep = sleep
+
+    def find(self, claim: str) -> list[Workload]:
+        """The workloads that use a claim, in the order in which they are stopped.
+
+        Raises BusyError for a pod, or a workload, that nothing of ours could bring back.
+        """
+        found = on_claim(self._all(), claim)
+        for pod in self._users(claim):
+            owner = controller_of(pod)
+            if owner is None or not known(str(owner.get("kind"))):
+                raise BusyError(self._stray(f"Pod {self._namespace}/{pod['metadata']['name']}", claim, owner))
+        for workload in found:
+            owner = controller_of(workload.item)
+            if owner and not known(str(owner.get("kind"))):
+                raise BusyError(self._stray(workload.title, claim, owner))
+        return found
+
+    def quiesce(self, claim: str, wait_seconds: float) -> list[Workload]:
+        """Stop the workloads that use a claim, and wait until no pod does; those that were stopped for it now.
+
+        Raises BusyError if pods are left in the end; then the workloads are stopped nevertheless.
+        """
+        deadline = time.monotonic() + wait_seconds
+        found = self.find(claim)
+        marked = [workload for workload in found if self._mark(workload, claim)]
+        for workload in found:
+            self._stop(workload)
+        while users := self._users(claim):
+            if time.monotonic() >= deadline:
+                names = ", ".join(str(pod["metadata"]["name"]) for pod in users[:3])
+                raise BusyError(
+                    f"Claim {self._namespace}/{claim} is still in use by {names} after {wait_seconds:.0f} s: give more "
+                    "wait_timeout, or look for what scales it up again (an operator, or a tool that applies manifests)."
+                )
+            self._sleep(_PAUSE)
+        return marked
+
+    def restore(self, claim: str = "") -> list[Workload]:
+        """Bring back what was stopped for a claim, or for any; those that are what they were again."""
+        marked = [each for each in self._all() if each.claims and (not claim or claim in each.claims)]
+        return [workload for workload in reversed(marked) if self._unmark(workload, claim)]
+
+    def stopped(self, claim: str = "") -> list[Workload]:
+        """The workloads that are stopped for a claim, or for any."""
+        return [each for each in self._all() if each.claims and (not claim or claim in each.claims)]
+
+    def _all(self) -> list[Workload]:
+        found = []
+        for kind in KINDS:
+            request = Request("list", kind.resource, self._namespace, group=kind.group)
+            try:
+                items = self._cluster.list_objects(request)
+            except (NotFound, Forbidden):
+                if not kind.optional:
+                    raise
+                continue
+            found += [Workload(kind, item) for item in items]
+        return found
+
+    def _users(self, claim: str) -> list[dict[str, Any]]:
+        pods = users_of(self._cluster.list_pods(self._namespace), claim)
+        return [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(MANAGED_BY) != "kubeferry"]
+
+    def _mark(self, workload: Workload, claim: str) -> bool:
+        """Record what it was, and for which claim it is stopped; False if that is on record already."""
+
+        def change(now: Workload) -> dict[str, Any] | None:
+            if claim in now.claims:
+                return None
+            was = now.record.get("was") or now.kind.state(now.item)
+            record = {"claims": sorted({*now.claims, claim}), "was": was}
+            return {"metadata": {"annotations": {QUIESCED: json.dumps(record, sort_keys=True)}}}
+
+        return self._change(workload, change)
+
+    def _stop(self, workload: Workload) -> None:
+        def change(now: Workload) -> dict[str, Any] | None:
+            return None if now.kind.is_stopped(now.item) else {"spec": now.kind.stop(now.item)}
+
+        self._change(workload, change)
+
+    def _unmark(self, workload: Workload, claim: str) -> bool:
+        """Take a claim from the record; with the last one, the workload is brought back, and True is returned."""
+        last = False
+
+        def change(now: Workload) -> dict[str, Any] | None:
+            nonlocal last
+            left = [each for each in now.claims if claim and each != claim]
+            if not now.claims or left == now.claims:
+                return None
+            if left:
+                record = {**now.record, "claims": left}
+                return {"metadata": {"annotations": {QUIESCED: json.dumps(record, sort_keys=True)}}}
+            last = True
+            patch: dict[str, Any] = {"metadata": {"annotations": {QUIESCED: None}}}
+            if now.kind.is_stopped(now.item):  # else somebody has started it by hand
+                patch["spec"] = now.kind.back(now.record.get("was") or {})
+            return patch
+
+        return self._change(workload, change) and last
+
+    def _change(self, workload: Workload, change: Callable[[Workload], dict[str, Any] | None]) -> bool:
+        """Apply the patch that `change` makes of the newest state; False if it makes none, or nothing is there."""
+        now = workload
+        kind = workload.kind
+        for _attempt in range(_ATTEMPTS):
+            try:
+                now = replace(now, item=self._cluster.call(self._request("get", workload)))
+                patch = change(now)
+                if patch is None:
+                    return False
+                version = now.item["metadata"].get("resourceVersion")
+                patch["metadata"] = {**patch.get("metadata", {}), "resourceVersion": version}
+                self._cluster.call(self._request("patch", workload, patch))
+                return True
+            except NotFound:
+                return False
+            except Conflict:
+                self._sleep(_PAUSE / 5)
+        raise Conflict(
+            f"{kind.name} {self._namespace}/{workload.name} is being changed by somebody else all the time: try again."
+        )
+
+    def _request(self, verb: str, workload: Workload, body: Mapping[str, Any] | None = None) -> Request:
+        kind = workload.kind
+        return Request(verb, kind.resource, self._namespace, workload.name, body=body, group=kind.group)
+
+    def _stray(self, title: str, claim: str, owner: Mapping[str, Any] | None) -> str:
+        if owner is None:
+            return (
+                f"{title} uses claim {claim} and belongs to no workload that could bring it back: stop it, or copy "
+                "without quiescing."
+            )
+        return (
+            f"{title} uses claim {claim} and belongs to {owner.get('kind')} {owner.get('name')}, which would start it "
+            "again: stop that by its own means, or copy without quiescing."
+        )

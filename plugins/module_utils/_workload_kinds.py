@@ -1,0 +1,175 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""The kinds of workloads that can be quiesced: how each is stopped, and brought back. Nothing is asked here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Object = Mapping[str, Any]
+
+QUIESCED = "kubeferry.io/quiesced"
+"""The annotation that records what a workload was; on a DaemonSet's pods also the label of a node that there isn't."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of the API, and `by`, the field of its spec that stops it: replicas, suspend or nodeSelector."""
+
+    name: str
+    resource: str
+    group: str
+    by: str
+    # Where the kind is missing or may not be looked at, there is none of it.
+    optional: bool = False
+
+    def template(self, item: Object) -> Object:
+        """The spec of the pods that a workload makes."""
+        spec = item.get("spec") or {}
+        if self.name == "CronJob":
+            spec = (spec.get("jobTemplate") or {}).get("spec") or {}
+        pods: Object = (spec.get("template") or {}).get("spec") or {}
+        return pods
+
+    def state(self, item: Object) -> dict[str, Any]:
+        """What has to be known to bring it back."""
+        spec = item["spec"]
+        if self.by == "replicas":
+            state: dict[str, Any] = {"replicas": spec.get("replicas", 1)}
+            if _deletes_claims(item):
+                state["whenScaled"] = "Delete"
+            return state
+        if self.by == "suspend":
+            return {"suspend": bool(spec.get("suspend"))}
+        return {"nodeSelector": None}
+
+    def is_stopped(self, item: Object) -> bool:
+        """Whether its spec asks for no pods."""
+        if self.by == "replicas":
+            return bool(item["spec"].get("replicas", 1) == 0)
+        if self.by == "suspend":
+            return bool(item["spec"].get("suspend"))
+        selector: Object = self.template(item).get("nodeSelector") or {}
+        return QUIESCED in selector
+
+    def stop(self, item: Object) -> dict[str, Any]:
+        """The patch of the spec that ends its pods."""
+        if self.by == "replicas":
+            patch: dict[str, Any] = {"replicas": 0}
+            if _deletes_claims(item):
+                # Else scaling down would delete the very claims that are to be copied.
+                patch["persistentVolumeClaimRetentionPolicy"] = {"whenScaled": "Retain"}
+            return patch
+        return {"suspend": True} if self.by == "suspend" else _node_selector("true")
+
+    def back(self, was: Mapping[str, Any]) -> dict[str, Any]:
+        """The patch of the spec that makes it what it was."""
+        if self.by == "replicas":
+            patch: dict[str, Any] = {"replicas": int(was.get("replicas", 1))}
+            if was.get("whenScaled"):
+                patch["persistentVolumeClaimRetentionPolicy"] = {"whenScaled": was["whenScaled"]}
+            return patch
+        return {"suspend": bool(was.get("suspend"))} if self.by == "suspend" else _node_selector(None)
+
+    def mounts(self, item: Object, claim: str) -> bool:
+        """Whether the pods that a workload makes mount the claim."""
+        for volume in self.template(item).get("volumes") or []:
+            if (volume.get("persistentVolumeClaim") or {}).get("claimName") == claim:
+                return True
+        for each in item["spec"].get("volumeClaimTemplates") or []:
+            name = f"{each['metadata']['name']}-{item['metadata']['name']}"
+            if re.fullmatch(rf"{re.escape(name)}-\d+", claim):
+                return True
+        return False
+
+
+# In the order in which they are stopped: first what starts others, last what others store their data in.
+KINDS = (
+    Kind("CronJob", "cronjobs", "batch/v1", "suspend"),
+    Kind("Job", "jobs", "batch/v1", "suspend"),
+    Kind("Deployment", "deployments", "apps/v1", "replicas"),
+    Kind("DeploymentConfig", "deploymentconfigs", "apps.openshift.io/v1", "replicas", optional=True),
+    Kind("ReplicaSet", "replicasets", "apps/v1", "replicas"),
+    Kind("ReplicationController", "replicationcontrollers", "", "replicas", optional=True),
+    Kind("DaemonSet", "daemonsets", "apps/v1", "nodeSelector"),
+    Kind("StatefulSet", "statefulsets", "apps/v1", "replicas"),
+)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """An object of a kind, as it was read."""
+
+    kind: Kind
+    item: Object
+
+    @property
+    def name(self) -> str:
+        return str(self.item["metadata"]["name"])
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind.name} {self.item['metadata']['namespace']}/{self.name}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the annotation holds: `was`, and `claims`, for which it was stopped; empty if it wasn't."""
+        text = (self.item["metadata"].get("annotations") or {}).get(QUIESCED)
+        try:
+            record = json.loads(text) if text else {}
+        except ValueError:
+            record = {}
+        return record if isinstance(record, dict) else {}
+
+    @property
+    def claims(self) -> list[str]:
+        return list(self.record.get("claims") or [])
+
+
+def controller_of(item: Object) -> Object | None:
+    """The reference to what made an object and looks after it."""
+    owners = item["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
+def has_ended(item: Object) -> bool:
+    """Whether a Job has run to its end."""
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return any(
+        each.get("type") in {"Complete", "Failed"} and each.get("status") == "True" for each in conditions
+    )
+
+
+def known(kind: str) -> bool:
+    """Whether it is one of the kinds that can be quiesced."""
+    return any(each.name == kind for each in KINDS)
+
+
+def on_claim(workloads: Sequence[Workload], claim: str) -> list[Workload]:
+    """The workloads to stop for a claim, in order. What another of them looks after goes with it."""
+    return [
+        each
+        for each in workloads
+        if each.kind.mounts(each.item, claim) and not has_ended(each.item) and _is_to_be_stopped(each)
+    ]
+
+
+def _is_to_be_stopped(workload: Workload) -> bool:
+    owner = controller_of(workload.item)
+    # A CronJob that is suspended doesn't end the Jobs that it has started.
+    return owner is None or not known(str(owner.get("kind"))) or owner.get("kind") == "CronJob"
+
+
+def _deletes_claims(item: Object) -> bool:
+    policy = item["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    return bool(policy.get("whenScaled") == "Delete")
+
+
+def _node_selector(value: str | None) -> dict[str, Any]:
+    return {"template": {"spec": {"nodeSelector": {QUIESCED: value}}}}

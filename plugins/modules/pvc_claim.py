@@ -1,0 +1,93 @@
+#!/usr/bin/python
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pvc_claim
+short_description: Have a claim to copy to
+description:
+  - Makes a PersistentVolumeClaim if it isn't there, and fails with the reason if one that is there isn't as wanted,
+    since its storage class and access modes can't be changed.
+  - A claim that is larger than wanted, or allows more, will do.
+version_added: 0.2.0
+author:
+  - the kubeferry.pvc contributors (@kubeferry)
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - kubeferry.pvc.endpoint.claim
+requirements:
+  - python >= 3.11
+  - kubernetes >= 24.2.0
+  - websocket-client >= 1.6.0
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
+    support: full
+  diff_mode:
+    description: >-
+      Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    support: none
+options:
+  storage_class:
+    description: The storage class. Without it, the cluster's default one.
+    type: str
+  access_modes:
+    description: The access modes.
+    type: list
+    elements: str
+    choices: [ReadWriteOnce, ReadOnlyMany, ReadWriteMany, ReadWriteOncePod]
+    required: true
+  size:
+    description: The size, as in V(10Gi).
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Have a claim on the new storage
+  kubeferry.pvc.pvc_claim:
+    claim: {namespace: destination-namespace, pvc: pvc-0, context: new-cluster}
+    storage_class: fast
+    access_modes: [ReadWriteOnce]
+    size: 20Gi
+"""
+
+RETURN = r""" # """
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_map import ACCESS_MODES
+from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_task import run
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
+from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import claim_spec
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+
+
+def argument_spec() -> dict[str, object]:
+    return {
+        **AUTH_ARG_SPEC,
+        "claim": claim_spec(),
+        "storage_class": {"type": "str"},
+        "access_modes": {"type": "list", "elements": "str", "choices": list(ACCESS_MODES), "required": True},
+        "size": {"type": "str", "required": True},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    if IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
+    try:
+        result = run(module.params, check_mode=module.check_mode)
+    except KubeferryError as exc:
+        module.fail_json(msg=str(exc))
+    for text in result.pop("warnings"):
+        module.warn(text)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+#!/usr/bin/python
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pvc_lease
+short_description: Have a claim to oneself while it is worked on
+description:
+  - Takes a Lease (C(coordination.k8s.io/v1)) for a PersistentVolumeClaim in the claim's namespace, so that two jobs on
+    one claim exclude each other, wherever they run. The task fails when another run has it.
+  - The lease is renewed in the background as long as C(ansible-playbook) lives, and released by O(state=absent) or when
+    C(ansible-playbook) ends in whatever way. What nobody renews, as after a machine went down, is taken over after
+    O(duration).
+  - Only tasks of this module look at the lease. Pods that use the claim are not kept from it.
+version_added: 0.2.0
+author:
+  - the kubeferry.pvc contributors (@kubeferry)
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - kubeferry.pvc.endpoint.claim
+requirements:
+  - python >= 3.11
+  - kubernetes >= 24.2.0
+  - websocket-client >= 1.6.0
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
+    support: full
+  diff_mode:
+    description: >-
+      Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    support: none
+options:
+  state:
+    description:
+      - V(present) takes the lease, or keeps it if O(run_id) has it already.
+      - V(absent) releases it if O(run_id) has it.
+    type: str
+    choices: [present, absent]
+    default: present
+  run_id:
+    description: Who has the lease. Each run has one of its own.
+    type: str
+    required: true
+  duration:
+    description: The seconds for which the lease is valid unless it is renewed, which happens three times as often.
+    type: int
+    default: 30
+  wait_timeout:
+    description:
+      - The seconds to wait for a run that has the lease and renews it. One that doesn't is waited for in any case.
+    type: int
+    default: 0
+  lifetime:
+    description:
+      - The seconds for which the lease is valid where nothing can renew it, since the end of C(ansible-playbook)
+        can't be watched; see M(kubeferry.pvc.pvc_mount).
+    type: int
+    default: 14400
+seealso:
+  - module: kubeferry.pvc.pvc_mount
+"""
+
+EXAMPLES = r"""
+- name: Work on a claim
+  block:
+    - name: Have it for this run alone
+      kubeferry.pvc.pvc_lease:
+        claim: {namespace: source-namespace, pvc: pvc-0}
+        run_id: nightly-17
+
+    - name: Copy
+      ansible.builtin.include_role:
+        name: kubeferry.pvc.copy
+  always:
+    - name: Let others have it
+      kubeferry.pvc.pvc_lease:
+        state: absent
+        claim: {namespace: source-namespace, pvc: pvc-0}
+        run_id: nightly-17
+"""
+
+RETURN = r"""
+namespace:
+  description: The namespace.
+  returned: success
+  type: str
+  sample: source-namespace
+lease:
+  description: The name of the Lease.
+  returned: success
+  type: str
+  sample: kubeferry-pvc-0
+run_id:
+  description: Who has it, or had it.
+  returned: success
+  type: str
+  sample: nightly-17
+taken_from:
+  description: The run that had let it expire; empty if there was none.
+  returned: O(state=present)
+  type: str
+  sample: nightly-16
+guarded:
+  description: Whether it is renewed, and released at the end of C(ansible-playbook).
+  returned: O(state=present)
+  type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
+from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import claim_spec
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._lease_task import run
+
+
+def argument_spec() -> dict[str, object]:
+    return {
+        **AUTH_ARG_SPEC,
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "claim": claim_spec(),
+        "run_id": {"type": "str", "required": True},
+        "duration": {"type": "int", "default": 30},
+        "wait_timeout": {"type": "int", "default": 0},
+        "lifetime": {"type": "int", "default": 4 * 3600},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    if IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
+    try:
+        result = run(module.params, check_mode=module.check_mode)
+    except KubeferryError as exc:
+        module.fail_json(msg=str(exc))
+    for text in result.pop("warnings"):
+        module.warn(text)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

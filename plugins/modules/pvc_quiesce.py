@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pvc_quiesce
+short_description: Stop the workloads that use a claim, and bring them back
+description:
+  - Finds the workloads whose pods mount a PersistentVolumeClaim, by owner and by what their pod templates mount, also
+    those that have no pod now, and stops them in a safe order; CronJobs and Jobs are suspended, Deployments,
+    DeploymentConfigs, ReplicaSets and ReplicationControllers scaled to 0, DaemonSets given a node selector that no node
+    has, StatefulSets scaled to 0 last. Then it waits until no pod uses the claim.
+  - What each was is recorded in the annotation C(kubeferry.io/quiesced) before any is stopped, with the claims for
+    which it is. The last of these claims to be restored brings the workload back, in the reverse order. What somebody
+    started by hand in between stays as it is.
+  - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless O(keep) is
+    set. What a run left that was killed with its machine, O(state=restored) brings back.
+  - A pod without such an owner, and a workload that belongs to something else, as an operator's, are refused before
+    anything is changed. A StatefulSet that would delete its claims when it is scaled down is kept from that.
+version_added: 0.2.0
+author:
+  - the kubeferry.pvc contributors (@kubeferry)
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - kubeferry.pvc.endpoint.claim
+requirements:
+  - python >= 3.11
+  - kubernetes >= 24.2.0
+  - websocket-client >= 1.6.0
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
+    support: full
+  diff_mode:
+    description: >-
+      Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    support: none
+options:
+  state:
+    description:
+      - V(quiesced) stops what uses the claim.
+      - V(restored) brings back what was stopped for the claim, or for any claim of the namespace if O(claim.pvc) is
+        left out.
+    type: str
+    choices: [quiesced, restored]
+    default: quiesced
+  wait_timeout:
+    description: The seconds to wait until no pod uses the claim.
+    type: int
+    default: 300
+  keep:
+    description: Whether the workloads stay stopped when C(ansible-playbook) ends, for a later one to restore.
+    type: bool
+    default: false
+seealso:
+  - module: kubeferry.pvc.pvc_copy
+"""
+
+EXAMPLES = r"""
+- name: Copy a claim that is in use
+  block:
+    - name: Stop what uses it
+      kubeferry.pvc.pvc_quiesce:
+        claim: {namespace: source-namespace, pvc: pvc-0}
+
+    - name: Copy
+      kubeferry.pvc.pvc_copy:
+        source: {namespace: source-namespace, pvc: pvc-0}
+        target: {namespace: destination-namespace, pvc: pvc-0}
+  always:
+    - name: Bring it back
+      kubeferry.pvc.pvc_quiesce:
+        state: restored
+        claim: {namespace: source-namespace, pvc: pvc-0}
+"""
+
+RETURN = r"""
+workloads:
+  description: What was stopped for the claim by this task, or is what it was again, or would be in check mode.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: The kind.
+      type: str
+    name:
+      description: The name.
+      type: str
+    was:
+      description: What it was before it was stopped.
+      type: dict
+  sample: [{kind: Deployment, name: shop, was: {replicas: 3}}]
+guarded:
+  description: Whether the end of C(ansible-playbook) brings the workloads back.
+  returned: success
+  type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
+from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import claim_spec
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._quiesce_task import run
+
+
+def argument_spec() -> dict[str, object]:
+    return {
+        **AUTH_ARG_SPEC,
+        "state": {"type": "str", "choices": ["quiesced", "restored"], "default": "quiesced"},
+        "claim": claim_spec(),
+        "wait_timeout": {"type": "int", "default": 300},
+        "keep": {"type": "bool", "default": False},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    if IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
+    try:
+        result = run(module.params, check_mode=module.check_mode)
+    except KubeferryError as exc:
+        module.fail_json(msg=str(exc))
+    for text in result.pop("warnings"):
+        module.warn(text)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_map import (
+    ClaimMap,
+    Counterpart,
+    Source,
+    collisions,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import UsageError
+
+GI = 1 << 30
+
+
+def ask(claim, *rules, **top):
+    namespace, name = claim.split("/")
+    source = Source(namespace, name, "standard", ["ReadWriteOnce"], 10 * GI)
+    return ClaimMap({"rules": list(rules), **top}).counterpart(source)
+
+
+def test_without_a_target_the_counterpart_is_like_the_source():
+    assert ask("shop/data", {"source": "*/*"}) == Counterpart(
+        "shop", "data", "standard", ("ReadWriteOnce",), "10Gi", create=False
+    )
+
+
+def test_all_that_a_rule_can_say():
+    rule = {
+        "source": "shop-*/data-*",
+        "target": "store-{1}/{claim}-{2}-{storage_class}",
+        "storage_class": "fast",
+        "access_modes": ["ReadWriteMany"],
+        "size": "20Gi",
+        "create": True,
+    }
+    found = ask("shop-eu/data-7", rule, target={"context": "new"})
+    assert found == Counterpart(
+        "store-eu", "data-7-7-standard", "fast", ("ReadWriteMany",), "20Gi", True, {"context": "new"}
+    )
+
+
+def test_the_first_rule_that_matches_decides():
+    rules = [{"source": "*/tmp-*", "skip": True}, {"source": "a/*", "target": "b/{1}"}, {"source": "*/x"}]
+    assert ask("a/tmp-1", *rules) is None
+    assert ask("a/x", *rules).namespace == "b"
+    assert ask("c/x", *rules).namespace == "c"
+    with pytest.raises(KeyError):
+        ask("c/y", *rules)
+    with pytest.raises(KeyError):
+        ask("a.b/x", {"source": "a?b/x"})
+
+
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [
+        ({"standard": "fast"}, "fast"),
+        ({"*": "slow"}, "slow"),
+        ({"standard": "fast", "*": "slow"}, "fast"),
+        ({"other": "fast"}, "standard"),
+    ],
+)
+def test_storage_classes_are_translated(classes, found):
+    assert ask("a/b", {"source": "*/*"}, storage_classes=classes).storage_class == found
+    assert ask("a/b", {"source": "*/*", "storage_class": ""}, storage_classes=classes).storage_class == ""
+
+
+def test_sizes_grow_by_per_cent_in_whole_mebibytes():
+    assert ask("a/b", {"source": "*/*", "size": "+20%"}).size == "12Gi"
+    assert ask("a/b", {"source": "*/*", "size": "+33%"}).size == "13620Mi"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], "isn't a dictionary"),
+        ({"rules": []}, "has no rules"),
+        ({"rules": [{"source": "*/*"}], "colour": 1}, "colour isn't known: there are create"),
+        ({"rules": [{"source": "*/*", "to": "a/b"}]}, "rule 1: to isn't known"),
+        ({"rules": [{"target": "a/b"}]}, "rule 1: no source"),
+        ({"rules": [{"source": "data"}]}, "rule 1: 'data' has no namespace/claim"),
+        ({"rules": [{"source": "*/*", "access_modes": ["RWX"]}]}, "rule 1: access_modes is a list of"),
+        ({"rules": [{"source": "*/*", "size": "big"}]}, "rule 1: size: 'big' is no quantity"),
+        ({"rules": [{"source": "*/*", "create": "maybe"}]}, "rule 1: create must be true or false"),
+        ({"rules": [{"source": "*/*"}], "target": {"api_key": "x"}}, "target: api_key isn't known"),
+        ({"rules": [{"source": "*/*"}], "storage_classes": ["a"]}, "storage_classes: names and values"),
+    ],
+)
+def test_what_can_not_be_meant_is_named(data, says):
+    with pytest.raises(UsageError, match=r"^the map") as error:
+        ClaimMap(data)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("b/{2}", "{2} stands for nothing"),
+        ("b/{what}", "{what} stands"),
+        ("b", "can't be"),
+        ("B/c", "can't be"),
+    ],
+)
+def test_a_target_that_is_none_is_named(target, says):
+    with pytest.raises(UsageError) as error:
+        ask("a/x", {"source": "a/*", "target": target})
+    assert "rule 1 (a/*)" in str(error.value)
+    assert says in str(error.value)
+
+
+def test_two_sources_of_one_counterpart_are_named():
+    one = ask("a/x", {"source": "*/*", "target": "c/{claim}"})
+    other = ask("a/y", {"source": "*/*", "target": "c/{claim}"})
+    assert collisions({"a.x": one, "a.y": other}) == []
+    assert collisions({"a.x": one, "b.x": one, "a.y": other}) == [
+        "a.x, b.x have the same counterpart c/x: change the rules, so that each has its own."
+    ]

@@ -1,0 +1,162 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules for fleets of claims without Ansible around them, against a server on loopback."""
+
+from __future__ import annotations
+
+import pytest
+from execserver import ExecServer
+from fakeapi import claim
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import (
+    _claim_task,
+    _guard,
+    _lease_task,
+    _pair_plan_task,
+    _quiesce_task,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    BusyError,
+    ClusterError,
+    NotFound,
+    UsageError,
+)
+
+
+@pytest.fixture
+def watches(monkeypatch):
+    """The guards that were started."""
+    found = []
+    monkeypatch.setattr(_guard, "start", lambda watch: not found.append(watch))
+    monkeypatch.setattr(_guard, "notify", lambda name: None)
+    return found
+
+
+@pytest.fixture
+def server(watches):
+    with ExecServer() as started:
+        started.api.add("persistentvolumeclaims", claim())
+        yield started
+
+
+@pytest.fixture
+def ask(server):
+    """Runs a task with the claim ns/NAME, and gives its result."""
+
+    def run(task, name="pvc-0", check=False, **options):
+        params = {**server.auth(), "claim": {"namespace": "ns", "pvc": name}, **options}
+        return task.run(params, check_mode=check)
+
+    return run
+
+
+NEW = {"storage_class": None, "access_modes": ["ReadWriteOnce"], "size": "1Gi"}
+LEASE = {"state": "present", "run_id": "a", "duration": 30, "wait_timeout": 0, "lifetime": 3600}
+QUIESCE = {"state": "quiesced", "wait_timeout": 5, "keep": False}
+
+
+def test_a_claim_is_made_once_and_not_in_check_mode(server, ask):
+    assert ask(_claim_task, "new", check=True, **NEW)["changed"]
+    assert server.api.find("persistentvolumeclaims", "ns", "new") is None
+    assert [ask(_claim_task, "new", **NEW)["changed"] for _time in range(2)] == [True, False]
+    with pytest.raises(ClusterError, match=r"ns/new is there already and has 1Gi, not 2Gi: use it as it is"):
+        ask(_claim_task, "new", **{**NEW, "size": "2Gi"})
+    with pytest.raises(UsageError, match=r"claim\.pvc is missing"):
+        ask(_claim_task, "", **NEW)
+
+
+def test_a_claim_in_a_namespace_that_is_missing(server, ask):
+    server.api.namespaces.clear()
+    with pytest.raises(NotFound, match="Namespace ns doesn't exist"):
+        ask(_claim_task, "new", **NEW)
+
+
+def test_a_lease_is_renewed_by_its_guard_and_released_by_it(server, ask, watches):
+    assert ask(_lease_task, check=True, **LEASE)["changed"]
+    result = ask(_lease_task, **LEASE)
+    assert (result["changed"], result["guarded"], result["lease"]) == (True, True, "kubeferry-pvc-0")
+    (watch,) = watches
+    (lease,) = server.api.all("leases")
+    before = lease["spec"]["renewTime"]
+    assert watch.every == 10
+    assert watch.left()
+    assert lease["spec"]["renewTime"] > before
+    watch.abandon()
+    assert not watch.left()
+    assert server.api.all("leases") == []
+
+
+def test_a_lease_that_nobody_renews_is_valid_for_a_lifetime(server, ask, monkeypatch):
+    monkeypatch.setattr(_guard, "start", lambda watch: False)
+    assert not ask(_lease_task, **LEASE)["guarded"]
+    assert server.api.all("leases")[0]["spec"]["leaseDurationSeconds"] == 3600
+    assert not ask(_lease_task, **{**LEASE, "state": "absent", "run_id": "b"})["changed"]
+    assert ask(_lease_task, **{**LEASE, "state": "absent"})["changed"]
+
+
+def deployment(server):
+    volumes = [{"persistentVolumeClaim": {"claimName": "pvc-0"}}]
+    return server.api.add(
+        "deployments",
+        {
+            "metadata": {"name": "shop", "namespace": "ns"},
+            "spec": {"replicas": 3, "template": {"spec": {"volumes": volumes}}},
+        },
+    )
+
+
+def test_what_is_quiesced_is_restored_by_the_guard(server, ask, watches):
+    item = deployment(server)
+    told = [{"kind": "Deployment", "name": "shop", "was": {"replicas": 3}}]
+    assert ask(_quiesce_task, check=True, **QUIESCE)["workloads"] == told
+    assert item["spec"]["replicas"] == 3
+    result = ask(_quiesce_task, **QUIESCE)
+    assert (result["workloads"], result["guarded"], item["spec"]["replicas"]) == (told, True, 0)
+    assert watches[-1].left()
+    watches[-1].abandon()
+    assert item["spec"]["replicas"] == 3
+    assert not watches[-1].left()
+
+
+def test_a_whole_namespace_is_restored_and_keep_has_no_guard(server, ask, watches):
+    item = deployment(server)
+    ask(_quiesce_task, **{**QUIESCE, "keep": True})
+    assert watches == []
+    restored = {**QUIESCE, "state": "restored"}
+    assert ask(_quiesce_task, "", check=True, **restored)["changed"]
+    assert ask(_quiesce_task, "", **restored)["workloads"][0]["name"] == "shop"
+    assert item["spec"]["replicas"] == 3
+    with pytest.raises(UsageError, match=r"claim\.pvc is missing"):
+        ask(_quiesce_task, "", **QUIESCE)
+
+
+def test_what_can_not_be_quiesced_in_time_comes_back(server, ask):
+    item = deployment(server)
+    user = {"metadata": {"name": "shop-1", "namespace": "ns"}, "spec": {}}
+    user["spec"]["volumes"] = [{"persistentVolumeClaim": {"claimName": "pvc-0"}}]
+    user["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": "shop-1", "controller": True}]
+    server.api.add("pods", user)
+    with pytest.raises(BusyError, match="is still in use by shop-1"):
+        ask(_quiesce_task, **{**QUIESCE, "wait_timeout": 0})
+    assert item["spec"]["replicas"] == 3
+
+
+def test_a_plan_of_both_sides(server):
+    server.api.add("persistentvolumeclaims", claim("other"))
+    options = {"create": False, "storage_class": None, "access_modes": None, "size": None}
+    params = {
+        **server.auth(),
+        "source": {"namespace": "ns", "pvc": "pvc-0"},
+        "target": {"namespace": "ns", "pvc": "other"},
+        "quiesce": True,
+        "measure": False,
+        **options,
+    }
+    assert _pair_plan_task.run(params)["possible"]
+    params["target"] = {"namespace": "ns", "pvc": "gone"}
+    assert _pair_plan_task.run(params)["problems"] == [
+        "Claim ns/gone doesn't exist: make it, or set create",
+    ]
+    with pytest.raises(UsageError, match="create needs size and access_modes"):
+        _pair_plan_task.run({**params, "create": True})

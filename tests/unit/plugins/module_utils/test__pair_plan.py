@@ -1,0 +1,112 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from fakeapi import FakeApi, claim, pod, sender, status
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster_api import ClusterApi
+from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import HelperRequest
+from ansible_collections.kubeferry.pvc.plugins.module_utils._new_claim import NewClaim
+from ansible_collections.kubeferry.pvc.plugins.module_utils._pair_plan import (
+    PairPlan,
+    Side,
+    plan_source,
+    plan_target,
+)
+from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Rest
+
+
+@pytest.fixture
+def api():
+    made = FakeApi()
+    made.add("persistentvolumeclaims", claim())
+    made.add("storageclasses", {"metadata": {"name": "fast"}, "provisioner": "nfs.csi.k8s.io"})
+    return made
+
+
+@pytest.fixture
+def planned(api):
+    """Plans one side, and gives the plan."""
+
+    def plan(side="source", name="pvc-0", create=False, quiesce=False):
+        made = PairPlan()
+        ours = Side(ClusterApi(Rest("https://h", list, sender(api))), HelperRequest("ns", name, "r1"))
+        new = NewClaim("ns", name, "fast", ["ReadWriteOnce"], "10Gi") if create else None
+        if side == "source":
+            plan_source(made, ours, quiesce=quiesce)
+        else:
+            plan_target(made, ours, new)
+        return made
+
+    yield plan
+    changing = [(m, t) for m, t, *_rest in api.requests if m != "GET" and "dryRun=All" not in t]
+    assert not changing, "a plan changes nothing"
+
+
+def only(plan):
+    (problem,) = plan.problems
+    return problem
+
+
+def test_nothing_in_the_way(planned):
+    assert planned().problems == planned().notes == []
+    assert planned("target").problems == []
+
+
+def test_claims_that_can_not_be_read(api, planned):
+    assert "ns/gone doesn't exist" in only(planned(name="gone"))
+    item = api.find("persistentvolumeclaims", "ns", "pvc-0")
+    item["status"]["phase"] = "Pending"
+    assert "isn't bound to a volume" in only(planned())
+    item["spec"]["volumeMode"] = "Block"
+    assert "raw block device" in only(planned())
+
+
+def test_users_of_the_source(api, planned):
+    item = api.find("persistentvolumeclaims", "ns", "pvc-0")
+    api.add("pods", pod("app", claim="pvc-0"))
+    assert planned().notes == ["is in use by app while it is copied"]
+    assert "belongs to no workload" in only(planned(quiesce=True))
+    item["spec"]["accessModes"] = ["ReadWriteOncePod"]
+    assert "pod app has it: quiesce it" in only(planned())
+
+
+def test_pod_security_is_asked_of_the_server(api, planned):
+    api.refuse[("create", "pods")] = [(403, status(403, 'violates PodSecurity "restricted:latest"'))]
+    assert "set pod_security to restricted" in only(planned())
+
+
+def test_a_new_claim_is_tried_without_making_it(api, planned):
+    assert "doesn't exist: make it, or set create" in only(planned("target", "new"))
+    made = planned("target", "new", create=True)
+    assert made.problems == []
+    assert made.creates == {"namespace": "ns", "storage_class": "fast", "bytes": 10 << 30, "server": "h"}
+    api.refuse[("create", "persistentvolumeclaims")] = [(403, status(403, "exceeded quota: q"))]
+    assert "raise it, or ask for less" in only(planned("target", "new", create=True))
+    api.refuse[("list", "storageclasses")] = [(403, status(403, "no"))]
+    assert planned("target", "new", create=True).notes == [
+        "whether the storage class exists can't be looked at"
+    ]
+    api.remove("storageclasses", api.all("storageclasses")[0])
+    assert "storage class fast of claim ns/new doesn't exist" in only(planned("target", "new", create=True))
+
+
+def test_what_quotas_leave(api, planned):
+    hard = {"requests.storage": "20Gi", "pods": "5", "persistentvolumeclaims": "3"}
+    used = {"requests.storage": "15Gi", "pods": "1", "persistentvolumeclaims": "1"}
+    api.add(
+        "resourcequotas",
+        {"metadata": {"name": "q", "namespace": "ns"}, "status": {"hard": hard, "used": used}},
+    )
+    left = {each["resource"]: each["left"] for each in planned("target", "new", create=True).quotas}
+    assert left == {"requests.storage": 5 << 30, "persistentvolumeclaims": 2}
+
+
+def test_a_target_that_is_there(api, planned):
+    item = api.find("persistentvolumeclaims", "ns", "pvc-0")
+    api.add("pods", pod("app", claim="pvc-0"))
+    assert planned("target").notes == ["pvc-0 is in use by app while it is written to"]
+    item["spec"]["accessModes"] = ["ReadOnlyMany"]
+    assert "can't be written to (ReadOnlyMany)" in only(planned("target"))

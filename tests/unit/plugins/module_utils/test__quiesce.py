@@ -1,0 +1,242 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Workloads stopped and brought back against an API server in memory."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from fakeapi import FakeApi, pod, sender, status
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _quiesce
+from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster_api import ClusterApi
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import BusyError, Conflict
+from ansible_collections.kubeferry.pvc.plugins.module_utils._quiesce import Quiescer
+from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Rest
+from ansible_collections.kubeferry.pvc.plugins.module_utils._workload_kinds import KINDS, QUIESCED
+
+RESOURCES = {kind.name: kind.resource for kind in KINDS}
+
+
+class Cluster:
+    """An API whose workloads lose their pods when they are stopped."""
+
+    def __init__(self, monkeypatch):
+        self.api = FakeApi()
+        self.api.remove("pods", self.api.all("pods")[0])
+        self.now = 0.0
+        self.changes = []
+        self.stubborn = False
+        monkeypatch.setattr(_quiesce.time, "monotonic", lambda: self.now)
+        self.api.changed = self._changed
+        self.quiescer = Quiescer(ClusterApi(Rest("https://h", list, sender(self.api))), "ns", self._sleep)
+
+    def _sleep(self, seconds):
+        self.now += seconds
+
+    def _changed(self, item):
+        marked = QUIESCED in item["metadata"].get("annotations", {})
+        self.changes.append((item["metadata"]["name"], marked, self.is_stopped(item)))
+        if self.is_stopped(item) and not self.stubborn:
+            for each in self.api.all("pods"):
+                if each["metadata"].get("app") == item["metadata"]["name"]:
+                    self.api.remove("pods", each)
+
+    @staticmethod
+    def is_stopped(item):
+        spec = item["spec"]
+        selector = spec.get("template", {}).get("spec", {}).get("nodeSelector") or {}
+        return spec.get("replicas") == 0 or spec.get("suspend") is True or QUIESCED in selector
+
+    def add(self, kind, name, claim="data", owner=None, running=True, **spec):
+        template = {"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}}
+        inner = (
+            {"jobTemplate": {"spec": {"template": template}}} if kind == "CronJob" else {"template": template}
+        )
+        metadata = {"name": name, "namespace": "ns"}
+        if owner:
+            metadata["ownerReferences"] = [{"kind": owner, "name": "o", "controller": True}]
+        item = self.api.add(RESOURCES[kind], {"metadata": metadata, "spec": {**inner, **spec}})
+        if running and kind != "CronJob":
+            self.add_pod(f"{name}-1", claim, kind, name)
+        return item
+
+    def add_pod(self, name, claim="data", owner=None, app=""):
+        item = pod(name, claim=claim)
+        item["metadata"]["app"] = app
+        if owner:
+            item["metadata"]["ownerReferences"] = [{"kind": owner, "name": app, "controller": True}]
+        return self.api.add("pods", item)
+
+    def specs(self):
+        return {
+            item["metadata"]["name"]: copy.deepcopy(item["spec"])
+            for kind in KINDS
+            for item in self.api.all(kind.resource)
+        }
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    return Cluster(monkeypatch)
+
+
+def titles(found):
+    return [(each.kind.name, each.name) for each in found]
+
+
+def test_every_kind_is_stopped_in_order_and_brought_back_in_reverse(cluster):
+    cluster.add("StatefulSet", "database", replicas=3)
+    cluster.add("DaemonSet", "agent")
+    cluster.add("ReplicationController", "old", replicas=1)
+    cluster.add("ReplicaSet", "set", replicas=2)
+    cluster.add("DeploymentConfig", "config", replicas=4)
+    cluster.add("Deployment", "shop", replicas=5)
+    cluster.add("Job", "once")
+    cluster.add("CronJob", "nightly", suspend=False)
+    before = cluster.specs()
+    order = ["nightly", "once", "shop", "config", "set", "old", "agent", "database"]
+    assert [name for _kind, name in titles(cluster.quiescer.quiesce("data", 60))] == order
+    marks, stops = cluster.changes[:8], cluster.changes[8:]
+    assert marks == [(name, True, False) for name in order], "all is on record before anything is stopped"
+    assert stops == [(name, True, True) for name in order]
+    assert cluster.api.all("pods") == []
+    cluster.changes.clear()
+    assert [name for _kind, name in titles(cluster.quiescer.restore("data"))] == order[::-1]
+    assert cluster.changes == [(name, False, False) for name in order[::-1]]
+    after = cluster.specs()
+    assert after.pop("once").pop("suspend") is False
+    before.pop("once")
+    after["agent"]["template"]["spec"].pop("nodeSelector")
+    assert after == before
+
+
+def test_what_another_workload_looks_after_goes_with_it(cluster):
+    cluster.add("Deployment", "shop", replicas=1, running=False)
+    cluster.add("ReplicaSet", "shop-1", owner="Deployment", replicas=1)
+    cluster.add("CronJob", "nightly")
+    cluster.add("Job", "nightly-1", owner="CronJob")
+    done = cluster.add("Job", "nightly-0", owner="CronJob", running=False)
+    done["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    cluster.add("Deployment", "other", claim="else", replicas=1)
+    assert titles(cluster.quiescer.find("data")) == [
+        ("CronJob", "nightly"),
+        ("Job", "nightly-1"),
+        ("Deployment", "shop"),
+    ]
+
+
+def test_claims_that_a_stateful_set_makes_are_its_own_and_not_deleted(cluster):
+    policy = {"whenScaled": "Delete", "whenDeleted": "Retain"}
+    item = cluster.add(
+        "StatefulSet",
+        "db",
+        claim="x",
+        replicas=2,
+        volumeClaimTemplates=[{"metadata": {"name": "data"}}],
+        persistentVolumeClaimRetentionPolicy=dict(policy),
+    )
+    assert titles(cluster.quiescer.find("data-db-1")) == [("StatefulSet", "db")]
+    assert titles(cluster.quiescer.find("data-db-x")) == []
+    cluster.quiescer.quiesce("data-db-1", 60)
+    assert item["spec"]["persistentVolumeClaimRetentionPolicy"] == {**policy, "whenScaled": "Retain"}
+    cluster.quiescer.restore("data-db-1")
+    assert item["spec"]["persistentVolumeClaimRetentionPolicy"] == policy
+
+
+def test_a_workload_of_two_claims_comes_back_with_the_last(cluster):
+    item = cluster.add("Deployment", "shop", replicas=3)
+    volumes = item["spec"]["template"]["spec"]["volumes"]
+    volumes.append({"name": "w", "persistentVolumeClaim": {"claimName": "logs"}})
+    for claim in ("data", "logs", "data"):
+        cluster.quiescer.quiesce(claim, 60)
+    assert json.loads(item["metadata"]["annotations"][QUIESCED]) == {
+        "claims": ["data", "logs"],
+        "was": {"replicas": 3},
+    }
+    assert titles(cluster.quiescer.restore("data")) == []
+    assert item["spec"]["replicas"] == 0
+    assert titles(cluster.quiescer.restore("logs")) == [("Deployment", "shop")]
+    assert item["spec"]["replicas"] == 3
+
+
+def test_what_a_killed_run_left_is_brought_back_without_naming_a_claim(cluster):
+    item = cluster.add("Deployment", "shop", replicas=3)
+    cluster.quiescer.quiesce("data", 60)
+    assert titles(cluster.quiescer.stopped()) == [("Deployment", "shop")]
+    cluster.quiescer.quiesce("data", 60)
+    assert titles(cluster.quiescer.restore()) == [("Deployment", "shop")]
+    assert item["spec"]["replicas"] == 3
+    assert cluster.quiescer.restore() == []
+
+
+def test_what_was_stopped_before_stays_stopped(cluster):
+    item = cluster.add("Deployment", "shop", replicas=0, running=False)
+    cluster.quiescer.quiesce("data", 60)
+    cluster.quiescer.restore("data")
+    assert item["spec"]["replicas"] == 0
+
+
+def test_what_somebody_started_by_hand_stays_as_it_is(cluster):
+    item = cluster.add("Deployment", "shop", replicas=3)
+    cluster.quiescer.quiesce("data", 60)
+    item["spec"]["replicas"] = 1
+    cluster.quiescer.restore("data")
+    assert item["spec"]["replicas"] == 1
+    assert QUIESCED not in item["metadata"].get("annotations", {})
+
+
+@pytest.mark.parametrize(
+    ("owner", "says"),
+    [
+        (None, "belongs to no workload that could bring it back"),
+        ("Rollout", "belongs to Rollout shop, which would start"),
+    ],
+)
+def test_a_pod_that_nothing_would_bring_back_is_refused_before_anything_is_changed(cluster, owner, says):
+    cluster.add("Deployment", "web", replicas=1)
+    cluster.add_pod("alone", owner=owner, app="shop")
+    with pytest.raises(BusyError) as error:
+        cluster.quiescer.quiesce("data", 60)
+    assert says in str(error.value)
+    assert cluster.changes == []
+
+
+def test_a_workload_of_an_operator_is_refused(cluster):
+    cluster.add("StatefulSet", "db", owner="PostgresCluster", replicas=1)
+    with pytest.raises(BusyError, match="StatefulSet ns/db uses claim data and belongs to PostgresCluster o"):
+        cluster.quiescer.quiesce("data", 60)
+    assert cluster.changes == []
+
+
+def test_pods_that_stay_are_named_when_the_time_is_over(cluster):
+    cluster.stubborn = True
+    cluster.add("Deployment", "shop", replicas=1)
+    with pytest.raises(BusyError, match="still in use by shop-1 after 20 s"):
+        cluster.quiescer.quiesce("data", 20)
+    assert cluster.now == 20
+
+
+def test_helper_pods_are_nobodys_workload(cluster):
+    item = cluster.add_pod("kubeferry-data-r1")
+    item["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kubeferry"}
+    assert cluster.quiescer.quiesce("data", 60) == []
+
+
+def test_a_change_by_somebody_else_is_taken_into_account(cluster):
+    item = cluster.add("Deployment", "shop", replicas=3)
+    cluster.api.refuse[("patch", "deployments")] = [(409, status(409, "modified"))] * 3
+    assert titles(cluster.quiescer.quiesce("data", 60)) == [("Deployment", "shop")]
+    assert item["spec"]["replicas"] == 0
+    cluster.api.refuse[("patch", "deployments")] = [(409, status(409, "modified"))] * 99
+    with pytest.raises(Conflict, match="is being changed by somebody else all the time"):
+        cluster.quiescer.restore("data")
+
+
+def test_kinds_that_the_cluster_lacks_are_passed_over(cluster):
+    cluster.api.refuse[("list", "deploymentconfigs")] = [(403, status(403, "no"))]
+    cluster.api.refuse[("list", "replicationcontrollers")] = [(404, status(404, "no"))]
+    assert cluster.quiescer.find("data") == []
