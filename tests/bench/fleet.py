@@ -226,6 +226,15 @@ def migrate(forks: int, *options: str) -> tuple[float, str, Sampler]:
     return time.monotonic() - started, said[-1] if said else "no summary, see build/fleet/output.txt", sampler
 
 
+def is_guard(entry: Path) -> bool:
+    """Whether a process is a guard of a playbook of this checkout."""
+    try:
+        ours = str(MADE).encode() in (entry / "environ").read_bytes()
+        return ours and (entry / "comm").read_text().strip() == "kubeferry-guard"
+    except OSError:
+        return False
+
+
 def left() -> str:
     """What the run has left in the cluster, and on this machine."""
     found = [
@@ -237,8 +246,7 @@ def left() -> str:
         for kind in ("pods", "leases")
         for namespace in (SOURCE, TARGET)
     ]
-    names = [entry / "comm" for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    guards = sum(1 for name in names if name.exists() and name.read_text().strip() == "kubeferry-guard")
+    guards = sum(map(is_guard, Path("/proc").iterdir()))
     return f"{sum(found[:2])} helper pods, {sum(found[2:])} leases, {guards} guards"
 
 
