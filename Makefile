@@ -5,6 +5,7 @@
 # be logged in to.
 ifneq ($(origin KUBECONFIG),command line)
 unexport KUBECONFIG
+KUBECONFIG :=
 endif
 
 PYTHON ?= python3
