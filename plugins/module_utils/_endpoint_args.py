@@ -109,8 +109,8 @@ def claim_documentation() -> dict[str, Any]:
         "pvc": {"description": ["The name of the claim."], "type": "str"},
     }
     for key, spec in AUTH_ARG_SPEC.items():
-        said = [_AUTH.get(key, f"As O({key})."), f"As the task's O({key}), for this claim only."]
-        suboptions[key] = _documented(spec, said, "claim", key)
+        said = [auth_text(key, "claim"), f"As the task's O({key}), for this claim only."]
+        suboptions[key] = documented(spec, said, proxy_headers_text())
     return {
         "claim": {
             "description": [

@@ -140,12 +140,14 @@ count of names, the names, the tool's lines (none for a file that can't be read)
 PULL = (
     _START
     + """
-head -c "$3" | xargs -0 -r tar -cf -
+head -c "$3" | xargs -0 -r tar ${4:+"$4"} -cf -
 printf '%-511s\\n' "$2"
 """
     + _LINGER
 )
-"""Archives of the regular files on standard input, and a block that starts with the mark after the last one."""
+"""Archives of the regular files on standard input, and a block that starts with the mark after the last one.
+
+`$4` is an option of tar's: GNU tar takes a backslash in a name for the start of an escape, unless it is told not to."""
 
 HOLD = (
     _START

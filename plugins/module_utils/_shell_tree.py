@@ -122,7 +122,8 @@ class ShellTree:
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
         wanted = {entry.path: entry.size for entry in entries}
         unasked = 0
-        process, names = self._ask(scripts.PULL, [b"./" + entry.path for entry in entries])
+        verbatim = ("--no-unquote",) if "gnutar" in self.facts().tools else ()
+        process, names = self._ask(scripts.PULL, [b"./" + entry.path for entry in entries], *verbatim)
         try:
             for member in tar.members(self._begun(process), self._mark.encode()):
                 path = output.relative(member.name)

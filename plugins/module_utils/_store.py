@@ -107,11 +107,11 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 def row_of(entry: Entry) -> Row:
     """An entry as a row of COLUMNS."""
-    device = None if entry.identity is None else _number(entry.identity[0])
+    device, inode = entry.identity or (None, entry.stamp[0])
     return (
         *(entry.path, entry.kind, entry.size, entry.mode, entry.uid, entry.gid, _number(entry.mtime)),
         *(entry.link, entry.hardlink, entry.device[0], entry.device[1], entry.digest, int(entry.implied)),
-        *(pack(entry.xattrs), device, _number(entry.stamp[0]), _number(entry.stamp[1]), entry.holes),
+        *(pack(entry.xattrs), None if device is None else _number(device), _number(inode), _number(entry.stamp[1]), entry.holes),
     )
 
 

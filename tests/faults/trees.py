@@ -20,6 +20,8 @@ NAMES = (
     b"\nnew line first",
     b"new line last\n",
     b"back\\slash",
+    b"two back\\\\slashes",
+    b"literal\\n, \\t and \\101",
     b"literal\\x20",
     b"new\nline and back\\slash",
     b"carriage\rreturn and \\ back",

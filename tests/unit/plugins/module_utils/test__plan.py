@@ -138,7 +138,6 @@ def test_a_directory_with_files_is_not_replaced_unasked():
     assert {c.action for c in make_plan(manifest(BASE), manifest(*have), ALL, delete=True).changes()} == {
         REPLACE,
         DELETE,
-        EXTRA,
     }
 
 
