@@ -15,7 +15,7 @@ from ._plan import Change
 from ._progress import Progress
 from ._store import Store, batched
 
-Digests: TypeAlias = "Callable[[Sequence[bytes], str], Iterable[tuple[bytes, str]]]"
+Digests: TypeAlias = Callable[[Sequence[bytes], str], Iterable[tuple[bytes, str]]]
 
 ASKED_AT_ONCE = 20_000
 """Names whose digests are asked for in one command."""

@@ -20,7 +20,7 @@ from ._entry import Entry
 from ._errors import EndpointError
 from ._xattrs import pack, unpack
 
-Row: TypeAlias = "Sequence[Any]"
+Row: TypeAlias = Sequence[Any]
 
 CACHE_KIBIBYTES = 16 << 10
 PAGE = 1_000
@@ -111,7 +111,8 @@ def row_of(entry: Entry) -> Row:
     return (
         *(entry.path, entry.kind, entry.size, entry.mode, entry.uid, entry.gid, _number(entry.mtime)),
         *(entry.link, entry.hardlink, entry.device[0], entry.device[1], entry.digest, int(entry.implied)),
-        *(pack(entry.xattrs), None if device is None else _number(device), _number(inode), _number(entry.stamp[1]), entry.holes),
+        *(pack(entry.xattrs), None if device is None else _number(device), _number(inode)),
+        *(_number(entry.stamp[1]), entry.holes),
     )
 
 
