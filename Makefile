@@ -72,6 +72,7 @@ bench: venv ## Measure beside peers, as ratios in the same run; KUBECONFIG=... u
 	@$(venv)/python tools/make_collections.py archive
 	@$(if $(KUBECONFIG),,tests/cluster/cluster up)
 	@KUBECONFIG=$(abspath $(or $(KUBECONFIG),.cache/cluster/kubeconfig-copier)) $(venv)/python tests/bench/copying.py
+	@$(venv)/python tests/bench/scale.py
 	@$(venv)/python tests/bench/callback_overhead.py
 	@$(venv)/python tests/bench/events.py
 
