@@ -65,10 +65,15 @@ class Walk:
             return None
 
     def _list(self, path: bytes) -> Listing | None:
+        found = []
         try:
             descriptor = self._folder.directory(path)
             with os.scandir(descriptor) as entries:
-                found = [(entry.name, status) for entry in entries if (status := _status(entry)) is not None]
+                for entry in entries:
+                    try:
+                        found.append((entry.name, entry.stat(follow_symlinks=False)))
+                    except FileNotFoundError:  # a suppressing context would cost as much as the call
+                        continue
         except OSError as exc:
             self.unreadable[path] = (exc.strerror or "unreadable").lower()
             return None
@@ -77,18 +82,9 @@ class Walk:
         return self._seen(path, descriptor, found)
 
     def _seen(self, path: bytes, descriptor: int, found: list[tuple[str, os.stat_result]]) -> Listing:
-        rows = [
-            (name, s.st_mode, s.st_size, s.st_uid, s.st_gid, s.st_dev, s.st_ino, s.st_mtime_ns, s.st_ctime_ns)
-            for name, s in found
-        ]
+        # Whatever else of an inode is changed, the time of its last change is among this.
+        rows = [(name, s.st_mode, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in found]
         self.look.add(path + b"\0" + repr(rows).encode("utf-8", "surrogateescape"))
         if rows:
             self.look.changed(max(row[-1] for row in rows))
         return path, descriptor, found
-
-
-def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    try:
-        return entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
