@@ -43,6 +43,8 @@ def build() -> None:
         link.parent.mkdir(parents=True)
         link.symlink_to(COLLECTIONS / "ansible_collections" / name)
     context: list[str | Path] = ["create", "--file", DEFINITION, "--context", OUTPUT / "context"]
+    # Its name would follow from the container engine that this machine happens to have.
+    context += ["--output-filename", "Containerfile"]
     # The build does the same inside the image, with the names to leave out from the same definition.
     excluded = OUTPUT / "context" / "_build" / "exclude-bindep.txt"
     found: list[str | Path] = ["introspect", OUTPUT / "collections", "--exclude-bindep-reqs", excluded]

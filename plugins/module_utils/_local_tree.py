@@ -74,7 +74,9 @@ class LocalTree:
         except FileNotFoundError:
             kind, place = "missing", self._nearest_directory()
         except OSError as exc:
-            raise EndpointError(f"{self.where} can't be looked at: {exc.strerror}.") from exc
+            raise EndpointError(
+                f"{self.where} can't be looked at: {exc.strerror}. Correct the path, or mend its permissions."
+            ) from exc
         status, space = os.stat(place), os.statvfs(place)
         return Facts(
             kind=kind,

@@ -24,7 +24,7 @@ version_added: 0.2.0
 author:
   - the kubeferry.pvc contributors (@kubeferry)
 extends_documentation_fragment:
-  - kubernetes.core.k8s_auth_options
+  - kubeferry.pvc.endpoint.auth
   - kubeferry.pvc.endpoint.claim
 requirements:
   - python >= 3.11
