@@ -15,7 +15,7 @@ from typing import Any
 from ._bounded import Bounded
 
 _NAMES = ("missing", "extra")
-_OBJECTS = ("mismatched", "metadata_differences", "unreadable")
+_OBJECTS = ("mismatched", "metadata_differences", "unreadable", "changed_at_source")
 _WORDS = ("source", "target", "checksum")
 _NUMBERS = ("files", "bytes", "seconds")
 FIELDS = frozenset(("parity", "matched", "counts", "truncated", *_NAMES, *_OBJECTS, *_WORDS, *_NUMBERS))
@@ -72,8 +72,9 @@ def _path(item: object, bounded: Bounded) -> str:
 def _object(item: Any, bounded: Bounded) -> dict[str, Any]:  # noqa: ANN401 (a result's entry)
     entry = item if isinstance(item, Mapping) else {"path": item}
     kept: dict[str, Any] = {"path": _path(entry.get("path", ""), bounded)}
-    if "reason" in entry:
-        kept["reason"] = bounded.text(entry["reason"], _LONGEST_PATH)
+    for name in ("reason", "what"):
+        if name in entry:
+            kept[name] = bounded.text(entry[name], _LONGEST_PATH)
     differs = entry.get("differs")
     if isinstance(differs, Mapping):
         # An attribute's value at the source and at the target.

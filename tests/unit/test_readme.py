@@ -12,7 +12,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_printed_role_is_the_one_that_the_tests_copy_with():
+def test_the_printed_roles_are_those_that_the_tests_use():
     blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     roles = [yaml.safe_load(block) for block in blocks if "kind: Role\n" in block]
-    assert roles == [yaml.safe_load((ROOT / "tests/cluster/manifests/copier-role.yaml").read_text())]
+    manifests = ROOT / "tests" / "cluster" / "manifests"
+    used = [yaml.safe_load((manifests / f"{name}-role.yaml").read_text()) for name in ("copier", "migrator")]
+    assert roles == used

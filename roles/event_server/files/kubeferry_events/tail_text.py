@@ -17,6 +17,7 @@ _COUNTS = {
     "metadata_differences": "different in mode, owner or time",
     "extra": "only at the target",
     "unreadable": "unreadable",
+    "changed_at_source": "changed at the source",
 }
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 

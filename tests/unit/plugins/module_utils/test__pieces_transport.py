@@ -316,7 +316,7 @@ def test_a_full_directory_of_this_machine_is_named(boxes, tmp_path, monkeypatch)
     ("says", "told"),
     [
         ("dd: error writing 'x': No space left on device", "is full: make room there and run again"),
-        ("dd: x: Read-only file system", "(exit status 73): dd: x: Read-only file system. Check that"),
+        ("dd: x: Read-only file system", ": dd: x: Read-only file system. Check that"),
     ],
     ids=["full", "read-only"],
 )

@@ -140,7 +140,7 @@ def test_real_tars_unpack_ours(tmp_path, tool):
 
 def made_by(tmp_path, tool, form, names):
     argv = (
-        [found("tar", "tar"), f"--format={form}"]
+        [found("tar", "tar"), "--no-unquote", f"--format={form}"]
         if tool == "gnu"
         else [found("busybox", "busybox-static"), "tar"]
     )

@@ -22,6 +22,7 @@ FOUND = Parity(
     metadata={"10": {"mode": ["0640", "0644"]}},
     extra=["more"],
     unreadable={"b": "Permission denied"},
+    changed={"c": "vanished"},
 )
 
 
@@ -47,6 +48,7 @@ def test_a_report_is_taken_out_of_a_result():
                 "metadata_differences": 1,
                 "extra": 1,
                 "unreadable": 1,
+                "changed_at_source": 1,
             },
             "source": "the source",
             "target": "the target",
@@ -57,6 +59,7 @@ def test_a_report_is_taken_out_of_a_result():
             "mismatched": [{"path": "a/11", "differs": ["size", "content"]}],
             "metadata_differences": [{"path": "10", "differs": {"mode": ["0640", "0644"]}}],
             "unreadable": [{"path": "b", "reason": "Permission denied"}],
+            "changed_at_source": [{"path": "c", "what": "vanished"}],
             "missing": ["a/51"],
             "extra": ["more"],
             "truncated": False,

@@ -6,8 +6,8 @@
 import { attribute, h, keyed, put } from "./dom.js";
 import { bytes, clock, duration, number, plural } from "./format.js";
 
-const KINDS = { missing: "missing at the target", mismatched: "different", unreadable: "unreadable", metadata_differences: "other mode, owner or time", extra: "only at the target" };
-const STATE = { missing: "failed", mismatched: "failed", unreadable: "failed", metadata_differences: "changed", extra: "skipped" };
+const KINDS = { missing: "missing at the target", mismatched: "different", unreadable: "unreadable", metadata_differences: "other mode, owner, time or attribute", extra: "only at the target", changed_at_source: "didn't rest at the source" };
+const STATE = { missing: "failed", mismatched: "failed", unreadable: "failed", metadata_differences: "changed", extra: "skipped", changed_at_source: "changed" };
 
 function rows(report) {
   const list = (name, fn) => (report[name] ?? []).map((item) => ({ kind: name, ...fn(item) }));
@@ -17,6 +17,7 @@ function rows(report) {
     ...list("unreadable", (item) => ({ path: item.path, how: item.reason ?? "" })),
     ...list("metadata_differences", (item) => ({ path: item.path, how: Object.entries(item.differs ?? {}).map(([name, [want, have] = []]) => `${name} ${want} → ${have}`).join(", ") })),
     ...list("extra", (path) => ({ path, how: "" })),
+    ...list("changed_at_source", (item) => ({ path: item.path, how: item.what ?? "" })),
   ];
 }
 
