@@ -14,14 +14,16 @@ Run by the Python of .cache/venv.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,26 +166,29 @@ def molecule() -> list[Step]:
     return [python("tools/make_collections.py", "archive"), command]
 
 
+# Those that watch the clock come last, when nothing runs beside them any more.
 SUITES = (
     Suite("lint", "ruff, mypy, shellcheck, licence headers, changelog, ansible-lint", lint),
     Suite("sanity", "ansible-test sanity", sanity),
     Suite("unit", "pytest tests/unit", tests_in("tests/unit")),
     Suite(
-        "callback", "real playbooks with the events callback, each ansible-core", tests_in("tests/callback")
-    ),
-    Suite("server", "a real event server, redis-server and cluster", with_cluster("tests/server")),
-    Suite("browser", "the event page in a real Chromium, and signing in", with_cluster("tests/browser")),
-    Suite(
         "live",
         "playbooks on a real cluster that are killed, or asked for what can't be",
         on_archive("tests/live"),
     ),
+    Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
     Suite("awx", "the sample project of extensions/awx under ansible-runner, and its set-up", awx),
     Suite("matrix", "supported versions on a real cluster", on_archive("tests/matrix")),
     Suite("docs", "every command of the documentation", on_archive("tests/docs")),
     Suite("package", "Galaxy's importer, the documentation site, the execution environment", package),
-    Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
+    Suite("server", "a real event server, redis-server and cluster", with_cluster("tests/server")),
+    Suite("browser", "the event page in a real Chromium, and signing in", with_cluster("tests/browser")),
+    Suite(
+        "callback", "real playbooks with the events callback, each ansible-core", tests_in("tests/callback")
+    ),
 )
+
+BESIDE = ("lint", "sanity", "package", "unit")
 
 
 def cluster() -> dict[str, str]:
@@ -280,13 +285,39 @@ def report(outcomes: Sequence[Outcome]) -> None:
     print(f"suites: {counts}", flush=True)
 
 
+def everything() -> list[Outcome]:
+    """Run all suites, those that need no cluster in a process beside the others, which wait for it most of the time."""
+    run(python("tools/make_collections.py", "archive"))  # once, and not while another suite uses it
+    with tempfile.TemporaryDirectory(dir=CACHE) as place:
+        said, told = Path(place) / "said", Path(place) / "told"
+        with said.open("wb") as out:
+            beside = subprocess.Popen(
+                [sys.executable, __file__, *BESIDE],
+                env={**os.environ, "KUBEFERRY_OUTCOMES": str(told)},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        print(f"beside the others, and shown when done: {', '.join(BESIDE)}", flush=True)
+        try:
+            outcomes = [run_suite(suite) for suite in SUITES if suite.name not in BESIDE]
+            beside.wait()
+        finally:
+            beside.kill()
+        sys.stdout.buffer.write(said.read_bytes())
+        if not told.exists():
+            return [*outcomes, Outcome(" ".join(BESIDE), "failed", why=f"ended with {beside.returncode}")]
+        return [Outcome(**each) for each in json.loads(told.read_text())] + outcomes
+
+
 def main() -> None:
-    names = sys.argv[1:] or [suite.name for suite in SUITES]
     by_name = {suite.name: suite for suite in SUITES}
-    if unknown := set(names) - set(by_name):
+    if unknown := set(sys.argv[1:]) - set(by_name):
         sys.exit(f"no such suite: {', '.join(sorted(unknown))}; there are {', '.join(by_name)}")
-    outcomes = [run_suite(by_name[name]) for name in names]
+    outcomes = [run_suite(by_name[name]) for name in sys.argv[1:]] or everything()
     report(outcomes)
+    if place := os.environ.get("KUBEFERRY_OUTCOMES"):
+        Path(place).write_text(json.dumps([asdict(outcome) for outcome in outcomes]))
     # A suite that was asked for by name and could not run is no success either.
     bad = {"failed", "not run"} if NO_SKIP or sys.argv[1:] else {"failed"}
     sys.exit(any(outcome.state in bad for outcome in outcomes))
