@@ -134,9 +134,10 @@ class Copy:
         if not self._proofs.any:
             return None
         self._progress.phase("look")
-        with Beside(lambda: self._target.fingerprint(self._selection)) as looking:
-            ours = self._source.fingerprint(self._selection)
-            proof = self._proofs.find(self._proof_key(ours, looking.result()))
+        start = self._about(self._target.fingerprint(self._selection))
+        if not self._proofs.about(start):
+            return None
+        proof = self._proofs.find(start + key(self._source.fingerprint(self._selection)))
         if proof is None:
             return None
         nothing = Manifest()
@@ -149,9 +150,10 @@ class Copy:
             proven=proof.when,
         )
 
-    def _proof_key(self, source: str, target: str) -> str:
+    def _about(self, target: str) -> str:
+        """How the names of proofs about a target with this fingerprint begin."""
         options = self._options
-        return key(source, target, self._selection.told(), options.checksum, options.metadata, options.delete)
+        return key(target, self._selection.told(), options.checksum, options.metadata, options.delete) + "."
 
     def _copy(self, facts: Facts) -> Outcome:
         begun, target = self._patiently(self._comparison.manifests)
@@ -187,9 +189,8 @@ class Copy:
         """Keep the proof, if both trees have been at rest for long enough that any later change will show."""
         ours, theirs = source.look, target.look
         if found.holds("strict") and ours and theirs and ours.settled and theirs.settled:
-            pair = self._source.fingerprint_of(ours), self._target.fingerprint_of(theirs)
-            proof = Proof(now(), found.matched, *source.totals(), found.extra)
-            self._proofs.keep(self._proof_key(*pair), proof)
+            name = self._about(self._target.fingerprint_of(theirs)) + key(self._source.fingerprint_of(ours))
+            self._proofs.keep(name, Proof(now(), found.matched, *source.totals(), found.extra))
 
     def _plan(self, source: Manifest, target: Manifest) -> Plan:
         return self._comparison.plan(source, target, self._options.delete)

@@ -50,10 +50,14 @@ class Proofs:
     @property
     def any(self) -> bool:
         """Whether there is a proof at all, so that it pays to look."""
+        return self.about("")
+
+    def about(self, start: str) -> bool:
+        """Whether there is a proof whose name begins so."""
         if self._directory is None:
             return False
         with contextlib.suppress(OSError), os.scandir(self._directory) as entries:
-            return next(entries, None) is not None
+            return any(entry.name.startswith(start) for entry in entries)
         return False
 
     def find(self, name: str) -> Proof | None:

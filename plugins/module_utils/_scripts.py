@@ -76,7 +76,7 @@ printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
   stat -c "$FORMAT" "$@"
   printf "\\0"
   for name; do
-    if [ -L "$name" ]; then continue; fi
+    if [ -r "$name" ] && { [ ! -d "$name" ] || [ -x "$name" ]; } || [ -L "$name" ]; then continue; fi
     if [ -d "$name" ] && { [ ! -r "$name" ] || [ ! -x "$name" ]; } || [ -f "$name" ] && [ ! -r "$name" ]; then
       printf "%s\\0" "$name"
     fi
