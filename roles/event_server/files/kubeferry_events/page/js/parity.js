@@ -6,7 +6,7 @@
 import { attribute, h, keyed, put } from "./dom.js";
 import { bytes, clock, duration, number, plural } from "./format.js";
 
-const KINDS = { missing: "missing at the target", mismatched: "different", unreadable: "unreadable", metadata_differences: "other mode, owner, time or attribute", extra: "only at the target", changed_at_source: "didn't rest at the source" };
+const KINDS = { missing: "missing at the target", mismatched: "different", unreadable: "unreadable", metadata_differences: "other mode, owner or time", extra: "only at the target", changed_at_source: "didn't rest at the source" };
 const STATE = { missing: "failed", mismatched: "failed", unreadable: "failed", metadata_differences: "changed", extra: "skipped", changed_at_source: "changed" };
 
 function rows(report) {
