@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from . import _pieces_scripts as scripts
 from . import _tar as tar
+from ._asking import Question, begun
 from ._entry import DIGEST_BYTES
-from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError
+from ._errors import ConnectionLost, EndpointError, ProtocolError
 from ._names import display
 from ._pieces import (
     PAGE,
@@ -30,10 +31,9 @@ from ._pieces import (
     piece_length,
 )
 from ._pieces_scripts import BLOCK
-from ._runner import Process, Runner, chunks, done, is_full
-from ._scripts import FAILED, NO_DIRECTORY
+from ._runner import Process, Runner, done, is_full
+from ._scripts import FAILED
 
-BANNER_LIMIT = 1 << 16
 MAX_LINE = 200
 """Bytes of a digest tool's line about standard input: sha512 takes 137."""
 PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-")
@@ -78,7 +78,7 @@ class ShellPieces:
         return {file.path: _head(answer)[0] for file, answer in zip(files, answers, strict=True) if answer}
 
     def read(self, works: Sequence[Work]) -> Generator[Iterator[Part], None, None]:
-        lines = Lines(line for work in works for line in _wanted(work))
+        lines = _lines(line for work in works for line in _wanted(work))
         process = self._start(scripts.READ, lines)
         try:
             stream = self._begun(process)
@@ -123,7 +123,7 @@ class ShellPieces:
         tool = f"{checksum}sum"
         if "openssl" in self._place.tools and (checksum != "md5" or tool not in self._place.tools):
             tool = "openssl"
-        lines = Lines(questions)
+        lines = _lines(questions)
         process = self._start(scripts.PIECES, lines, checksum, tool)
         try:
             stream = self._begun(process)
@@ -177,35 +177,11 @@ class ShellPieces:
         return self._place.runner.start(argv, stdin)
 
     def _begun(self, process: Process) -> tar.ByteStream:
-        """The script's output after its mark. Raises EndpointError when it couldn't enter the directory."""
-        stream = tar.ByteStream(chunks(process))
-        try:
-            stream.until(self._place.mark.encode() + b"\n", BANNER_LIMIT)
-        except ConnectionLost as exc:
-            status, said = process.wait(), process.stderr().decode("utf-8", "replace").strip()
-            if status == NO_DIRECTORY:
-                raise EndpointError(f"{self._place.where} can't be entered: {said}.") from exc
-            raise ExecError(
-                f"{self._place.where} gave no answer (exit status {status}): {said or 'it said nothing'}."
-            ) from exc
-        return stream
+        return begun(process, self._place.mark, self._place.where)
 
 
-class Lines:
-    """Lines as standard input, and then, once all output has arrived, the one that lets the script end."""
-
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._data = b"".join(lines) + b"end\n"
-        self._released = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._data
-        while not self._released:
-            yield b""
-        yield b"\n"
-
-    def release(self) -> None:
-        self._released = True
+def _lines(lines: Iterable[bytes]) -> Question:
+    return Question(b"".join(lines) + b"end\n")
 
 
 def escaped(name: bytes) -> bytes:

@@ -15,6 +15,7 @@ from typing import TypeVar
 from . import _scripts as scripts
 from . import _shell_output as output
 from . import _tar as tar
+from ._asking import Question, begun
 from ._entry import DIGEST_BYTES, NANOSECOND, SECOND, SYMLINK, Entry
 from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError, ToolMissing
 from ._hold import Hold
@@ -22,7 +23,7 @@ from ._look import Look
 from ._manifest import Manifest
 from ._names import display
 from ._progress import Progress
-from ._runner import Process, Runner, chunks, done, is_full
+from ._runner import Process, Runner, done, is_full
 from ._selection import Selection
 from ._shell_pieces import ShellPieces, ShellPlace
 from ._shell_steps import Steps
@@ -36,7 +37,6 @@ NEEDED = (
 )
 T = TypeVar("T")
 
-BANNER_LIMIT = 1 << 16
 WALK_ROUNDS = 5
 SEND_SIZE = 1 << 18
 MOST_NAMES = 50_000_000
@@ -217,9 +217,9 @@ class ShellTree:
     def _start(self, script: str, stdin: Iterable[bytes], size: int, *arguments: str) -> Process:
         return self._runner.start(self._argv(script, *arguments), stdin, size)
 
-    def _ask(self, script: str, names: Iterable[bytes], *arguments: str) -> tuple[Process, Names]:
+    def _ask(self, script: str, names: Iterable[bytes], *arguments: str) -> tuple[Process, Question]:
         """Start a script that tells something about `names`, and stays until they are released."""
-        asked = Names(names)
+        asked = Question(b"".join(name + b"\0" for name in names))
         return self._runner.start(self._argv(script, str(len(asked)), *arguments), asked), asked
 
     def _run(self, script: str, *arguments: str) -> bytes:
@@ -230,19 +230,7 @@ class ShellTree:
             process.close()
 
     def _begun(self, process: Process) -> tar.ByteStream:
-        """The script's output after its mark. Raises EndpointError when it couldn't enter the directory."""
-        stream = tar.ByteStream(chunks(process))
-        try:
-            stream.until(self._mark.encode() + b"\n", BANNER_LIMIT)
-        except ConnectionLost as exc:
-            status, said = process.wait(), process.stderr().decode("utf-8", "replace").strip()
-            if status == scripts.NO_DIRECTORY:
-                raise EndpointError(f"{self.where} can't be entered: {said}.") from exc
-            kind = ExecError if status or said else ConnectionLost
-            raise kind(
-                f"{self.where} gave no answer (exit status {status}): {said or 'it said nothing'}."
-            ) from exc
-        return stream
+        return begun(process, self._mark, self.where)
 
     def _finish(self, process: Process) -> None:
         """Run to the end. The exit status proves nothing: the next scan does. Raises EndpointError if it is full."""
@@ -445,26 +433,6 @@ def _answers(answers: Iterable[T], most: int) -> Iterator[T]:
 
 def _named(starts: Sequence[bytes]) -> list[bytes]:
     return [b"./" + start if start != b"." else b"." for start in starts]
-
-
-class Names:
-    """A list of names as standard input, and then, once all output has arrived, the line that lets the script end."""
-
-    def __init__(self, names: Iterable[bytes]) -> None:
-        self._data = b"".join(name + b"\0" for name in names)
-        self._released = False
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._data
-        while not self._released:
-            yield b""
-        yield b"\n"
-
-    def release(self) -> None:
-        self._released = True
 
 
 def _zeros(count: int) -> Iterator[bytes]:
