@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = "file", "dir", "symlink", "fifo", "socket", "char", "block"
 KINDS = frozenset({FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK})
 NANOSECOND, SECOND = 1, 1_000_000_000
+UNCLEAN = re.compile(rb"(?:^|/)\.{0,2}(?:/|\Z)|\0")
 DIGEST_BYTES = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
 
 
@@ -48,7 +50,7 @@ class Entry:
 
 def clean(path: bytes) -> bool:
     """Whether `path` is relative and stays in its tree, and no other name of the same thing."""
-    return path == b"." or not (b"\0" in path or {b"", b".", b".."} & set(path.split(b"/")))
+    return path == b"." or not UNCLEAN.search(path)
 
 
 def checked(entry: Entry) -> Entry:

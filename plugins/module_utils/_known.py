@@ -13,6 +13,7 @@ from ._entry import FILE, Entry
 from ._manifest import Manifest
 from ._plan import Change
 from ._progress import Progress
+from ._row import number
 from ._store import Store, batched
 
 Digests: TypeAlias = Callable[[Sequence[bytes], str], Iterable[tuple[bytes, str]]]
@@ -40,12 +41,13 @@ class Known:
             manifest.set_digests(taken if progress is None else told(taken, manifest.sizes(batch), progress))
             self._keep(manifest, batch)
 
-    def _keep(self, manifest: Manifest, paths: Iterable[bytes]) -> None:
+    def _keep(self, manifest: Manifest, paths: Sequence[bytes]) -> None:
+        # What lies between them may be kept as well: whatever has a digest by now has it from here.
         look = ", ".join(LOOK)
-        self._store.many(
+        self._store.run(
             f"INSERT OR REPLACE INTO {self._table} (path, {look}, digest) SELECT path, {look}, digest "
-            f"FROM {manifest.table} WHERE path = ? AND digest <> ''",
-            ((path,) for path in paths),
+            f"FROM {manifest.table} WHERE path BETWEEN ? AND ? AND digest <> '' AND kind = '{FILE}'",
+            (paths[0], paths[-1]),
         )
 
     def recall(self, manifest: Manifest) -> None:
@@ -94,8 +96,8 @@ class Placed:
                 # A link to what was there already: that is read again.
                 gone.append((want.path,))
                 continue
-            before = None if change.have is None else str(change.have.stamp[0])
-            rows.append((want.path, want.size, str(want.mtime), head.digest, before))
+            before = None if change.have is None else number(change.have.stamp[0])
+            rows.append((want.path, want.size, number(want.mtime), head.digest, before))
         self._store.many(f"DELETE FROM {self._table} WHERE path = ?", gone)
         self._store.many(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -104,15 +106,16 @@ class Placed:
 
         `unit` is what modification times can be set to there, in nanoseconds.
         """
-        target.set_digests(self._arrived(target, unit))
-
-    def _arrived(self, target: Manifest, unit: int) -> Iterator[tuple[bytes, str]]:
-        """Not what is still the file from before, though its size and time may be the same, nor what was written to."""
-        query = (
-            f"SELECT placed.path, placed.mtime, placed.digest, placed.before, there.mtime, there.ino "
-            f"FROM {self._table} AS placed JOIN {target.table} AS there ON there.path = placed.path "
-            f"WHERE there.kind = '{FILE}' AND there.size = placed.size"
+        # Not what is still the file from before, though its size and time may be the same, nor what was written to.
+        there = target.table
+        times = [f"{side}.mtime - (({side}.mtime % {unit}) + {unit}) % {unit}" for side in ("placed", there)]
+        alike = (
+            f"placed.path = {there}.path AND placed.size = {there}.size AND placed.before IS NOT {there}.ino "
+            f"AND (placed.mtime = {there}.mtime OR (typeof(placed.mtime) = 'integer' "
+            f"AND typeof({there}.mtime) = 'integer' AND {' = '.join(times)}))"
         )
-        for path, mtime, digest, before, now, inode in self._store.pages(query, "placed.path"):
-            if before != str(inode) and int(mtime) // unit == int(now) // unit:
-                yield path, digest
+        found = f"FROM {self._table} AS placed WHERE {alike}"
+        self._store.run(
+            f"UPDATE {there} SET digest = (SELECT placed.digest {found}) "
+            f"WHERE kind = '{FILE}' AND EXISTS (SELECT 1 {found})"
+        )

@@ -15,7 +15,6 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
@@ -27,12 +26,13 @@ from ._look import Look
 from ._manifest import Manifest
 from ._names import display, encode, parents
 from ._progress import Progress
+from ._row import number
 from ._selection import WORK_DIR, Selection
 from ._shell_output import KINDS, holes
-from ._store import Store
+from ._store import Row, Store
 from ._tree import Changes, Facts, Incoming
 from ._walk import Listing, Walk
-from ._xattrs import Xattrs, give, held, strip
+from ._xattrs import Xattrs, give, held, pack, strip
 
 READ_SIZE = 1 << 20
 KEPT_OWNER = (-1, -1)
@@ -96,9 +96,8 @@ class LocalTree:
             return manifest
         with Folder(self._root) as folder:
             walk = Walk(folder)
-            manifest.add_selected(_entries(walk.down(selection.starts())), selection)
-            above = _entries(filter(None, map(walk.at, selection.parents())))
-            manifest.add(replace(entry, implied=True) for entry in above if entry.path not in manifest)
+            manifest.add_selected(_rows(walk.down(selection.starts())), selection)
+            manifest.add_implied(_rows(filter(None, map(walk.at, selection.parents()))))
         manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.takes(p)}
         manifest.look = walk.look
         manifest.group_links()
@@ -396,32 +395,42 @@ def _unlink(at: tuple[int, bytes]) -> None:
     os.unlink(at[1], dir_fd=at[0])
 
 
-def _entries(listings: Iterable[Listing]) -> Iterator[Entry]:
+def _rows(listings: Iterable[Listing]) -> Iterator[Row]:
     for path, descriptor, found in listings:
         prefix = path + b"/" if path and path != b"." else b""
         for text, status in found:
             name = os.fsencode(text)
             with contextlib.suppress(FileNotFoundError):
-                yield _entry(prefix + name, status, descriptor, name)
+                yield _row(prefix + name, status, descriptor, name)
 
 
-def _entry(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Entry:
+def _row(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Row:
     kind = KINDS[stat.S_IFMT(status.st_mode)]
-    device = kind in (CHAR, BLOCK)
-    return Entry(
-        path=path,
-        kind=kind,
-        size=status.st_size if kind == FILE else 0,
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        mtime=status.st_mtime_ns,
-        link=os.readlink(name, dir_fd=parent) if kind == SYMLINK else b"",
-        device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if device else (0, 0),
-        identity=(status.st_dev, status.st_ino) if status.st_nlink > 1 else None,
-        xattrs=() if kind == SYMLINK else held(parent, name),
-        stamp=(status.st_ino, status.st_ctime_ns),
-        holes=holes(status.st_size, status.st_blocks * 512) if kind == FILE else 0,
+    size = status.st_size if kind == FILE else 0
+    device = status.st_rdev if kind in (CHAR, BLOCK) else 0
+    return (
+        *(
+            path,
+            kind,
+            size,
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            number(status.st_mtime_ns),
+        ),
+        *(
+            os.readlink(name, dir_fd=parent) if kind == SYMLINK else b"",
+            b"",
+            os.major(device),
+            os.minor(device),
+        ),
+        *("", 0, b"" if kind == SYMLINK else pack(held(parent, name))),
+        *(
+            number(status.st_dev) if status.st_nlink > 1 else None,
+            number(status.st_ino),
+            number(status.st_ctime_ns),
+        ),
+        holes(size, status.st_blocks * 512) if size else 0,
     )
 
 

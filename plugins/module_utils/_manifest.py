@@ -17,8 +17,9 @@ from ._entry import DIR, FILE, NANOSECOND, Entry
 from ._errors import EndpointError
 from ._look import Look
 from ._names import display
+from ._row import COLUMNS, entry_of, marked, row_of
 from ._selection import Selection, work_path
-from ._store import BATCH, COLUMNS, Row, Store, batched, entry_of, row_of
+from ._store import BATCH, Row, Store, batched
 from ._xattrs import Xattrs, pack
 
 CANDIDATE = 2
@@ -114,22 +115,22 @@ class Manifest:
         marks = ", ".join("?" * len(COLUMNS.split(",")))
         self.store.many(f"INSERT OR REPLACE INTO {self.table} ({COLUMNS}) VALUES ({marks})", rows)
 
-    def add_selected(self, walked: Iterable[Entry], selection: Selection) -> None:
-        """Put in what is selected of a walk, and the directories above it as implied entries."""
+    def add_selected(self, walked: Iterable[Row], selection: Selection) -> None:
+        """Put in what is selected of the rows of a walk, and the directories above it as implied entries."""
         if selection.everything:
-            self.add(entry for entry in walked if not work_path(entry.path))
+            self.add_rows(row for row in walked if not work_path(row[0]))
             return
         for batch in batched(walked, BATCH):
-            held = [selection.holds(entry.path) for entry in batch]
-            self.add(itertools.compress(batch, held))
+            held = [selection.holds(row[0]) for row in batch]
+            self.add_rows(itertools.compress(batch, held))
             others = itertools.compress(batch, map(operator.not_, held))
-            self._add_candidates(entry for entry in others if entry.kind == DIR and entry.path != b".")
+            # Directories that aren't selected themselves, to be decided about in the end.
+            self.add_rows(marked(row, CANDIDATE) for row in others if row[1] == DIR and row[0] != b".")
         self._keep_parents()
 
-    def _add_candidates(self, directories: Iterable[Entry]) -> None:
-        """Directories that aren't selected themselves, to be decided about in the end."""
-        implied = COLUMNS.split(", ").index("implied")
-        self.add_rows((*row[:implied], CANDIDATE, *row[implied + 1 :]) for row in map(row_of, directories))
+    def add_implied(self, walked: Iterable[Row]) -> None:
+        """Put in rows as entries that must exist, where there is none yet."""
+        self.add_rows(marked(row, 1) for row in walked if row[0] not in self)
 
     def _keep_parents(self) -> None:
         """Of the candidates, keep those with something selected below them, as implied entries."""

@@ -18,7 +18,8 @@ from ._entry import BLOCK, CHAR, DIR, FILE, SYMLINK, Entry
 from ._errors import EndpointError
 from ._manifest import Manifest, below
 from ._names import display
-from ._store import COLUMNS, WIDTH, Row, entry_of
+from ._row import COLUMNS, WIDTH, entry_of
+from ._store import Row
 
 CREATE, REPLACE, METADATA, DELETE = "create", "replace", "metadata", "delete"
 EXTRA = "extra"

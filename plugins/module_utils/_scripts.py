@@ -72,7 +72,7 @@ printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
 {
   head -c "$3" | xargs -0 sh -c 'find "$@" -path ./.kubeferry -prune -o -print0; echo "find-status=$?" >&2' sh
 } | xargs -0 -r sh -c '
-  printf "%s\\0" "$#" "$@"
+  printf "%s\\0" "$#" "$@" ""
   stat -c "$FORMAT" "$@"
   printf "\\0"
   for name; do
@@ -88,8 +88,8 @@ printf 'end\\0'
     + _LINGER
 )
 """Walks down from the names on standard input. Prints the time, which is that of a pipe made just now (date has no
-nanoseconds in BusyBox), and an empty byte. For each batch of names: their count, the names, the lines of
-stat for those that still exist, an empty name, the unreadable ones, and an empty name."""
+nanoseconds in BusyBox), and an empty byte. For each batch of names: their count, the names, an empty name,
+the lines of stat for those that still exist, an empty name, the unreadable ones, and an empty name."""
 
 FORMAT = "%f %s %u %g %d %i %h %t %T %b %B %Z %Y|%z|%y"
 """stat's format of a scan: mode in hex, size, owner, group, device, inode, links, device numbers in hex, blocks and
@@ -123,7 +123,7 @@ DIGEST = (
     + """
 SUM=$4; TOOL=$5; export SUM TOOL
 head -c "$3" | xargs -0 -r sh -c '
-  printf "%s\\0" "$#" "$@"
+  printf "%s\\0" "$#" "$@" ""
   case $TOOL in
     openssl) openssl dgst "-$SUM" -r "$@" ;;
     *) "$TOOL" "$@" ;;
@@ -135,7 +135,7 @@ printf 'end\\0'
     + _LINGER
 )
 """Digests of the regular files on standard input, with the algorithm `$4` and the tool `$5`. For each batch: the
-count of names, the names, the tool's lines (none for a file that can't be read), and an empty name."""
+count of names, the names, an empty name, the tool's lines (none for a file that can't be read), and an empty name."""
 
 PULL = (
     _START

@@ -11,9 +11,11 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry, checked
+from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, clean
 from ._errors import ProtocolError
 from ._names import display
+from ._row import number
+from ._store import Row
 from ._tar import ByteStream
 
 KINDS = {
@@ -29,7 +31,21 @@ MAX_NAME = 1 << 16
 SPARE = 1 << 16
 """Bytes that a file may take up less than its size has without counting as sparse: small ones lie in their inodes."""
 MAX_BATCH = 1 << 24
-"""Bytes of one batch of stat or digest lines: xargs hands over 128 KiB of names at a time, so this is ample."""
+"""Bytes of one batch of names, or of stat or digest lines: xargs hands over 128 KiB of names at a time."""
+NOBODY = (1 << 32) - 1
+"""No user, group or device has this number, or one above it."""
+STATUS = re.compile(
+    rb"^([0-9a-f]{1,8}) (\d{1,19}) (\d{1,10}) (\d{1,10}) (\d{1,20}) (\d{1,20}) (\d{1,10}) ([0-9a-f]{1,8}) "
+    rb"([0-9a-f]{1,8}) (\d{1,19}) (\d{1,10}) (-?\d{1,15}) (-?\d{1,15})"
+    rb"\|[^|.\n]*\.?(\d{9})?[^|\n]*\|[^|.\n]*\.?(\d{9})?[^|\n]*\n",
+    re.MULTILINE,
+)
+"""A line of stat by the format of a scan. The words repeat the times, with nanoseconds where stat knows them."""
+SUMS = {
+    length: re.compile(rb"^([0-9a-f]{%d}) [ *]([^\n]*)\n" % length, re.MULTILINE)
+    for length in (32, 40, 64, 128)
+}
+"""Lines of digest tools, by the length of the hex digest."""
 
 
 @dataclass
@@ -55,7 +71,8 @@ def holes(size: int, allocated: int) -> int:
 def clock(stream: ByteStream) -> int:
     """The time at which a walk began, in nanoseconds by the endpoint's clock; 0 where it has no way to tell."""
     seconds, _bar, words = stream.until(b"\0", MAX_NAME).partition(b"|")
-    return _nanoseconds(int(seconds), words) if re.fullmatch(rb"\d{1,18}", seconds) else 0
+    part = words.partition(b".")[2][:9]
+    return _nanoseconds(int(seconds), part) if re.fullmatch(rb"\d{1,18}", seconds) else 0
 
 
 def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
@@ -71,7 +88,9 @@ def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
             raise ProtocolError(
                 "the count of names isn't a number: something else wrote to its standard output"
             )
-        names = [stream.until(b"\0", MAX_NAME) for _number in range(int(count))]
+        names = stream.until(b"\0\0", MAX_BATCH).split(b"\0")
+        if len(names) != int(count):
+            raise ProtocolError("the names aren't as many as they were said to be")
         lines = stream.until(b"\0", MAX_BATCH)
         unreadable = list(_until_empty(stream)) if with_unreadable else []
         yield Batch(names, lines, unreadable)
@@ -88,43 +107,47 @@ def _until_empty(stream: ByteStream) -> Iterator[bytes]:
         yield name
 
 
-def entries(batch: Batch) -> list[Entry] | None:
-    """The entries of a batch, or None when a name vanished in between and the lines can't be told apart."""
-    lines = batch.lines.splitlines()
-    if len(lines) != len(batch.names):
+def rows(batch: Batch) -> list[Row] | None:
+    """The rows of a batch, or None when a name vanished in between and the lines can't be told apart."""
+    count = batch.lines.count(b"\n")
+    if count != len(batch.names):
         return None
-    return [_entry(name, line) for name, line in zip(batch.names, lines, strict=True)]
+    told = STATUS.findall(batch.lines)
+    if len(told) != count:
+        wrong = next(line for line in batch.lines.splitlines(keepends=True) if not STATUS.fullmatch(line))
+        raise ProtocolError(f"stat printed {wrong[:80]!r}, which can't be")
+    return [_row(name, *fields) for name, fields in zip(batch.names, told, strict=True)]
 
 
-def _entry(name: bytes, line: bytes) -> Entry:
-    try:
-        numbers, changed_words, modified_words = line.split(b"|")
-        mode, size, uid, gid, device, inode, links_, major, minor, *others = numbers.split()
-        blocks, unit, changed, modified = map(int, others)
-        bits = int(mode, 16)
-        kind = KINDS[stat.S_IFMT(bits)]
-        entry = Entry(
-            path=relative(name),
-            kind=kind,
-            size=int(size) if kind == FILE else 0,
-            mode=stat.S_IMODE(bits),
-            uid=int(uid),
-            gid=int(gid),
-            mtime=_nanoseconds(modified, modified_words),
-            device=(int(major, 16), int(minor, 16)) if kind in (CHAR, BLOCK) else (0, 0),
-            identity=(int(device), int(inode)) if int(links_) > 1 else None,
-            stamp=(int(inode), _nanoseconds(changed, changed_words)),
-            holes=holes(int(size), blocks * unit) if kind == FILE else 0,
-        )
-        return checked(entry)
-    except (ValueError, KeyError) as exc:
-        raise ProtocolError(f"{display(name)}: stat printed {line[:80]!r}, which can't be") from exc
+def _row(name: bytes, mode: bytes, size: bytes, uid: bytes, gid: bytes, *others: bytes) -> Row:
+    device, inode, names, major, minor, blocks, unit, changed, modified, changed_part, modified_part = others
+    bits = int(mode, 16)
+    kind, path = KINDS.get(bits & 0o170000, ""), relative(name)
+    length, owner, group = int(size) if kind == FILE else 0, int(uid), int(gid)
+    special = kind in (CHAR, BLOCK)
+    row = (
+        *(path, kind, length, bits & 0o7777, owner, group, _time(modified, modified_part), b"", b""),
+        *((int(major, 16), int(minor, 16)) if special else (0, 0)),
+        *("", 0, b"", None if names == b"1" else number(int(device)), number(int(inode))),
+        *(_time(changed, changed_part), holes(length, int(blocks) * int(unit)) if length else 0),
+    )
+    # What a pod says may be made up.
+    if not (kind and clean(path) and (path != b"." or kind == DIR)) or (length >> 63):
+        raise ProtocolError(f"{display(name)}: stat printed what can't be")
+    if owner >= NOBODY or group >= NOBODY or max(row[9], row[10]) >= NOBODY:
+        raise ProtocolError(f"{display(name)}: stat printed an owner or device that no file has")
+    return row
 
 
-def _nanoseconds(seconds: int, words: bytes) -> int:
-    """A time of which stat prints the seconds, rounded down, and words with the rest: `2026-11-24 19:43:50.216204`."""
-    fraction = words.partition(b".")[2][:9]
-    return seconds * 1_000_000_000 + (int(fraction) if fraction.isdigit() and len(fraction) == 9 else 0)
+def _time(seconds: bytes, part: bytes) -> int | str:
+    """A time in nanoseconds: stat prints the seconds, rounded down, and the rest where it knows it."""
+    # Where there is no sign, the digits are those of the number of nanoseconds.
+    return number(int(seconds + part) if part and seconds[:1] != b"-" else _nanoseconds(int(seconds), part))
+
+
+def _nanoseconds(seconds: int, part: bytes) -> int:
+    """A time of which stat prints the seconds, rounded down, and nine more digits where it knows them."""
+    return seconds * 1_000_000_000 + (int(part) if part.isdigit() and len(part) == 9 else 0)
 
 
 def relative(name: bytes) -> bytes:
@@ -138,6 +161,11 @@ def digests(batch: Batch, length: int) -> Iterator[tuple[bytes, str]]:
     The names are known, so the tool's lines are matched instead of parsed: whether the tool escapes a
     newline in a name (GNU coreutils) or prints it (BusyBox) makes no difference.
     """
+    plain = SUMS[length].findall(batch.lines)
+    # Usually each file has its line, and no name is a special one: then they need no closer look.
+    if [name for _digest, name in plain] == batch.names and b"\\" not in batch.lines:
+        yield from ((name, digest.decode("ascii")) for digest, name in plain)
+        return
     position = 0
     for name in batch.names:
         digest = _digest_at(batch.lines, position, name, length)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from . import _scripts as scripts
@@ -23,11 +22,12 @@ from ._look import Look
 from ._manifest import Manifest
 from ._names import display
 from ._progress import Progress
+from ._row import CHANGED
 from ._runner import Process, Runner, done, is_full
 from ._selection import Selection
 from ._shell_pieces import ShellPieces, ShellPlace
 from ._shell_steps import Steps
-from ._store import Store, batched
+from ._store import Row, Store, batched
 from ._tree import PART, Changes, Facts, Incoming
 from ._xattrs import Xattrs, dumped
 
@@ -91,9 +91,7 @@ class ShellTree:
         manifest.look = Look()
         manifest.add_selected(self._walk(scripts.SCAN, selection.starts(), manifest), selection)
         if parents := selection.parents():
-            above = self._walk(scripts.LOOK, parents, manifest)
-            wanted = {path for path in parents if path not in manifest}
-            manifest.add(replace(entry, implied=True) for entry in above if entry.path in wanted)
+            manifest.add_implied(self._walk(scripts.LOOK, parents, manifest))
         manifest.unreadable = {p: why for p, why in manifest.unreadable.items() if selection.takes(p)}
         self._read_links(manifest)
         if manifest.xattrs:
@@ -272,8 +270,8 @@ class ShellTree:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def _walk(self, script: str, starts: Sequence[bytes], manifest: Manifest) -> Iterator[Entry]:
-        """The entries below `starts`. A name that vanishes while it is looked at is looked at again."""
+    def _walk(self, script: str, starts: Sequence[bytes], manifest: Manifest) -> Iterator[Row]:
+        """The rows of what is below `starts`. A name that vanishes while it is looked at is looked at again."""
         look, unreadable = manifest.look or Look(), manifest.unreadable
         names = _named(starts)
         seen = 0
@@ -287,15 +285,15 @@ class ShellTree:
                         "copy it in parts, with files."
                     )
                 try:
-                    entries = output.entries(batch)
+                    rows = output.rows(batch)
                 except ProtocolError as exc:
                     raise ProtocolError(f"Reading the names below {self.where} broke off: {exc}.") from exc
-                if entries is None:
+                if rows is None:
                     again += batch.names
                     continue
                 look.add(batch.raw)
-                look.changed(max((entry.stamp[1] for entry in entries), default=0))
-                yield from entries
+                look.changed(max((int(row[CHANGED]) for row in rows), default=0))
+                yield from rows
                 for name in batch.unreadable:
                     unreadable[output.relative(name)] = "permission denied"
             if not again:

@@ -16,9 +16,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from ._entry import Entry
 from ._errors import EndpointError
-from ._xattrs import pack, unpack
 
 Row: TypeAlias = Sequence[Any]
 
@@ -26,12 +24,6 @@ CACHE_KIBIBYTES = 16 << 10
 PAGE = 1_000
 """Rows that are fetched at once. Reading goes on after the last of them, so tables may change in between."""
 BATCH = 2_000
-COLUMNS = (
-    "path, kind, size, mode, uid, gid, mtime, link, hardlink, major, minor, digest, implied, xattrs, dev, ino, ctime, "
-    "holes"
-)
-WIDTH = COLUMNS.count(",") + 1
-LARGEST = (1 << 63) - 1
 
 
 class Store:
@@ -103,38 +95,3 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
-
-
-def row_of(entry: Entry) -> Row:
-    """An entry as a row of COLUMNS."""
-    device, inode = entry.identity or (None, entry.stamp[0])
-    return (
-        *(entry.path, entry.kind, entry.size, entry.mode, entry.uid, entry.gid, _number(entry.mtime)),
-        *(entry.link, entry.hardlink, entry.device[0], entry.device[1], entry.digest, int(entry.implied)),
-        *(pack(entry.xattrs), None if device is None else _number(device), _number(inode)),
-        *(_number(entry.stamp[1]), entry.holes),
-    )
-
-
-def entry_of(row: Row) -> Entry:
-    """The entry in the first WIDTH columns of a row."""
-    path, kind, size, mode, uid, gid, *about = row[:WIDTH]
-    mtime, link, hardlink, major, minor, digest, implied, xattrs, device, inode, changed, holes = about
-    return Entry(
-        *(path, kind, size, mode, uid, gid),
-        int(mtime),
-        link,
-        hardlink,
-        (major, minor),
-        digest,
-        bool(implied),
-        unpack(xattrs) if xattrs else (),
-        None if device is None else (int(device), int(inode)),
-        (int(inode), int(changed)),
-        holes,
-    )
-
-
-def _number(value: int) -> int | str:
-    """A number as SQLite can keep it: text, where 64 bits are too few (some file systems' inode numbers, far times)."""
-    return value if -LARGEST <= value <= LARGEST else str(value)

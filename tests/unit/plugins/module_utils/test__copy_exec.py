@@ -94,8 +94,9 @@ def test_a_stream_that_breaks_once(server, ferry, streams, kind):
 
 @pytest.mark.parametrize("kind", STATUS)
 def test_a_status_that_does_not_arrive(server, ferry, streams, kind):
-    for stream in sample(server, streams):
-        assert ferry.suffer(stream.fault(kind)) in {WHOLE, REFUSED}
+    endings = [ferry.suffer(stream.fault(kind)) for stream in sample(server, streams)]
+    assert any(endings), "no fault came to pass"
+    assert set(endings) <= {WHOLE, REFUSED, None}
 
 
 @pytest.mark.parametrize("kind", ["cut", "truncate", "cut-input", "lose-input"])
