@@ -81,6 +81,19 @@ options:
     type: str
     choices: [auto, tar, rsync]
     default: auto
+  route:
+    description:
+      - The way that contents take from pod to pod.
+      - With V(stream) they pass through the machine that runs the task. That is the way for an end that is a directory
+        there, whatever is said here.
+      - With V(mount) they stay in the one pod that has both trees. Where two claims of one namespace are named, it is
+        made for them, with the source mounted read-only. The two are not mounted in one pod if no node can have both.
+      - V(auto) takes the first of these that is possible, in the order V(mount), V(stream), and goes on with the next
+        where one fails. RV(route) and RV(passed_over) tell which was taken, and why others weren't.
+    type: str
+    choices: [stream, mount, auto]
+    default: stream
+    version_added: 0.2.0
   retries:
     description: How often to try again what did not arrive whole, or after a lost connection.
     type: int
@@ -307,6 +320,17 @@ transport:
   returned: always, unless the task could not be carried out
   type: str
   sample: tar
+route:
+  description: The way that contents took, or would have taken.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: stream
+passed_over:
+  description: Why routes that come before it were not taken, with O(route=auto).
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: str
+  sample: ["mount: the claims aren't in one namespace of one cluster"]
 retries:
   description: How often something was tried again.
   returned: always, unless the task could not be carried out
@@ -356,6 +380,7 @@ def argument_spec() -> dict[str, object]:
         "delete": {"type": "bool", "default": False},
         "checksum": {"type": "str", "choices": ["sha256", "sha512", "sha1", "md5"], "default": "sha256"},
         "transport": {"type": "str", "choices": ["auto", "tar", "rsync"], "default": "auto"},
+        "route": {"type": "str", "choices": ["stream", "mount", "auto"], "default": "stream"},
         "retries": {"type": "int", "default": 3},
         "metadata": {"type": "str", "choices": ["strict", "report", "ignore"], "default": "strict"},
         "on_change": {"type": "str", "choices": ["fail", "report"], "default": "fail"},

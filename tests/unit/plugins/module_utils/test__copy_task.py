@@ -28,6 +28,7 @@ DEFAULTS = {
     "delete": False,
     "checksum": "sha256",
     "transport": "auto",
+    "route": "stream",
     "metadata": "strict",
     "on_change": "fail",
     "reread": True,

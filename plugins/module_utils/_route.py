@@ -1,0 +1,141 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Routes: the way that contents take from pod to pod. Which one is open is found out here, and by trying.
+
+A route is a transport, and the engine knows nothing else of it: manifests, plan, proof and retries are those of any
+copy. So a route that fails in the middle is replaced by the next, and what has arrived by then stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ._carry import carrying
+from ._endpoint import End, opened_end, opened_in_one_pod
+from ._entry import Entry
+from ._errors import HelperPodError, RouteFailed, UsageError
+from ._link import PodLink
+from ._progress import Progress
+from ._shell_tree import ShellTree
+from ._transport import Moved, Transport, choose
+
+AUTO, MOUNT, STREAM = "auto", "mount", "stream"
+ORDER = (MOUNT, STREAM)
+"""What C(auto) tries, the fastest first."""
+
+Maker: TypeAlias = "Callable[[], Transport]"
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Both ends of a copy, and why routes are closed to them that is known from opening them."""
+
+    source: End
+    target: End
+    closed: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def opened_ends(params: Mapping[str, Any], progress: Progress, warnings: list[str]) -> Iterator[Ends]:
+    """Source and target of `params`; where the route asks for it, two claims in one pod.
+
+    Raises UsageError for options that don't fit together, and the errors of mounting a claim.
+    """
+    closed = {}
+    claims = all(params[option].get("pvc") for option in ("source", "target"))
+    with ExitStack() as stack:
+        if claims and params["route"] in (MOUNT, AUTO):
+            try:
+                ends = Ends(*stack.enter_context(opened_in_one_pod(params, progress, warnings)))
+            except (RouteFailed, HelperPodError) as exc:
+                if params["route"] == MOUNT:
+                    raise _closed(MOUNT, str(exc)) from exc
+                closed[MOUNT] = str(exc)
+            else:
+                yield ends
+                return
+        source, target = (
+            stack.enter_context(opened_end(params, option, progress, warnings))
+            for option in ("source", "target")
+        )
+        yield Ends(source, target, closed)
+
+
+class Routed:
+    """A transport that goes on with the next route where one fails. `passed_over` says why, a line for each."""
+
+    def __init__(self, routes: Sequence[tuple[str, Maker]], passed_over: list[str]) -> None:
+        self._routes = list(routes)
+        self.passed_over = passed_over
+        self._take()
+
+    @property
+    def name(self) -> str:
+        return self._transport.name
+
+    def move(self, fresh: Sequence[Entry], changed: Sequence[Entry], checksum: str) -> Moved:
+        while True:
+            try:
+                return self._transport.move(fresh, changed, checksum)
+            except RouteFailed as exc:
+                if not self._routes:
+                    raise
+                self.passed_over.append(f"{self.route}: {exc}")
+                self._take()
+
+    def _take(self) -> None:
+        self.route, make = self._routes.pop(0)
+        self._transport = make()
+
+
+def routed(ends: Ends, route: str, transport: str, progress: Progress) -> Routed:
+    """The transport for `route`. Raises UsageError where it isn't open, or the transport can't be used."""
+    source, target = ends.source.tree, ends.target.tree
+    makers: dict[str, Maker] = {
+        MOUNT: lambda: _mounted(ends, progress),
+        STREAM: lambda: choose(transport, source, target, progress),
+    }
+    wanted = ORDER if route == AUTO else (route,)
+    closed = {each: why for each in wanted if (why := _why_not(each, ends, transport))}
+    if route in closed and route != AUTO:
+        raise _closed(route, closed[route])
+    passed_over = [f"{each}: {why}" for each, why in closed.items()]
+    return Routed([(each, makers[each]) for each in wanted if each not in closed], passed_over)
+
+
+def _why_not(route: str, ends: Ends, transport: str) -> str:
+    """Why a route isn't open, as far as that can be known without trying."""
+    here, there = ends.source.place, ends.target.place
+    if route == STREAM:
+        return ""
+    if route in ends.closed:
+        return ends.closed[route]
+    if here is None or there is None:
+        return "an end is a directory on the machine that runs the task"
+    if transport == "rsync":
+        return "rsync needs one end on this machine"
+    for end in (ends.source.tree, ends.target.tree):
+        if "dd" not in end.facts().tools:
+            return f"{end.where} has no dd"
+    return "" if here.same_pod(there) else "source and target aren't in one pod"
+
+
+def _mounted(ends: Ends, progress: Progress) -> Transport:
+    source, target = _shells(ends)
+    return carrying(PodLink(source.pieces().place, target.pieces().place), source, target, progress)
+
+
+def _shells(ends: Ends) -> tuple[ShellTree, ShellTree]:
+    source, target = ends.source.tree, ends.target.tree
+    if not isinstance(source, ShellTree) or not isinstance(target, ShellTree):
+        raise RouteFailed("an end isn't in a pod")
+    return source, target
+
+
+def _closed(route: str, why: str) -> UsageError:
+    return UsageError(f"route: {route} can't be taken here, since {why.rstrip('.')}: use auto or stream.")
