@@ -44,7 +44,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             proofs=None if params["reread"] else directory(),
         )
         selection = select(source.path, params["files"], params["include"], params["exclude"])
-        transport = routed(ends, params["route"], params["transport"], progress)
+        transport = routed(ends, params, progress)
         outcome = Copy(source, target, selection, options, transport, progress).run()
         hop = _hop(outcome, options, source.where, target.where, transport)
     if params["report"] and not check_mode:

@@ -91,6 +91,7 @@ def _present(
     reaped = pods.expired(request.namespace) if check_mode else pods.reap(request.namespace)
     return {
         **_facts(mounted),
+        "also": [{"pvc": each.claim, "path": each.mount_path} for each in request.also],
         "changed": mounted.changed or bool(reaped),
         "guarded": guarded,
         "reaped": reaped,

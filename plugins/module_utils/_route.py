@@ -93,32 +93,35 @@ class Routed:
         self._transport = make()
 
 
-def routed(ends: Ends, route: str, transport: str, progress: Progress) -> Routed:
-    """The transport for `route`. Raises UsageError where it isn't open, or the transport can't be used."""
+def routed(ends: Ends, params: Mapping[str, Any], progress: Progress) -> Routed:
+    """The transport for the `route` and `transport` of `params`. Raises UsageError where they can't be had."""
+    route, transport = params["route"], params["transport"]
     source, target = ends.source.tree, ends.target.tree
     makers: dict[str, Maker] = {
         MOUNT: lambda: _mounted(ends, progress),
         STREAM: lambda: choose(transport, source, target, progress),
     }
     wanted = ORDER if route == AUTO else (route,)
-    closed = {each: why for each in wanted if (why := _why_not(each, ends, transport))}
-    if route in closed and route != AUTO:
-        raise _closed(route, closed[route])
-    passed_over = [f"{each}: {why}" for each, why in closed.items()]
-    return Routed([(each, makers[each]) for each in wanted if each not in closed], passed_over)
+    given = {**(params["closed_routes"] or {}), **ends.closed}
+    found = {each: str(given.get(each) or _why_not(each, ends, transport)) for each in wanted}
+    open_ = [each for each in wanted if not found[each]]
+    if not open_:
+        raise _closed(route, next(iter(found.values())))
+    closed = {**given, **found}
+    return Routed(
+        [(each, makers[each]) for each in open_], [f"{each}: {why}" for each, why in closed.items() if why]
+    )
 
 
 def _why_not(route: str, ends: Ends, transport: str) -> str:
-    """Why a route isn't open, as far as that can be known without trying."""
-    here, there = ends.source.place, ends.target.place
+    """Why a route isn't open, as far as that can be known without trying; empty if it is."""
     if route == STREAM:
         return ""
-    if route in ends.closed:
-        return ends.closed[route]
+    here, there = ends.source.place, ends.target.place
     if here is None or there is None:
         return "an end is a directory on the machine that runs the task"
     if transport == "rsync":
-        return "rsync needs one end on this machine"
+        return "rsync needs one end on that machine"
     for end in (ends.source.tree, ends.target.tree):
         if "dd" not in end.facts().tools:
             return f"{end.where} has no dd"

@@ -94,6 +94,10 @@ options:
     choices: [stream, mount, auto]
     default: stream
     version_added: 0.2.0
+  closed_routes:
+    description: Routes that aren't to be taken, each with the reason to report.
+    type: dict
+    version_added: 0.2.0
   retries:
     description: How often to try again what did not arrive whole, or after a lost connection.
     type: int
@@ -326,11 +330,16 @@ route:
   type: str
   sample: stream
 passed_over:
-  description: Why routes that come before it were not taken, with O(route=auto).
+  description: Why routes that come before it were not taken.
   returned: always, unless the task could not be carried out
   type: list
   elements: str
   sample: ["mount: the claims aren't in one namespace of one cluster"]
+route_failed:
+  description: Whether it was a connection between the ends that failed, so that another way may be open.
+  returned: when the task could not be carried out
+  type: bool
+  sample: false
 retries:
   description: How often something was tried again.
   returned: always, unless the task could not be carried out
@@ -366,7 +375,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AU
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import IMPORT_ERROR
 from ansible_collections.kubeferry.pvc.plugins.module_utils._copy_task import run
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ExecError, KubeferryError
 
 
 def argument_spec() -> dict[str, object]:
@@ -381,6 +390,7 @@ def argument_spec() -> dict[str, object]:
         "checksum": {"type": "str", "choices": ["sha256", "sha512", "sha1", "md5"], "default": "sha256"},
         "transport": {"type": "str", "choices": ["auto", "tar", "rsync"], "default": "auto"},
         "route": {"type": "str", "choices": ["stream", "mount", "auto"], "default": "stream"},
+        "closed_routes": {"type": "dict"},
         "retries": {"type": "int", "default": 3},
         "metadata": {"type": "str", "choices": ["strict", "report", "ignore"], "default": "strict"},
         "on_change": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
@@ -397,7 +407,7 @@ def main() -> None:
     try:
         result = run(module.params, check_mode=module.check_mode)
     except KubeferryError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=str(exc), route_failed=isinstance(exc, ExecError))
     for text in result.pop("warnings"):
         module.warn(text)
     if "msg" in result:

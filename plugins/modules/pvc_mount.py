@@ -212,6 +212,12 @@ path:
   returned: O(state=present)
   type: str
   sample: /mnt/pvc-0
+also:
+  description: The further claims in it, each with the C(path) where it is mounted.
+  returned: O(state=present)
+  type: list
+  elements: dict
+  sample: []
 node:
   description: The node it runs on. Empty in check mode if the pod isn't there yet.
   returned: O(state=present)

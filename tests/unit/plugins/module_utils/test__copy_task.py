@@ -29,6 +29,7 @@ DEFAULTS = {
     "checksum": "sha256",
     "transport": "auto",
     "route": "stream",
+    "closed_routes": None,
     "metadata": "strict",
     "on_change": "fail",
     "reread": True,
