@@ -14,9 +14,10 @@ from typing import Any
 
 from . import _mount
 from ._cluster import Cluster, connect
+from ._cluster_api import Object
 from ._errors import RouteFailed, UsageError
 from ._helper_pod import Mounted
-from ._helper_spec import Further
+from ._helper_spec import MANAGED_BY, Further
 from ._local_tree import LocalTree
 from ._object_names import check_objects
 from ._progress import Progress
@@ -35,6 +36,22 @@ class PodPlace:
     namespace: str
     pod: str
     container: str
+
+    @property
+    def where(self) -> str:
+        return f"pod {self.namespace}/{self.pod}"
+
+    def is_helper(self) -> bool:
+        """Whether it is a pod that `pvc_mount` made."""
+        labels = self._pod()["metadata"].get("labels") or {}
+        return bool(labels.get(MANAGED_BY) == "kubeferry")
+
+    def address(self) -> str:
+        """Its address in the cluster's network; empty if it has none."""
+        return str((self._pod().get("status") or {}).get("podIP") or "")
+
+    def _pod(self) -> Object:
+        return self.cluster.get_pod(self.namespace, self.pod)
 
     def same_cluster(self, other: PodPlace) -> bool:
         return self.cluster.server == other.cluster.server

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""What joins two places between which files are carried: here a pipe, where both are in one pod."""
+"""What joins two places between which files are carried; here a pipe, where both are in one pod."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from ._shell_pieces import ShellPlace
 from ._tar import ByteStream
 
 MAX_LINE = 200
+
+
+class Broken(ConnectionLost):
+    """The stream between the places ended before its end."""
 
 
 class Link(Protocol):
@@ -80,14 +84,14 @@ def follow(process: Process, stream: ByteStream, target: ShellPlace, took: Calla
         raise _full(target)
 
 
-def failure(process: Process, target: ShellPlace) -> ConnectionLost | EndpointError:
+def failure(process: Process, target: ShellPlace) -> Broken | EndpointError:
     """What a TAKE script that failed said last, as an error."""
     said = process.stderr()
     if is_full(said):
         return _full(target)
     why = said.decode("utf-8", "replace").strip()
     if not why:
-        return ConnectionLost(f"What was on its way to {target.where} ended before its end.")
+        return Broken(f"What was on its way to {target.where} ended before its end.")
     return EndpointError(
         f"Files can't be written below {target.where}: {why}. Check that its volume is writable."
     )

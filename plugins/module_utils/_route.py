@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ._carry import carrying
-from ._endpoint import End, opened_end, opened_in_one_pod
+from ._endpoint import End, PodPlace, opened_end, opened_in_one_pod
 from ._entry import Entry
-from ._errors import HelperPodError, RouteFailed, UsageError
+from ._errors import ConnectionLost, HelperPodError, RouteFailed, UsageError
 from ._link import PodLink
 from ._progress import Progress
 from ._shell_tree import ShellTree
+from ._tls_link import TlsLink
 from ._transport import Moved, Transport, choose
 
-AUTO, MOUNT, STREAM = "auto", "mount", "stream"
-ORDER = (MOUNT, STREAM)
+AUTO, MOUNT, DIRECT, STREAM = "auto", "mount", "direct", "stream"
+ORDER = (MOUNT, DIRECT, STREAM)
 """What C(auto) tries, the fastest first."""
 
 Maker: TypeAlias = "Callable[[], Transport]"
@@ -72,6 +73,7 @@ class Routed:
     def __init__(self, routes: Sequence[tuple[str, Maker]], passed_over: list[str]) -> None:
         self._routes = list(routes)
         self.passed_over = passed_over
+        self._lost = False
         self._take()
 
     @property
@@ -82,8 +84,11 @@ class Routed:
         while True:
             try:
                 return self._transport.move(fresh, changed, checksum)
-            except RouteFailed as exc:
-                if not self._routes:
+            except (RouteFailed, ConnectionLost) as exc:
+                # A connection that is lost once is tried again, as on any route.
+                again = not isinstance(exc, RouteFailed) and not self._lost
+                self._lost = True
+                if again or not self._routes:
                     raise
                 self.passed_over.append(f"{self.route}: {exc}")
                 self._take()
@@ -91,6 +96,7 @@ class Routed:
     def _take(self) -> None:
         self.route, make = self._routes.pop(0)
         self._transport = make()
+        self._lost = False
 
 
 def routed(ends: Ends, params: Mapping[str, Any], progress: Progress) -> Routed:
@@ -99,6 +105,7 @@ def routed(ends: Ends, params: Mapping[str, Any], progress: Progress) -> Routed:
     source, target = ends.source.tree, ends.target.tree
     makers: dict[str, Maker] = {
         MOUNT: lambda: _mounted(ends, progress),
+        DIRECT: lambda: _direct(ends, progress),
         STREAM: lambda: choose(transport, source, target, progress),
     }
     wanted = ORDER if route == AUTO else (route,)
@@ -125,12 +132,35 @@ def _why_not(route: str, ends: Ends, transport: str) -> str:
     for end in (ends.source.tree, ends.target.tree):
         if "dd" not in end.facts().tools:
             return f"{end.where} has no dd"
-    return "" if here.same_pod(there) else "source and target aren't in one pod"
+    if route == MOUNT:
+        return "" if here.same_pod(there) else "source and target aren't in one pod"
+    return _why_not_direct(ends, here, there)
+
+
+def _why_not_direct(ends: Ends, here: PodPlace, there: PodPlace) -> str:
+    """A pod of the user's doesn't get to write an archive that root unpacks, nor does a port open in it."""
+    if not here.same_cluster(there):
+        return "source and target aren't in one cluster"
+    if here.same_pod(there):
+        return "source and target are in one pod"
+    for end, place in ((ends.source, here), (ends.target, there)):
+        if not place.is_helper():
+            return f"{place.where} isn't a helper pod"
+        if "openssl" not in end.tree.facts().tools:
+            return f"there is no openssl in {place.where}, give an image that has it"
+    return "" if there.address() else f"{there.where} has no address"
 
 
 def _mounted(ends: Ends, progress: Progress) -> Transport:
     source, target = _shells(ends)
     return carrying(PodLink(source.pieces().place, target.pieces().place), source, target, progress)
+
+
+def _direct(ends: Ends, progress: Progress) -> Transport:
+    source, target = _shells(ends)
+    address = ends.target.place.address() if ends.target.place else ""
+    link = TlsLink(source.pieces().place, target.pieces().place, address)
+    return carrying(link, source, target, progress)
 
 
 def _shells(ends: Ends) -> tuple[ShellTree, ShellTree]:

@@ -88,10 +88,13 @@ options:
         there, whatever is said here.
       - With V(mount) they stay in the one pod that has both trees. Where two claims of one namespace are named, it is
         made for them, with the source mounted read-only. The two are not mounted in one pod if no node can have both.
-      - V(auto) takes the first of these that is possible, in the order V(mount), V(stream), and goes on with the next
-        where one fails. RV(route) and RV(passed_over) tell which was taken, and why others weren't.
+      - With V(direct) they go from one helper pod to another one over the cluster's network, by TLS 1.3 with a key that
+        is made for it and that both pods are given. Both images need C(openssl). Any NetworkPolicy must let the
+        target's pod be reached; its port is open only as long as it is used.
+      - V(auto) takes the first of these that is possible, in the order V(mount), V(direct), V(stream), and goes on with
+        the next where one fails. RV(route) and RV(passed_over) tell which was taken, and why others weren't.
     type: str
-    choices: [stream, mount, auto]
+    choices: [stream, direct, mount, auto]
     default: stream
     version_added: 0.2.0
   closed_routes:
@@ -389,7 +392,7 @@ def argument_spec() -> dict[str, object]:
         "delete": {"type": "bool", "default": False},
         "checksum": {"type": "str", "choices": ["sha256", "sha512", "sha1", "md5"], "default": "sha256"},
         "transport": {"type": "str", "choices": ["auto", "tar", "rsync"], "default": "auto"},
-        "route": {"type": "str", "choices": ["stream", "mount", "auto"], "default": "stream"},
+        "route": {"type": "str", "choices": ["stream", "direct", "mount", "auto"], "default": "stream"},
         "closed_routes": {"type": "dict"},
         "retries": {"type": "int", "default": 3},
         "metadata": {"type": "str", "choices": ["strict", "report", "ignore"], "default": "strict"},
