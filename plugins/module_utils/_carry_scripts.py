@@ -171,6 +171,7 @@ listening() {
   done
   return 1
 }
+if listening; then refuse "port $AT is taken"; fi
 folder=$(mktemp -d 2>/dev/null) || folder=$(mktemp -d -p /dev/shm 2>/dev/null) || refuse 'mktemp: no place for a pipe'
 trap 'rm -rf -- "$folder"' EXIT
 mkfifo "$folder/in" "$folder/idle" 2>/dev/null || refuse 'mkfifo: no pipe'

@@ -55,7 +55,7 @@ def together(places: Sequence[Placement]) -> Placement | None:
     if len(nodes) > 1:
         return None
     tolerations = [each for place in places for each in place.tolerations]
-    unique = [each for number, each in enumerate(tolerations) if each not in tolerations[:number]]
+    unique = tuple(each for number, each in enumerate(tolerations) if each not in tolerations[:number])
     return replace(places[0], node="".join(nodes), tolerations=unique)
 
 

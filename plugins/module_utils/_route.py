@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 from ._carry import carrying
 from ._endpoint import End, PodPlace, opened_end, opened_in_one_pod
@@ -28,8 +29,6 @@ from ._transport import Moved, Transport, choose
 AUTO, MOUNT, DIRECT, STREAM = "auto", "mount", "direct", "stream"
 ORDER = (MOUNT, DIRECT, STREAM)
 """What C(auto) tries, the fastest first."""
-
-Maker: TypeAlias = "Callable[[], Transport]"
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,24 @@ def opened_ends(params: Mapping[str, Any], progress: Progress, warnings: list[st
         yield Ends(source, target, closed)
 
 
-class Routed:
-    """A transport that goes on with the next route where one fails. `passed_over` says why, a line for each."""
+@dataclass(frozen=True)
+class Candidate:
+    """A route that may be taken: why it isn't open, empty if it is, and what makes its transport."""
 
-    def __init__(self, routes: Sequence[tuple[str, Maker]], passed_over: list[str]) -> None:
-        self._routes = list(routes)
-        self.passed_over = passed_over
+    route: str
+    why_not: Callable[[], str]
+    make: Callable[[], Transport]
+
+
+class Routed:
+    """A transport that goes on with the next route where one isn't open or fails; `passed_over` says why.
+
+    Raises UsageError where none is open.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], passed_over: Sequence[str] = ()) -> None:
+        self._candidates = list(candidates)
+        self.passed_over = list(passed_over)
         self._lost = False
         self._take()
 
@@ -88,14 +99,20 @@ class Routed:
                 # A connection that is lost once is tried again, as on any route.
                 again = not isinstance(exc, RouteFailed) and not self._lost
                 self._lost = True
-                if again or not self._routes:
+                if again or not self._candidates:
                     raise
                 self.passed_over.append(f"{self.route}: {exc}")
                 self._take()
 
     def _take(self) -> None:
-        self.route, make = self._routes.pop(0)
-        self._transport = make()
+        """Take the first of the candidates that is open."""
+        candidate = self._candidates.pop(0)
+        while why := candidate.why_not():
+            if not self._candidates:
+                raise _closed(candidate.route, why)
+            self.passed_over.append(f"{candidate.route}: {why}")
+            candidate = self._candidates.pop(0)
+        self.route, self._transport = candidate.route, candidate.make()
         self._lost = False
 
 
@@ -103,21 +120,19 @@ def routed(ends: Ends, params: Mapping[str, Any], progress: Progress) -> Routed:
     """The transport for the `route` and `transport` of `params`. Raises UsageError where they can't be had."""
     route, transport = params["route"], params["transport"]
     source, target = ends.source.tree, ends.target.tree
-    makers: dict[str, Maker] = {
+    makers: dict[str, Callable[[], Transport]] = {
         MOUNT: lambda: _mounted(ends, progress),
         DIRECT: lambda: _direct(ends, progress),
         STREAM: lambda: choose(transport, source, target, progress),
     }
+    closed = {**(params["closed_routes"] or {}), **ends.closed}
     wanted = ORDER if route == AUTO else (route,)
-    given = {**(params["closed_routes"] or {}), **ends.closed}
-    found = {each: str(given.get(each) or _why_not(each, ends, transport)) for each in wanted}
-    open_ = [each for each in wanted if not found[each]]
-    if not open_:
-        raise _closed(route, next(iter(found.values())))
-    closed = {**given, **found}
-    return Routed(
-        [(each, makers[each]) for each in open_], [f"{each}: {why}" for each, why in closed.items() if why]
-    )
+
+    def why_not(each: str) -> str:
+        return str(closed.get(each) or _why_not(each, ends, transport))
+
+    candidates = [Candidate(each, partial(why_not, each), makers[each]) for each in wanted]
+    return Routed(candidates, [f"{each}: {why}" for each, why in closed.items() if each not in wanted])
 
 
 def _why_not(route: str, ends: Ends, transport: str) -> str:
