@@ -71,13 +71,16 @@ class CarriedPieces(PiecesTransport):
     def _deliver(self, works: Sequence[Work]) -> None:
         spans = [span for work in works for span in _strides(work)]
         left = iter(spans)
-        self._link.carry([self._orders(work) for work in works], lambda: self._passed(next(left).length))
+        orders = [order for work in works for order in self._orders(work)]
+        self._link.carry(orders, lambda: self._passed(next(left).length))
         for _work in works:
             self._progress.advance(0, files=1)
 
-    def _orders(self, work: Work) -> bytes:
-        parts = (b"part %d %d\n" % blocks(span) for span in _strides(work))
-        return opening(work) + b"".join(parts) + closing(work, self._tools)
+    def _orders(self, work: Work) -> Iterator[bytes]:
+        yield opening(work)
+        for span in _strides(work):
+            yield b"part %d %d\n" % blocks(span)
+        yield closing(work, self._tools)
 
 
 def carrying(link: Link, source: ShellTree, target: ShellTree, progress: Progress) -> Transport:

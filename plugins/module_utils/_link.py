@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from . import _carry_scripts as scripts
-from ._asking import Question, begun
+from ._asking import begun
 from ._errors import ConnectionLost, EndpointError, ProtocolError
 from ._runner import Process, is_full
 from ._scripts import FAILED
@@ -18,6 +18,10 @@ from ._shell_pieces import ShellPlace
 from ._tar import ByteStream
 
 MAX_LINE = 200
+BRINGS = (b"part ", b"tar ")
+"""How orders begin of which it is heard when they have been carried out."""
+AHEAD = 2
+"""Such orders that may be on their way, so that nobody waits for this machine."""
 
 
 class Broken(ConnectionLost):
@@ -35,6 +39,36 @@ class Link(Protocol):
         """
 
 
+class Orders:
+    """Orders as standard input, not far ahead of what has been done; then, once all is done, the line that ends it.
+
+    So little goes on in the pod when this process is killed.
+    """
+
+    def __init__(self, orders: Sequence[bytes]) -> None:
+        self._orders = orders
+        self._under_way = 0
+        self._released = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for order in self._orders:
+            while self._under_way > AHEAD:
+                yield b""
+            if order.startswith(BRINGS):
+                self._under_way += 1
+            yield order
+        yield b"end\n"
+        while not self._released:
+            yield b""
+        yield b"\n"
+
+    def took(self) -> None:
+        self._under_way -= 1
+
+    def release(self) -> None:
+        self._released = True
+
+
 class PodLink:
     """A pipe inside the one pod that has both places."""
 
@@ -44,12 +78,17 @@ class PodLink:
 
     def carry(self, orders: Sequence[bytes], took: Callable[[], None]) -> None:
         source, target = self._source, self._target
-        asked = Question(b"".join(orders) + b"end\n")
+        asked = Orders(orders)
+
+        def one_more() -> None:
+            asked.took()
+            took()
+
         options = tar_options(source, target)
         argv = ["sh", "-c", scripts.IN_ONE_POD, "sh", source.path, source.mark]
         process = source.runner.start([*argv, target.path, target.work, *options], asked)
         try:
-            follow(process, begun(process, source.mark, source.where), target, took)
+            follow(process, begun(process, source.mark, source.where), target, one_more)
             asked.release()
             process.wait()
         except ProtocolError as exc:

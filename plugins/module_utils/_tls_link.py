@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from . import _carry_scripts as scripts
 from ._asking import Question, begun
@@ -21,6 +22,7 @@ from ._link import MAX_LINE, Broken, follow, tar_options
 from ._runner import Process
 from ._session_key import session_key
 from ._shell_pieces import ShellPlace
+from ._tar import ByteStream
 
 CONNECT_SECONDS = 20
 """How long the two wait for each other. What a NetworkPolicy forbids is mostly dropped without an answer."""
@@ -28,7 +30,20 @@ STALL_SECONDS = 60
 """How long nothing may arrive afterwards."""
 PORTS = range(20_000, 32_000)
 """Below those that a kernel gives to outgoing connections."""
+ATTEMPTS = 3
+"""Ports that are tried: another program in the pod may have one."""
 SAID = 2000
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """The RECEIVE script at work, the key that it asks for, and its address and port."""
+
+    key: str
+    at: str
+    asked: Question
+    process: Process
+    stream: ByteStream
 
 
 class TlsLink:
@@ -40,12 +55,7 @@ class TlsLink:
         self._address = f"[{address}]" if ":" in address else address
 
     def carry(self, orders: Sequence[bytes], took: Callable[[], None]) -> None:
-        key, port = session_key(), secrets.choice(PORTS)
-        at, target = f"{self._address}:{port}", self._target
-        asked = Question(f"{key}\n".encode())
-        limits = (str(CONNECT_SECONDS), str(STALL_SECONDS))
-        argv = ["sh", "-c", scripts.RECEIVE, "sh", target.path, target.mark, target.work, at, f"{port:04X}"]
-        process = target.runner.start([*argv, *limits], asked)
+        receiver = self._listening()
         arrived = 0
 
         def count() -> None:
@@ -54,27 +64,47 @@ class TlsLink:
             took()
 
         try:
-            stream = begun(process, target.mark, target.where)
-            self._require_listening(stream.until(b"\n", SAID))
-            with Beside(lambda: self._send(key, at, orders, asked)) as sending:
+            with Beside(lambda: self._send(receiver, orders)) as sending:
                 try:
-                    follow(process, stream, target, count)
+                    follow(receiver.process, receiver.stream, self._target, count)
                 except Broken as exc:
                     said = sending.result()
                     if arrived:
                         raise
-                    raise self._unreached(at, said) from exc
-            asked.release()
-            process.wait()
+                    raise self._unreached(receiver.at, said) from exc
+            receiver.asked.release()
+            receiver.process.wait()
         except ProtocolError as exc:
-            raise ProtocolError(f"Sending to {target.where} broke off: {exc}.") from exc
+            raise ProtocolError(f"Sending to {self._target.where} broke off: {exc}.") from exc
         finally:
-            process.close()
+            receiver.process.close()
 
-    def _require_listening(self, line: bytes) -> None:
-        if line != b"listening":
-            said = line.decode("utf-8", "replace").removeprefix("refused ")
-            raise RouteFailed(f"openssl in {self._target.runner.where} can't wait for a connection: {said}")
+    def _listening(self) -> Receiver:
+        """A receiver that waits for its connection, at a port that nobody has. Raises RouteFailed."""
+        said = ""
+        for _attempt in range(ATTEMPTS):
+            receiver = self._receiver(secrets.choice(PORTS))
+            try:
+                line = receiver.stream.until(b"\n", SAID)
+                if line == b"listening":
+                    return receiver
+                said = line.decode("utf-8", "replace").removeprefix("refused ")
+            except BaseException:
+                receiver.process.close()
+                raise
+            receiver.process.close()
+        raise RouteFailed(f"openssl in {self._target.runner.where} can't wait for a connection: {said}")
+
+    def _receiver(self, port: int) -> Receiver:
+        target, key, at = self._target, session_key(), f"{self._address}:{port}"
+        asked = Question(f"{key}\n".encode())
+        argv = ["sh", "-c", scripts.RECEIVE, "sh", target.path, target.mark, target.work, at, f"{port:04X}"]
+        process = target.runner.start([*argv, str(CONNECT_SECONDS), str(STALL_SECONDS)], asked)
+        try:
+            return Receiver(key, at, asked, process, begun(process, target.mark, target.where))
+        except BaseException:
+            process.close()
+            raise
 
     def _unreached(self, at: str, said: str) -> RouteFailed:
         return RouteFailed(
@@ -82,11 +112,11 @@ class TlsLink:
             f"NetworkPolicy forbids it: {said}"
         )
 
-    def _send(self, key: str, at: str, orders: Sequence[bytes], receiver: Question) -> str:
+    def _send(self, receiver: Receiver, orders: Sequence[bytes]) -> str:
         """Send until the receiver hangs up; what openssl said last. Whatever becomes of it, the receiver is told."""
         source = self._source
-        asked = Question(b"".join((f"{key}\n".encode(), *orders, b"end\n")))
-        argv = ["sh", "-c", scripts.SEND, "sh", source.path, source.mark, at]
+        asked = Question(b"".join((f"{receiver.key}\n".encode(), *orders, b"end\n")))
+        argv = ["sh", "-c", scripts.SEND, "sh", source.path, source.mark, receiver.at]
         limits = (str(CONNECT_SECONDS), str(STALL_SECONDS))
         try:
             process = source.runner.start([*argv, *limits, *tar_options(source, self._target)], asked)
@@ -98,7 +128,7 @@ class TlsLink:
         except KubeferryError as exc:
             return str(exc)
         finally:
-            receiver.release()
+            receiver.asked.release()
 
 
 def _last_line(process: Process) -> str:

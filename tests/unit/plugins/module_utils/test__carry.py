@@ -20,7 +20,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import _carry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._carry import ARCHIVE_END, archived, grouped
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
-from ansible_collections.kubeferry.pvc.plugins.module_utils._link import PodLink
+from ansible_collections.kubeferry.pvc.plugins.module_utils._link import Orders, PodLink
 
 MIB = 1 << 20
 
@@ -84,6 +84,22 @@ def test_of_a_large_file_that_changed_only_the_pieces_that_differ_are_written(po
     assert engine.whole(outcome)
     assert pod.unlike() == {}
     assert outcome.bytes_moved == 4 * MIB
+
+
+def test_orders_are_given_only_a_little_ahead_of_what_is_done():
+    orders = Orders(
+        [b"file a\n", b"part 0 1\n", b"part 1 1\n", b"part 2 1\n", b"size 1 @1\n", b"tar 1 1 1\n"]
+    )
+    given = iter(orders)
+    assert [next(given) for _number in range(5)] == [
+        b"file a\n",
+        *(b"part %d 1\n" % n for n in range(3)),
+        b"",
+    ]
+    orders.took()
+    assert [next(given) for _number in range(4)] == [b"size 1 @1\n", b"tar 1 1 1\n", b"end\n", b""]
+    orders.release()
+    assert list(given) == [b"\n"]
 
 
 class Growing(PodLink):

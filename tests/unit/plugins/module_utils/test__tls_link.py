@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import engine
@@ -23,7 +24,7 @@ from trees import touched, write
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _tls_link
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, RouteFailed
 from ansible_collections.kubeferry.pvc.plugins.module_utils._session_key import session_key
-from ansible_collections.kubeferry.pvc.plugins.module_utils._tls_link import TlsLink
+from ansible_collections.kubeferry.pvc.plugins.module_utils._tls_link import Receiver, TlsLink
 
 MIB = 1 << 20
 HERE = "127.0.0.1"
@@ -72,13 +73,13 @@ def test_every_kind_of_file_arrives_and_a_second_run_changes_nothing(pods):
     assert touched(pods.target) == there
 
 
-def test_large_files_and_groups_go_by_and_nothing_passes_this_process(pods):
-    write(pods.source, "large", random.Random(1).randbytes(40 * MIB))
+def test_large_files_and_groups_go_by_and_nothing_passes_this_process(pair):
+    write(pair.source, "large", random.Random(1).randbytes(33 * MIB))
     for number in range(3):
-        write(pods.source, f"dir/{number}", random.Random(number).randbytes(MIB))
-    assert engine.whole(pods.copy())
-    assert pods.unlike() == {}
-    assert pods.spy.taken < MIB / 10
+        write(pair.source, f"dir/{number}", random.Random(number).randbytes(MIB))
+    assert engine.whole(pair.copy())
+    assert pair.unlike() == {}
+    assert pair.spy.taken < MIB / 10
 
 
 def test_the_key_is_on_no_command_line_and_in_no_environment_and_the_port_is_closed_in_the_end(
@@ -181,7 +182,8 @@ def test_a_server_without_the_key_gets_nothing(boxes, tmp_path, port):
         write(pods.source, "secret", b"secret")
         places = [engine.shell(boxes["tls"], each).pieces().place for each in (pods.source, pods.target)]
         orders = [b"file ./secret\npart 0 1\nsize 6 @1\n"]
-        said = TlsLink(*places, HERE)._send(session_key(), f"{HERE}:{port}", orders, _tls_link.Question(b""))
+        impostor = Receiver(session_key(), f"{HERE}:{port}", _tls_link.Question(b""), None, None)
+        said = TlsLink(*places, HERE)._send(impostor, orders)
         assert "certificate verify failed" in said
     finally:
         server.kill()
@@ -189,9 +191,15 @@ def test_a_server_without_the_key_gets_nothing(boxes, tmp_path, port):
     assert out == b""
 
 
-def test_a_port_that_is_taken_is_named(pair, port):
-    with socket.create_server((HERE, port)), pytest.raises(RouteFailed, match="can't wait for a connection"):
-        pair.copy()
+def test_a_port_that_is_taken_is_left_alone_and_another_one_taken(pair, port, monkeypatch):
+    with socket.create_server((HERE, port)):
+        with pytest.raises(RouteFailed, match=r"can't wait for a connection: port .* is taken"):
+            pair.copy()
+        monkeypatch.setattr(_tls_link, "PORTS", range(30_000, 32_000))
+        chosen = iter([port])
+        choice = _tls_link.secrets.choice
+        monkeypatch.setattr(_tls_link.secrets, "choice", lambda ports: next(chosen, None) or choice(ports))
+        assert engine.whole(pair.copy())
 
 
 def test_who_never_answers_is_given_up_in_time(pair, monkeypatch):
@@ -200,8 +208,8 @@ def test_who_never_answers_is_given_up_in_time(pair, monkeypatch):
     with socket.create_server((HERE, 0)) as silent:
         send = TlsLink._send
 
-        def elsewhere(self, key, _at, *rest):
-            return send(self, key, f"{HERE}:{silent.getsockname()[1]}", *rest)
+        def elsewhere(self, receiver, orders):
+            return send(self, replace(receiver, at=f"{HERE}:{silent.getsockname()[1]}"), orders)
 
         monkeypatch.setattr(TlsLink, "_send", elsewhere)
         began = time.monotonic()
