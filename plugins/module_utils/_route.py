@@ -125,14 +125,15 @@ def routed(ends: Ends, params: Mapping[str, Any], progress: Progress) -> Routed:
         DIRECT: lambda: _direct(ends, progress),
         STREAM: lambda: choose(transport, source, target, progress),
     }
-    closed = {**(params["closed_routes"] or {}), **ends.closed}
-    wanted = ORDER if route == AUTO else (route,)
+    told = params["closed_routes"] or {}
+    closed = {**told, **ends.closed} if route == AUTO else ends.closed
+    wanted = ORDER if route == AUTO else ()
 
     def why_not(each: str) -> str:
         return str(closed.get(each) or _why_not(each, ends, transport))
 
-    candidates = [Candidate(each, partial(why_not, each), makers[each]) for each in wanted]
-    return Routed(candidates, [f"{each}: {why}" for each, why in closed.items() if each not in wanted])
+    candidates = [Candidate(each, partial(why_not, each), makers[each]) for each in wanted or (route,)]
+    return Routed(candidates, [f"{each}: {why}" for each, why in told.items() if each not in wanted])
 
 
 def _why_not(route: str, ends: Ends, transport: str) -> str:

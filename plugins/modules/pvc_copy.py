@@ -98,7 +98,7 @@ options:
     default: stream
     version_added: 0.2.0
   closed_routes:
-    description: Routes that aren't to be taken, each with the reason to report.
+    description: Routes that O(route=auto) isn't to take, each with the reason. It is reported with any O(route).
     type: dict
     version_added: 0.2.0
   retries:
@@ -334,7 +334,7 @@ route:
   sample: stream
 passed_over:
   description: Why routes that come before it were not taken.
-  returned: always, unless the task could not be carried out
+  returned: always, unless the task could not be carried out for another reason than a connection
   type: list
   elements: str
   sample: ["mount: the claims aren't in one namespace of one cluster"]
@@ -409,8 +409,10 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
     try:
         result = run(module.params, check_mode=module.check_mode)
+    except ExecError as exc:
+        module.fail_json(msg=str(exc), route_failed=True, passed_over=list(exc.passed_over))
     except KubeferryError as exc:
-        module.fail_json(msg=str(exc), route_failed=isinstance(exc, ExecError))
+        module.fail_json(msg=str(exc), route_failed=False)
     for text in result.pop("warnings"):
         module.warn(text)
     if "msg" in result:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 from copyoptions import endpoint, options
@@ -52,11 +54,11 @@ find . -type f -exec md5sum {} + | sort
 # Waits until part of the large file has arrived in the work directory.
 ARRIVING = """
 count=0
-while [ "$count" -lt 4000 ]; do
+while [ "$count" -lt 2000 ]; do
   count=$((count + 1))
   size=$(stat -c %s "$1"/.kubeferry/run-*/tree/large 2>/dev/null)
   if [ "${size:-0}" -gt 30000000 ]; then echo arriving; exit; fi
-  usleep 5000
+  usleep 20000
 done
 echo never
 """
@@ -153,6 +155,36 @@ def test_where_the_network_is_closed_the_files_are_streamed(second_node, monkeyp
     assert "doesn't get through to" in result["passed_over"][-1]
     assert result["seconds"] < 30
     assert look(TARGET, "app-far") == in_pod(SOURCE, LOOK, HERE)
+
+
+@pytest.mark.parametrize("route_failed", [True, False])
+def test_over_staging_goes_what_no_connection_could_carry_but_no_copy_that_is_not_whole(
+    played, tmp_path, route_failed
+):
+    """A copy of the collection whose module finds no way. The ends are directories of this machine."""
+    installed = Path("ansible_collections/kubeferry/pvc")
+    shutil.copytree(ROOT / ".cache" / "collections" / installed, tmp_path / installed)
+    module = tmp_path / installed / "plugins/modules/pvc_copy.py"
+    answer = f'module.fail_json("No way", route_failed={route_failed}, passed_over=["direct: no: net"])'
+    closed = f'    if module.params["route"] == "auto":\n        {answer}\n'
+    module.write_text(
+        module.read_text().replace("    if IMPORT_ERROR and", f"{closed}    if IMPORT_ERROR and")
+    )
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "source" / "file").write_text("content")
+    variables = {"source_path": str(tmp_path / "source"), "target_path": str(tmp_path / "target")}
+    paths = f"{tmp_path}:{ROOT / '.cache' / 'collections'}"
+    ended = played({**variables, "route": "auto"}, environment={"ANSIBLE_COLLECTIONS_PATH": paths})
+    if route_failed:
+        assert ended.status == 0, ended.output
+        assert "by the route staging; not mount: source and destination aren't both claims" in ended.output
+        assert "; not direct: no: net; not stream: No way" in ended.output
+        assert (tmp_path / "target" / "file").read_text() == "content"
+    else:
+        assert ended.status != 0
+        assert ended.failures[-1] == "No way"
+        assert not list((tmp_path / "target").iterdir())
 
 
 def test_a_run_that_is_killed_leaves_no_pod_and_the_next_one_goes_on(started, tmp_path):
