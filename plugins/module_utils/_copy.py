@@ -112,7 +112,8 @@ class Copy:
         self._options = options
         self._transport = transport
         self._progress = progress
-        criteria = Criteria(options.checksum, options.metadata, lenient=options.on_change == "report")
+        lenient = options.on_change == "report"
+        criteria = Criteria(options.checksum, options.metadata, lenient, self._source_is_still)
         self._comparison = Comparison(source, target, selection, criteria, progress)
         self._proofs = Proofs(options.proofs)
         self._moved = 0
@@ -149,6 +150,12 @@ class Copy:
             bytes=proof.bytes,
             proven=proof.when,
         )
+
+    def _source_is_still(self, seen: Manifest) -> bool:
+        """Whether a walk of the source sees what it saw for that manifest, and any change since then would show."""
+        if seen.look is None or not seen.look.settled:
+            return False
+        return self._source.fingerprint(self._selection) == self._source.fingerprint_of(seen.look)
 
     def _about(self, target: str) -> str:
         """How the names of proofs about a target with this fingerprint begin."""

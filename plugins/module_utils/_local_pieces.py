@@ -83,7 +83,7 @@ class LocalPieces:
 
     def _write(self, folder: Folder, work: Work, incoming: Iterator[Part]) -> None:
         path = self._received(work.entry.path)
-        folder.make_parents(path)
+        folder.made(path)
         descriptor = _begun(folder, path, work.anew)
         try:
             self._keep(folder, work, descriptor)

@@ -30,6 +30,7 @@ from ._row import number
 from ._selection import WORK_DIR, Selection
 from ._shell_output import KINDS, holes
 from ._store import Row, Store
+from ._tar import SMALL
 from ._tree import Changes, Facts, Incoming
 from ._walk import Listing, Walk
 from ._xattrs import Xattrs, give, held, pack, strip
@@ -132,7 +133,7 @@ class LocalTree:
             with Folder(self._root) as folder:
                 self._take(folder)
                 set_aside(os.path.join(self._root, WORK_DIR), self._work.rpartition(b"/")[2])
-                folder.make_parents(self._work + b"/tree/x")
+                folder.made(self._work + b"/tree/x")
         except OSError as exc:
             raise EndpointError(
                 f"{self.where} can't be written to: {exc.strerror}. Choose another path or mend its permissions."
@@ -192,9 +193,8 @@ class LocalTree:
         with Folder(self._root) as folder:
             for path in paths:
                 with contextlib.suppress(OSError):
-                    folder.make_parents(self._received(path))
+                    parent, received = folder.made(self._received(path))
                     part, name = folder.at(self._work + b"/parts/" + path)
-                    parent, received = folder.at(self._received(path))
                     os.rename(name, received, src_dir_fd=part, dst_dir_fd=parent)
         return pieces.received(paths)
 
@@ -209,9 +209,11 @@ class LocalTree:
         files = {entry.path for entry in entries if entry.kind == FILE}
         new = {entry.path for entry in entries if entry.kind == DIR}
         for entry in entries:
+            if entry.kind == FILE and not entry.hardlink:
+                continue
             received = self._received(entry.path)
             with contextlib.suppress(OSError):
-                folder.make_parents(received)
+                folder.made(received)
             first = self._received(entry.hardlink) if entry.hardlink in files else entry.hardlink
             _attempt(partial(self._prepare, folder, entry, first), folder, received)
         folder.forget()
@@ -234,8 +236,7 @@ class LocalTree:
 
     def _take(self, folder: Folder) -> None:
         """Lock the target. The lock is the kernel's, so it ends with this process, whatever ends it."""
-        folder.make_parents(WORK_DIR + b"/lock")
-        parent, name = folder.at(WORK_DIR + b"/lock")
+        parent, name = folder.made(WORK_DIR + b"/lock")
         descriptor = os.open(
             name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
         )
@@ -254,14 +255,13 @@ class LocalTree:
 
     def _write(self, folder: Folder, entry: Entry, item: Incoming, checksum: str) -> str:
         """Write one file. Returns the digest of what the file system has of it then."""
-        path = self._received(entry.path)
-        folder.make_parents(path)
-        parent, name = folder.at(path)
+        at = folder.made(self._received(entry.path))
+        mode = self._mode(entry)
         try:
-            descriptor = os.open(name, NEW, 0o600, dir_fd=parent)
+            descriptor = os.open(at[1], NEW, mode & 0o777, dir_fd=at[0])
         except FileExistsError:  # an attempt before this one got so far
-            os.unlink(name, dir_fd=parent)
-            descriptor = os.open(name, NEW, 0o600, dir_fd=parent)
+            os.unlink(at[1], dir_fd=at[0])
+            descriptor = os.open(at[1], NEW, mode & 0o777, dir_fd=at[0])
         try:
             missing = entry.size
             for piece in item.payload:
@@ -271,23 +271,30 @@ class LocalTree:
                 while left:
                     left = left[os.write(descriptor, left) :]
                 self._progress.advance(len(piece))
-            self._attributes_of(descriptor, entry, (parent, name))
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            digest = _digest(descriptor, checksum)
+            self._attributes_of(descriptor, entry, mode, at)
+            if entry.size < SMALL:
+                digest = hashlib.new(
+                    checksum, os.pread(descriptor, SMALL, 0), usedforsecurity=False
+                ).hexdigest()
+            else:
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                digest = _digest(descriptor, checksum)
         finally:
             os.close(descriptor)
         self._progress.advance(0, files=1)
         return digest
 
-    def _attributes_of(self, descriptor: int, entry: Entry, at: tuple[int, bytes]) -> None:
+    def _attributes_of(self, descriptor: int, entry: Entry, mode: int, at: tuple[int, bytes]) -> None:
         """Give a file that was just written its attributes, as far as this user may."""
         own, status = self._own(entry), os.fstat(descriptor)
         if own not in ((status.st_uid, status.st_gid), KEPT_OWNER):
             with contextlib.suppress(PermissionError):
                 os.fchown(descriptor, *own)
-        give(*at, self._xattrs(entry))
-        with contextlib.suppress(PermissionError):
-            os.fchmod(descriptor, self._mode(entry))
+        if xattrs := self._xattrs(entry):
+            give(*at, xattrs)
+        if xattrs or stat.S_IMODE(status.st_mode) != mode:  # the mask of an ACL is a part of the mode
+            with contextlib.suppress(PermissionError):
+                os.fchmod(descriptor, mode)
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
     def _mode(self, entry: Entry) -> int:
@@ -457,7 +464,9 @@ def _digest(descriptor: int, checksum: str) -> str:
 
 
 def _pieces(descriptor: int) -> Iterator[memoryview]:
-    while piece := os.read(descriptor, READ_SIZE):
+    # Room is made before it is known how much there is to be read: for a small file that takes longer than reading it.
+    most = READ_SIZE if os.fstat(descriptor).st_size > SMALL else SMALL
+    while piece := os.read(descriptor, most):
         yield memoryview(piece)
 
 

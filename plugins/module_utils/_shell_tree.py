@@ -131,7 +131,9 @@ class ShellTree:
                 elif member.size > wanted.pop(path) + MOST_GROWTH:
                     raise ProtocolError(f"{display(path)} has grown to {member.size} bytes")
                 else:
-                    yield Incoming(path, member.size, self._payload(path, member.payload))
+                    large = member.size > tar.SMALL
+                    payload = self._payload(path, member.payload) if large else member.payload
+                    yield Incoming(path, member.size, payload)
                 if unasked > UNASKED:
                     raise ProtocolError("more files came than were asked for")
             names.release()
@@ -141,7 +143,7 @@ class ShellTree:
         finally:
             process.close()
 
-    def _payload(self, path: bytes, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    def _payload(self, path: bytes, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
         try:
             yield from pieces
         except (ConnectionLost, ProtocolError) as exc:

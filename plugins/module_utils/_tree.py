@@ -51,7 +51,7 @@ class Incoming:
 
     path: bytes
     size: int
-    payload: Iterator[memoryview]
+    payload: Iterable[memoryview]
 
 
 @dataclass
