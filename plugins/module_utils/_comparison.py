@@ -57,7 +57,9 @@ class Comparison:
     def manifests(self) -> tuple[Manifest, Manifest]:
         """Both sides as they are now. Raises EndpointError when a selected path isn't there or can't be read."""
         self._progress.phase("manifest")
-        with Beside(lambda: self._target.scan(self._selection, self._store)) as scanning:
+        # Of the target, just what there is to compare.
+        xattrs = self._criteria.metadata != "ignore" and self._source.facts().xattrs
+        with Beside(lambda: self._target.scan(self._selection, self._store, xattrs=xattrs)) as scanning:
             source = self._source_now()
             target = scanning.result()
         self._require_digests(source)

@@ -91,14 +91,15 @@ class LocalTree:
             tools=frozenset(name for name in ("rsync",) if shutil.which(name)),
         )
 
-    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
+    def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         manifest = Manifest(root=self._path, store=store)
+        manifest.xattrs = xattrs
         if not os.path.isdir(self._root):
             return manifest
         with Folder(self._root) as folder:
             walk = Walk(folder)
-            manifest.add_selected(_rows(walk.down(selection.starts())), selection)
-            manifest.add_implied(_rows(filter(None, map(walk.at, selection.parents()))))
+            manifest.add_selected(_rows(walk.down(selection.starts()), xattrs), selection)
+            manifest.add_implied(_rows(filter(None, map(walk.at, selection.parents())), xattrs))
         manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.takes(p)}
         manifest.look = walk.look
         manifest.group_links()
@@ -402,19 +403,29 @@ def _unlink(at: tuple[int, bytes]) -> None:
     os.unlink(at[1], dir_fd=at[0])
 
 
-def _rows(listings: Iterable[Listing]) -> Iterator[Row]:
+def _rows(listings: Iterable[Listing], xattrs: bool) -> Iterator[Row]:
     for path, descriptor, found in listings:
         prefix = path + b"/" if path and path != b"." else b""
         for text, status in found:
             name = os.fsencode(text)
-            with contextlib.suppress(FileNotFoundError):
-                yield _row(prefix + name, status, descriptor, name)
+            kind = KINDS[stat.S_IFMT(status.st_mode)]
+            link = _leads_to(descriptor, name) if kind == SYMLINK else b""
+            if link is not None:
+                given = pack(held(descriptor, name)) if xattrs and kind != SYMLINK else b""
+                yield _row(prefix + name, kind, status, link, given)
 
 
-def _row(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Row:
-    kind = KINDS[stat.S_IFMT(status.st_mode)]
+def _leads_to(parent: int, name: bytes) -> bytes | None:
+    """Where a symbolic link leads; None where it has gone."""
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+
+
+def _row(path: bytes, kind: str, status: os.stat_result, link: bytes, xattrs: bytes) -> Row:
     size = status.st_size if kind == FILE else 0
-    device = status.st_rdev if kind in (CHAR, BLOCK) else 0
+    device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (CHAR, BLOCK) else (0, 0)
     return (
         *(
             path,
@@ -425,19 +436,12 @@ def _row(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Row:
             status.st_gid,
             number(status.st_mtime_ns),
         ),
+        *(link, b"", *device, "", 0, xattrs, number(status.st_dev) if status.st_nlink > 1 else None),
         *(
-            os.readlink(name, dir_fd=parent) if kind == SYMLINK else b"",
-            b"",
-            os.major(device),
-            os.minor(device),
-        ),
-        *("", 0, b"" if kind == SYMLINK else pack(held(parent, name))),
-        *(
-            number(status.st_dev) if status.st_nlink > 1 else None,
             number(status.st_ino),
             number(status.st_ctime_ns),
+            holes(size, status.st_blocks * 512) if size else 0,
         ),
-        holes(size, status.st_blocks * 512) if size else 0,
     )
 
 

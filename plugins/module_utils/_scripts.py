@@ -71,6 +71,7 @@ echo end=1
 
 SCAN = (
     _START
+    + _GATHER
     + """
 FORMAT=$4; export FORMAT
 printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
@@ -87,7 +88,7 @@ printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
     fi
   done
   printf "\\0"
-' sh
+' sh | gather
 printf 'end\\0'
 """
     + _LINGER

@@ -84,10 +84,10 @@ class ShellTree:
             self._facts = self._look()
         return self._facts
 
-    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
+    def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         facts = self.facts()
         manifest = Manifest(precision=facts.precision, root=self._path, store=store)
-        manifest.xattrs = "gnuattr" in facts.tools
+        manifest.xattrs = xattrs and facts.xattrs
         manifest.look = Look()
         manifest.add_selected(self._walk(scripts.SCAN, selection.starts(), manifest), selection)
         if parents := selection.parents():
@@ -268,6 +268,7 @@ class ShellTree:
             precision=NANOSECOND if fine else SECOND,
             settable=NANOSECOND if fine and "gnutar" in tools else SECOND,
             tools=tools,
+            xattrs="gnuattr" in tools,
         )
 
     # -- reading ----------------------------------------------------------------------------------

@@ -39,8 +39,9 @@ class StagedTree(LocalTree):
         self._as_source = as_source
         self._given = Manifest()
 
-    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
-        found = super().scan(selection, store)
+    def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
+        found = super().scan(selection, store, xattrs=False)  # they are in the manifest
+        found.xattrs = True
         kept = self._kept(found.store)
         if self._as_source:
             return self._promised(found, kept, selection)
