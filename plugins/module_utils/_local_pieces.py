@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
+from ._checksum import hasher
 from ._errors import EndpointError
 from ._folder import Folder
 from ._names import display
@@ -168,8 +168,7 @@ def _pieces(descriptor: int, file: Asked, checksum: str) -> Iterator[str]:
 
 
 def _digest(descriptor: int, span: Span, checksum: str) -> str:
-    # MD5 serves here against accidents only, so it is allowed in FIPS mode too.
-    digest = hashlib.new(checksum, usedforsecurity=False)
+    digest = hasher(checksum)
     zeros = True
     for data in _bytes(descriptor, span):
         zeros = zeros and data == ZEROS[: len(data)]

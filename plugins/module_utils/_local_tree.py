@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
@@ -17,6 +16,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
 from ._errors import BusyError, EndpointError, KubeferryError
 from ._folder import Folder
@@ -274,9 +274,7 @@ class LocalTree:
                 self._progress.advance(len(piece))
             self._attributes_of(descriptor, entry, mode, at)
             if entry.size < SMALL:
-                digest = hashlib.new(
-                    checksum, os.pread(descriptor, SMALL, 0), usedforsecurity=False
-                ).hexdigest()
+                digest = hasher(checksum, os.pread(descriptor, SMALL, 0)).hexdigest()
             else:
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 digest = _digest(descriptor, checksum)
@@ -460,8 +458,7 @@ def _opened(folder: Folder, path: bytes) -> Iterator[int]:
 
 
 def _digest(descriptor: int, checksum: str) -> str:
-    # MD5 and SHA-1 serve here against accidents only, so they are allowed in FIPS mode too.
-    digest = hashlib.new(checksum, usedforsecurity=False)
+    digest = hasher(checksum)
     for piece in _pieces(descriptor):
         digest.update(piece)
     return digest.hexdigest()
