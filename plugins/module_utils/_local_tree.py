@@ -7,38 +7,35 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
-from ._errors import BusyError, EndpointError, KubeferryError
+from ._errors import BusyError, EndpointError
 from ._folder import Folder
 from ._leftovers import keeps_parts, set_aside
+from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
 from ._local_pieces import LocalPieces, LocalPlace
+from ._local_rows import rows
+from ._local_steps import attempt, move, remove, strip_one, unlink
 from ._look import Look
 from ._manifest import Manifest
-from ._names import display, encode, parents
+from ._names import encode, parents
 from ._progress import Progress
-from ._row import number
 from ._selection import WORK_DIR, Selection
-from ._shell_output import KINDS, holes
-from ._store import Row, Store
-from ._tar import SMALL
+from ._store import Store
 from ._tree import Changes, Facts, Incoming
-from ._walk import Listing, Walk
-from ._xattrs import Xattrs, give, held, pack, strip
+from ._walk import Walk
+from ._xattrs import Xattrs, give
 
-READ_SIZE = 1 << 20
 KEPT_OWNER = (-1, -1)
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "can't hold so large a file"}
 
 
 class LocalTree:
@@ -98,8 +95,8 @@ class LocalTree:
             return manifest
         with Folder(self._root) as folder:
             walk = Walk(folder)
-            manifest.add_selected(_rows(walk.down(selection.starts()), xattrs), selection)
-            manifest.add_implied(_rows(filter(None, map(walk.at, selection.parents())), xattrs))
+            manifest.add_selected(rows(walk.down(selection.starts()), xattrs), selection)
+            manifest.add_implied(rows(filter(None, map(walk.at, selection.parents())), xattrs))
         manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.takes(p)}
         manifest.look = walk.look
         manifest.group_links()
@@ -125,8 +122,8 @@ class LocalTree:
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
         with Folder(self._root) as folder:
             for entry in entries:
-                with contextlib.suppress(OSError), _opened(folder, entry.path) as descriptor:
-                    yield Incoming(entry.path, entry.size, _what_can_be_read(descriptor))
+                with contextlib.suppress(OSError), opened(folder, entry.path) as descriptor:
+                    yield Incoming(entry.path, entry.size, what_can_be_read(descriptor))
 
     def begin(self) -> None:
         try:
@@ -148,7 +145,7 @@ class LocalTree:
                 for item in incoming:
                     self._read_back[item.path] = self._write(folder, by_path[item.path], item, checksum)
         except OSError as exc:
-            raise self._trouble(exc) from exc
+            raise trouble(exc, self.where) from exc
 
     def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
         told, self._read_back = self._read_back, {}
@@ -159,15 +156,15 @@ class LocalTree:
     def apply(self, changes: Changes) -> None:
         with Folder(self._root) as folder:
             for path, attribute in changes.strip:
-                _attempt(partial(_strip, attribute), folder, path)
+                attempt(partial(strip_one, attribute), folder, path)
             for path in changes.discard:
-                _attempt(_unlink, folder, self._received(path))
-            _remove(folder, changes.clear)
+                attempt(unlink, folder, self._received(path))
+            remove(folder, changes.clear)
             for entry in changes.bare:
                 self._set_attributes(folder, entry, self._received(entry.path))
             self._make(folder, changes.create)
             folder.forget()
-            _remove(folder, changes.remove)
+            remove(folder, changes.remove)
             folder.forget()
             for entry in changes.attributes:
                 self._set_attributes(folder, entry)
@@ -216,19 +213,19 @@ class LocalTree:
             with contextlib.suppress(OSError):
                 folder.made(received)
             first = self._received(entry.hardlink) if entry.hardlink in files else entry.hardlink
-            _attempt(partial(self._prepare, folder, entry, first), folder, received)
+            attempt(partial(self._prepare, folder, entry, first), folder, received)
         folder.forget()
         for entry in entries:
             if new.isdisjoint(parents(entry.path)):
-                _attempt(partial(_move, folder, self._received(entry.path)), folder, entry.path)
+                attempt(partial(move, folder, self._received(entry.path)), folder, entry.path)
 
     # -- reading ----------------------------------------------------------------------------------
 
     def _digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[tuple[bytes, str]]:
         with Folder(self._root) as folder:
             for path in paths:
-                with contextlib.suppress(OSError), _opened(folder, prefix + path) as descriptor:
-                    yield path, _digest(descriptor, checksum)
+                with contextlib.suppress(OSError), opened(folder, prefix + path) as descriptor:
+                    yield path, digest_of(descriptor, checksum)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -277,7 +274,7 @@ class LocalTree:
                 digest = hasher(checksum, os.pread(descriptor, SMALL, 0)).hexdigest()
             else:
                 os.lseek(descriptor, 0, os.SEEK_SET)
-                digest = _digest(descriptor, checksum)
+                digest = digest_of(descriptor, checksum)
         finally:
             os.close(descriptor)
         self._progress.advance(0, files=1)
@@ -340,16 +337,7 @@ class LocalTree:
 
         # Owner before mode and capabilities, since a change of owner clears the set-id bits and them; times last.
         for step in (own, give_xattrs, permit, date):
-            _attempt(step, folder, entry.path if path is None else path)
-
-    def _trouble(self, exc: OSError) -> KubeferryError:
-        why = FULL.get(exc.errno or 0)
-        if why is not None:
-            return EndpointError(
-                f"{self.where} {why}: make room there and run again; nothing half-written was kept."
-            )
-        name = display(os.fsencode(exc.filename)) if exc.filename else "a file"
-        return EndpointError(f"{name} can't be written below {self.where}: {exc.strerror}.")
+            attempt(step, folder, entry.path if path is None else path)
 
     def _nearest_directory(self) -> bytes:
         """Where the directory would be made."""
@@ -370,108 +358,3 @@ def _boot() -> str:
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
         return stream.read().strip()
     return ""
-
-
-def _attempt(step: Callable[[tuple[int, bytes]], None], folder: Folder, path: bytes) -> None:
-    """Do one thing to one path. What fails is found, and named, by the scan that follows."""
-    with contextlib.suppress(OSError):
-        step(folder.at(path))
-
-
-def _remove(folder: Folder, entries: Iterable[Entry]) -> None:
-    deepest_first = sorted(entries, key=lambda entry: entry.path, reverse=True)
-    for entry in deepest_first:
-        _attempt(_rmdir if entry.kind == DIR else _unlink, folder, entry.path)
-
-
-def _move(folder: Folder, received: bytes, at: tuple[int, bytes]) -> None:
-    parent, name = folder.at(received)
-    os.rename(name, at[1], src_dir_fd=parent, dst_dir_fd=at[0])
-
-
-def _strip(attribute: bytes, at: tuple[int, bytes]) -> None:
-    strip(*at, (attribute,))
-
-
-def _rmdir(at: tuple[int, bytes]) -> None:
-    os.rmdir(at[1], dir_fd=at[0])
-
-
-def _unlink(at: tuple[int, bytes]) -> None:
-    os.unlink(at[1], dir_fd=at[0])
-
-
-def _rows(listings: Iterable[Listing], xattrs: bool) -> Iterator[Row]:
-    for path, descriptor, found in listings:
-        prefix = path + b"/" if path and path != b"." else b""
-        for text, status in found:
-            name = os.fsencode(text)
-            kind = KINDS[stat.S_IFMT(status.st_mode)]
-            link = _leads_to(descriptor, name) if kind == SYMLINK else b""
-            if link is not None:
-                given = pack(held(descriptor, name)) if xattrs and kind != SYMLINK else b""
-                yield _row(prefix + name, kind, status, link, given)
-
-
-def _leads_to(parent: int, name: bytes) -> bytes | None:
-    """Where a symbolic link leads; None where it has gone."""
-    try:
-        return os.readlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        return None
-
-
-def _row(path: bytes, kind: str, status: os.stat_result, link: bytes, xattrs: bytes) -> Row:
-    size = status.st_size if kind == FILE else 0
-    device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (CHAR, BLOCK) else (0, 0)
-    return (
-        *(
-            path,
-            kind,
-            size,
-            stat.S_IMODE(status.st_mode),
-            status.st_uid,
-            status.st_gid,
-            number(status.st_mtime_ns),
-        ),
-        *(link, b"", *device, "", 0, xattrs, number(status.st_dev) if status.st_nlink > 1 else None),
-        *(
-            number(status.st_ino),
-            number(status.st_ctime_ns),
-            holes(size, status.st_blocks * 512) if size else 0,
-        ),
-    )
-
-
-@contextlib.contextmanager
-def _opened(folder: Folder, path: bytes) -> Iterator[int]:
-    """A regular file, open for reading; O_NONBLOCK so that a FIFO put in its place can't block for ever."""
-    parent, name = folder.at(path)
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=parent)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file any more")
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _digest(descriptor: int, checksum: str) -> str:
-    digest = hasher(checksum)
-    for piece in _pieces(descriptor):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(descriptor: int) -> Iterator[memoryview]:
-    # Room is made before it is known how much there is to be read: for a small file that takes longer than reading it.
-    most = READ_SIZE if os.fstat(descriptor).st_size > SMALL else SMALL
-    while piece := os.read(descriptor, most):
-        yield memoryview(piece)
-
-
-def _what_can_be_read(descriptor: int) -> Iterator[memoryview]:
-    """The content up to an input error: the short file is then noticed by its digest."""
-    with contextlib.suppress(OSError):
-        yield from _pieces(descriptor)

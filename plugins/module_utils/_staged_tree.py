@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from ._entry import DIR, FILE, SYMLINK, Entry
 from ._folder import Folder
-from ._local_tree import KEPT_OWNER, READ_SIZE, LocalTree
+from ._local_files import READ_SIZE
+from ._local_tree import KEPT_OWNER, LocalTree
 from ._look import Look
 from ._manifest import Manifest
 from ._manifest_file import read, write
