@@ -14,7 +14,7 @@ import pytest
 import trees
 from trees import snapshot, touched, write
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy, _shell_tree
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _scripts as scripts
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _tar as tar
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import BLOCK, DIR, FILE, SYMLINK, Entry
@@ -312,7 +312,7 @@ ENDLESS = {
 def test_what_never_ends_takes_no_memory(jail, script, monkeypatch):
     """A process that would take 40 MiB more ends the test."""
     start, again = ENDLESS[script]
-    monkeypatch.setattr(_shell_tree, "MOST_NAMES", 20_000)
+    monkeypatch.setattr(_shell_reading, "MOST_NAMES", 20_000)
     write(jail.target, "good", b"other", mtime=0)
     write(jail.source, "new", b"new")
     os.symlink("x", jail.source / "link")
