@@ -14,7 +14,7 @@ import pytest
 import trees
 from trees import snapshot, touched, write
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy, _shell_reading
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _scripts as scripts
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _tar as tar
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import BLOCK, DIR, FILE, SYMLINK, Entry
