@@ -12,7 +12,6 @@ from itertools import islice
 from typing import Any
 
 from ._copy import Copy, Options, Outcome
-from ._endpoint import opened
 from ._interrupt import interruptible
 from ._names import SHOWN, display
 from ._parity import LIST_LIMIT, sentence
@@ -20,8 +19,8 @@ from ._plan import CREATE, DELETE, METADATA, REPLACE, Plan
 from ._progress import Progress
 from ._proofs import directory, utc
 from ._report import Hop, record
+from ._route import Routed, opened_ends, routed
 from ._selection import select
-from ._transport import choose
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -33,8 +32,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     progress = Progress(label=params.get("label") or "")
     with interruptible(), ExitStack() as stack:
         stack.callback(progress.close)
-        source = stack.enter_context(opened(params, "source", progress, warnings))
-        target = stack.enter_context(opened(params, "target", progress, warnings))
+        ends = stack.enter_context(opened_ends(params, progress, warnings))
+        source, target = ends.source.tree, ends.target.tree
         options = Options(
             checksum=params["checksum"],
             metadata=params["metadata"],
@@ -45,9 +44,9 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             proofs=None if params["reread"] else directory(),
         )
         selection = select(source.path, params["files"], params["include"], params["exclude"])
-        transport = choose(params["transport"], source, target, progress)
+        transport = routed(ends, params, progress)
         outcome = Copy(source, target, selection, options, transport, progress).run()
-        hop = _hop(outcome, options, source.where, target.where, transport.name)
+        hop = _hop(outcome, options, source.where, target.where, transport)
     if params["report"] and not check_mode:
         record(params["report"], params["label"] or "copy", hop)
     return {
@@ -56,7 +55,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     }
 
 
-def _hop(outcome: Outcome, options: Options, source: str, target: str, transport: str) -> Hop:
+def _hop(outcome: Outcome, options: Options, source: str, target: str, transport: Routed) -> Hop:
     return Hop(
         source=source,
         target=target,
@@ -72,7 +71,9 @@ def _hop(outcome: Outcome, options: Options, source: str, target: str, transport
             "seconds": round(outcome.seconds, 3),
         },
         words={
-            "transport": transport,
+            "transport": transport.name,
+            "route": transport.route,
+            "passed_over": transport.passed_over,
             "metadata": options.metadata,
             "trouble": outcome.trouble,
             "proof": "read" if outcome.proven is None else f"unchanged since {utc(outcome.proven)}",

@@ -2,18 +2,22 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""From an endpoint's options to its tree: connect, mount where a claim is named, and clean up."""
+"""From endpoints' options to their trees: connect, mount where a claim is named, and clean up."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from . import _mount
 from ._cluster import Cluster, connect
-from ._errors import UsageError
+from ._cluster_api import Object
+from ._errors import RouteFailed, UsageError
+from ._helper_pod import Mounted
+from ._helper_spec import MANAGED_BY, Further
 from ._local_tree import LocalTree
 from ._object_names import check_objects
 from ._progress import Progress
@@ -24,31 +28,114 @@ from ._transport import AnyTree
 MOUNT_SECONDS = 120.0
 
 
+@dataclass(frozen=True)
+class PodPlace:
+    """Which pod a tree is reached in."""
+
+    cluster: Cluster
+    namespace: str
+    pod: str
+    container: str
+
+    @property
+    def where(self) -> str:
+        return f"pod {self.namespace}/{self.pod}"
+
+    def is_helper(self) -> bool:
+        """Whether it is a pod that `pvc_mount` made."""
+        labels = self._pod()["metadata"].get("labels") or {}
+        return bool(labels.get(MANAGED_BY) == "kubeferry")
+
+    def address(self) -> str:
+        """Its address in the cluster's network; empty if it has none."""
+        return str((self._pod().get("status") or {}).get("podIP") or "")
+
+    def _pod(self) -> Object:
+        return self.cluster.get_pod(self.namespace, self.pod)
+
+    def same_cluster(self, other: PodPlace) -> bool:
+        return self.cluster.server == other.cluster.server
+
+    def same_pod(self, other: PodPlace) -> bool:
+        ours, theirs = ((each.namespace, each.pod, each.container) for each in (self, other))
+        return ours == theirs and self.same_cluster(other)
+
+
+@dataclass(frozen=True)
+class End:
+    """The tree of an endpoint; without `place` it is a directory on this machine."""
+
+    tree: AnyTree
+    place: PodPlace | None = None
+
+
 @contextmanager
 def opened(
     params: Mapping[str, Any], option: str, progress: Progress, warnings: list[str]
 ) -> Iterator[AnyTree]:
-    """The tree of the endpoint in the option called `option` (`target` means that it may be written to).
+    """The tree of the endpoint in the option called `option`, as `opened_end` has it."""
+    with opened_end(params, option, progress, warnings) as end:
+        yield end.tree
+
+
+@contextmanager
+def opened_end(
+    params: Mapping[str, Any], option: str, progress: Progress, warnings: list[str]
+) -> Iterator[End]:
+    """The endpoint in the option called `option` (`target` means that it may be written to).
 
     Raises UsageError for options that don't fit together, and the errors of mounting a claim.
     """
     endpoint = params[option]
     if not endpoint.get("namespace"):
-        yield _local(endpoint, option, progress)
+        yield End(_local(endpoint, option, progress))
         return
     check_objects(endpoint, f"{option}.")
     cluster = connect(params, endpoint)
     warnings += [text for text in cluster.warnings if text not in warnings]
     if endpoint.get("pvc"):
         with _mount.borrowed(cluster, endpoint, MOUNT_SECONDS, read_only=option != "target") as pod:
-            path = os.path.normpath(os.path.join(pod.path, (endpoint.get("path") or ".").lstrip("/")))
-            if path != pod.path and not path.startswith(pod.path + "/"):
-                raise UsageError(
-                    f"{option}.path: {endpoint['path']!r} leads out of the claim: give a path in it."
-                )
-            yield ShellTree(cluster.runner(pod.namespace, pod.pod, pod.container), path, progress)
+            yield _end(cluster, pod, _below(pod.path, endpoint, option), progress)
         return
     yield _in_pod(cluster, endpoint, option, progress)
+
+
+@contextmanager
+def opened_in_one_pod(
+    params: Mapping[str, Any], progress: Progress, warnings: list[str]
+) -> Iterator[tuple[End, End]]:
+    """Source and target, two claims of one namespace, in one helper pod. The source's is mounted read-only.
+
+    Raises RouteFailed where they are nothing of the kind, and the errors of mounting a claim.
+    """
+    source, target = params["source"], params["target"]
+    for option in ("source", "target"):
+        check_objects(params[option], f"{option}.")
+        if not (params[option].get("namespace") and params[option].get("pvc")):
+            raise RouteFailed(f"the {option} isn't a claim")
+    cluster = connect(params, target)
+    if connect(params, source).server != cluster.server or source["namespace"] != target["namespace"]:
+        raise RouteFailed("the claims aren't in one namespace of one cluster")
+    warnings += [text for text in cluster.warnings if text not in warnings]
+    further = Further(source["pvc"], f"/mnt/source/{source['pvc']}", read_only=True)
+    with _mount.borrowed(cluster, target, MOUNT_SECONDS, read_only=False, also=[further]) as pod:
+        yield (
+            _end(cluster, pod, _below(further.path, source, "source"), progress),
+            _end(cluster, pod, _below(pod.path, target, "target"), progress),
+        )
+
+
+def _below(mounted: str, endpoint: Mapping[str, Any], option: str) -> str:
+    """The path in the pod of an endpoint whose claim is mounted at `mounted`."""
+    path = os.path.normpath(os.path.join(mounted, (endpoint.get("path") or ".").lstrip("/")))
+    if path != mounted and not path.startswith(mounted + "/"):
+        raise UsageError(f"{option}.path: {endpoint['path']!r} leads out of the claim: give a path in it.")
+    return path
+
+
+def _end(cluster: Cluster, pod: Mounted, path: str, progress: Progress) -> End:
+    place = PodPlace(cluster, pod.namespace, pod.pod, pod.container)
+    return End(ShellTree(cluster.runner(pod.namespace, pod.pod, pod.container), path, progress), place)
 
 
 def _local(endpoint: Mapping[str, Any], option: str, progress: Progress) -> LocalTree:
@@ -65,7 +152,7 @@ def _local(endpoint: Mapping[str, Any], option: str, progress: Progress) -> Loca
     return LocalTree(path, progress)
 
 
-def _in_pod(cluster: Cluster, endpoint: Mapping[str, Any], option: str, progress: Progress) -> ShellTree:
+def _in_pod(cluster: Cluster, endpoint: Mapping[str, Any], option: str, progress: Progress) -> End:
     path = endpoint.get("path")
     if not endpoint.get("pod"):
         raise UsageError(f"{option}: a namespace but neither pod nor pvc: say which one holds the files.")
@@ -75,5 +162,6 @@ def _in_pod(cluster: Cluster, endpoint: Mapping[str, Any], option: str, progress
         raise UsageError(f"{option}: a pod but no path: give its directory that holds the files, from / on.")
     if not path.startswith("/"):
         raise UsageError(f"{option}.path: {path!r} isn't absolute: give the directory in the pod from / on.")
-    runner = cluster.runner(endpoint["namespace"], endpoint["pod"], endpoint.get("container") or "")
-    return ShellTree(runner, os.path.normpath(path), progress)
+    place = PodPlace(cluster, endpoint["namespace"], endpoint["pod"], endpoint.get("container") or "")
+    runner = cluster.runner(place.namespace, place.pod, place.container)
+    return End(ShellTree(runner, os.path.normpath(path), progress), place)

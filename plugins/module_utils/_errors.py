@@ -89,6 +89,10 @@ class Stalled(ConnectionLost):
     """Nothing arrived for longer than the limit, although the connection stands."""
 
 
+class RouteFailed(ExecError):
+    """The way that the contents were to take isn't open; another one may be."""
+
+
 class HelperPodError(ClusterError):
     """A helper pod did not become ready; the message holds the diagnosis."""
 

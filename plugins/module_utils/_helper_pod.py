@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,8 +16,18 @@ from ._claims import users_of
 from ._cluster_api import ClusterApi, Object
 from ._errors import ClusterError, HelperPodError, KubeferryError, NotFound
 from ._helper_diagnosis import diagnosis, hopeless, refused_creation, unusable_claim, user_in_the_way
-from ._helper_spec import CONTAINER, OURS, RESTRICTED, RUN, SPEC, HelperRequest, has_expired, helper_pod
-from ._placement import CORDONED, needs_cordoned_node, placement
+from ._helper_spec import (
+    CONTAINER,
+    OURS,
+    RESTRICTED,
+    RUN,
+    SPEC,
+    HelperRequest,
+    Placement,
+    has_expired,
+    helper_pod,
+)
+from ._placement import CORDONED, lie_apart, needs_cordoned_node, placement, together
 from ._pod_state import is_ready
 
 _PAUSE = 0.25
@@ -52,27 +62,26 @@ class HelperPods:
         doesn't become ready, NotFound, Forbidden and the other errors of a request.
         """
         deadline = time.monotonic() + wait_seconds
-        claim = self._claim(request)
+        claims = self._claims(request)
         changed = False
         try:
             if not self._find(request, deadline):
                 changed = True
-                self._create(request, claim, dry_run=False)
-            pod = self._wait(request, claim, deadline)
+                self._create(request, claims, dry_run=False)
+            pod = self._wait(request, claims, deadline)
         except BaseException:
             self._discard(request)
             raise
-        return _mounted(request, pod, claim, changed=changed)
+        return _mounted(request, pod, claims[0], changed=changed)
 
     def foresee(self, request: HelperRequest) -> Mounted:
         """What `ensure` would do, found out without doing it: the server checks the new pod and drops it."""
-        claim = self._claim(request)
+        claims = self._claims(request)
         there = self._get(request)
         if there and is_ready(there) and _is_wanted(there, request):
-            return _mounted(request, there, claim, changed=False)
-        return _mounted(
-            request, {} if there else self._create(request, claim, dry_run=True), claim, changed=True
-        )
+            return _mounted(request, there, claims[0], changed=False)
+        pod = {} if there else self._create(request, claims, dry_run=True)
+        return _mounted(request, pod, claims[0], changed=True)
 
     def remove(self, namespace: str, run_id: str, wait_seconds: float) -> list[str]:
         """Remove all helper pods of a run in `namespace`, and wait until they are gone; their names."""
@@ -108,16 +117,20 @@ class HelperPods:
             self._delete(pod)
         return [str(pod["metadata"]["name"]) for pod in pods]
 
-    def _claim(self, request: HelperRequest) -> Object:
-        try:
-            claim = self._cluster.get_claim(request.namespace, request.claim)
-        except NotFound:
-            self._cluster.check_namespace(request.namespace)
-            raise
-        error = unusable_claim(claim, request)
-        if error:
-            raise error
-        return claim
+    def _claims(self, request: HelperRequest) -> list[Object]:
+        """The claims to mount, the first one first."""
+        claims = []
+        for each in request.each():
+            try:
+                claim = self._cluster.get_claim(each.namespace, each.claim)
+            except NotFound:
+                self._cluster.check_namespace(each.namespace)
+                raise
+            error = unusable_claim(claim, each)
+            if error:
+                raise error
+            claims.append(claim)
+        return claims
 
     def _of_run(self, namespace: str, run_id: str) -> list[Object]:
         return self._cluster.list_pods(namespace, labels=f"{OURS},{RUN}={run_id}")
@@ -150,14 +163,9 @@ class HelperPods:
         return False
 
     def _create(
-        self, request: HelperRequest, claim: Object, *, dry_run: bool, cordoned: bool = False
+        self, request: HelperRequest, claims: Sequence[Object], *, dry_run: bool, cordoned: bool = False
     ) -> Object:
-        users = self._users(request)
-        error = user_in_the_way(claim, users, request)
-        if error:
-            raise error
-        namespace = self._cluster.get_namespace(request.namespace) if _asks_for_ids(request) else {}
-        place = placement(claim, users, namespace, request)
+        place = self._place(request, claims)
         if cordoned:
             place = replace(place, tolerations=[*place.tolerations, CORDONED])
         body = helper_pod(request, datetime.now(UTC), place)
@@ -166,15 +174,27 @@ class HelperPods:
         except ClusterError as exc:
             raise refused_creation(exc, request) from None
 
-    def _users(self, request: HelperRequest) -> list[Object]:
-        """The pods that use the claim now."""
-        return users_of(self._cluster.list_pods(request.namespace), request.claim)
+    def _place(self, request: HelperRequest, claims: Sequence[Object]) -> Placement:
+        """Where the pods that use the claims now let a further one go."""
+        pods = self._cluster.list_pods(request.namespace)
+        namespace = self._cluster.get_namespace(request.namespace) if _asks_for_ids(request) else {}
+        places = []
+        for claim, each in zip(claims, request.each(), strict=True):
+            users = users_of(pods, each.claim)
+            error = user_in_the_way(claim, users, each)
+            if error:
+                raise error
+            places.append(placement(claim, users, namespace, each))
+        place = together(places)
+        if place is None:
+            raise _apart(request)
+        return place
 
-    def _wait(self, request: HelperRequest, claim: Object, deadline: float) -> Object:
+    def _wait(self, request: HelperRequest, claims: Sequence[Object], deadline: float) -> Object:
         pause = _PAUSE
         # A volume that can't go elsewhere is what one may want to carry away from a node that is cordoned. A claim
         # that has none yet would get a new one there.
-        elsewhere = bool(claim["spec"].get("volumeName"))
+        elsewhere = all(claim["spec"].get("volumeName") for claim in claims)
         while True:
             pod = self._cluster.get_pod(request.namespace, request.name)
             if is_ready(pod):
@@ -186,7 +206,9 @@ class HelperPods:
                 elsewhere = False
                 self._delete(pod)
                 self._gone(pod, deadline)
-                self._create(request, claim, dry_run=False, cordoned=True)
+                self._create(request, claims, dry_run=False, cordoned=True)
+            if request.also and lie_apart(pod):
+                raise _apart(request)
             if time.monotonic() >= deadline:
                 subject = f"Helper pod {request.namespace}/{request.name}"
                 raise HelperPodError(f"{subject} wasn't ready in time: {self._diagnose(pod, request)}.")
@@ -230,6 +252,14 @@ class HelperPods:
                 self._delete(pod)
         except KubeferryError:
             return  # its deadline ends it, and the next run reaps it
+
+
+def _apart(request: HelperRequest) -> HelperPodError:
+    names = " and ".join(each.claim for each in request.each())
+    return HelperPodError(
+        f"Claims {names} of namespace {request.namespace} can't be in one pod, since no node can have both: mount each "
+        "in a pod of its own."
+    )
 
 
 def _asks_for_ids(request: HelperRequest) -> bool:

@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,6 +42,19 @@ _LABEL_LENGTH = 63
 
 
 @dataclass(frozen=True)
+class Further:
+    """One more claim of the same namespace for a helper pod, and where it goes."""
+
+    claim: str
+    path: str = ""
+    read_only: bool = False
+
+    @property
+    def mount_path(self) -> str:
+        return self.path or f"/mnt/{self.claim}"
+
+
+@dataclass(frozen=True)
 class HelperRequest:
     """A claim to mount, and how. `lifetime` is in seconds."""
 
@@ -62,15 +75,22 @@ class HelperRequest:
     resources: Mapping[str, Any] = field(default_factory=dict)
     priority_class: str = ""
     supplemental_groups: Sequence[int] = ()
+    also: Sequence[Further] = ()
 
     def __post_init__(self) -> None:
         if not _RUN_ID.fullmatch(self.run_id):
             raise UsageError(
                 f"run_id {self.run_id!r} can't be a label: use up to 63 small letters, digits and dashes."
             )
-        if not self.mount_path.startswith("/") or ":" in self.mount_path or self.mount_path == "/":
+        paths = [self.mount_path, *(each.mount_path for each in self.also)]
+        for path in paths:
+            if not path.startswith("/") or ":" in path or path == "/":
+                raise UsageError(
+                    f"path {path!r} can't be a mount point: give an absolute path without a colon."
+                )
+        if len({*paths}) < len(paths):
             raise UsageError(
-                f"path {self.path!r} can't be a mount point: give an absolute path without a colon."
+                f"Two claims can't be mounted at {self.mount_path}: give each a path of its own."
             )
         if self.lifetime < 1:
             raise UsageError(
@@ -80,6 +100,11 @@ class HelperRequest:
     @property
     def mount_path(self) -> str:
         return self.path or f"/mnt/{self.claim}"
+
+    def each(self) -> list[HelperRequest]:
+        """A request for each of the claims alone."""
+        others = {each.claim for each in self.also} - {self.claim}
+        return [replace(self, claim=claim, path="", also=()) for claim in (self.claim, *sorted(others))]
 
     @property
     def name(self) -> str:
@@ -166,12 +191,13 @@ def _spec(request: HelperRequest) -> dict[str, Any]:
                 "imagePullPolicy": "IfNotPresent",
                 "command": list(_COMMAND),
                 "securityContext": _container_security(request),
-                "volumeMounts": [
-                    {"name": "claim", "mountPath": request.mount_path, "readOnly": request.read_only}
-                ],
+                "volumeMounts": _mounts(request),
             }
         ],
-        "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": request.claim}}],
+        "volumes": [
+            {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+            for claim, name in _volumes(request).items()
+        ],
         # Never an fsGroup: it would change the very owners and modes that are to be kept; a supplemental group lets the
         # pod read the same files and changes none. Where OpenShift puts an fsGroup in nevertheless, this policy limits
         # the damage to volumes whose root doesn't match it.
@@ -192,6 +218,22 @@ def _spec(request: HelperRequest) -> dict[str, Any]:
     if request.supplemental_groups:
         spec["securityContext"]["supplementalGroups"] = list(request.supplemental_groups)
     return spec
+
+
+def _volumes(request: HelperRequest) -> dict[str, str]:
+    """The name of each claim's volume in the pod. A claim that is mounted twice is one volume."""
+    further = [each.claim for each in request.also if each.claim != request.claim]
+    others = {claim: f"claim-{number}" for number, claim in enumerate(dict.fromkeys(further), 2)}
+    return {request.claim: "claim", **others}
+
+
+def _mounts(request: HelperRequest) -> list[dict[str, Any]]:
+    volumes = _volumes(request)
+    claims: list[HelperRequest | Further] = [request, *request.also]
+    return [
+        {"name": volumes[each.claim], "mountPath": each.mount_path, "readOnly": each.read_only}
+        for each in claims
+    ]
 
 
 def _put(spec: dict[str, Any], request: HelperRequest, place: Placement) -> None:

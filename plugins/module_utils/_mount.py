@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from ._cluster import Cluster, connect
 from ._endpoint_args import DEFAULT_IMAGE
 from ._errors import ClusterError, Interrupted
 from ._helper_pod import HelperPods, Mounted
-from ._helper_spec import BASELINE, HelperRequest, new_run_id
+from ._helper_spec import BASELINE, Further, HelperRequest, new_run_id
 from ._interrupt import interruptible
 from ._object_names import check_objects
 
@@ -25,6 +25,8 @@ _REMOVE_SECONDS = 60.0
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_mount`. Raises KubeferryError's children."""
     check_objects(params)
+    for further in params.get("also") or ():
+        check_objects(further, "also.")
     cluster = connect(params)
     pods = HelperPods(cluster)
     with interruptible():
@@ -37,9 +39,16 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
 
 @contextmanager
 def borrowed(
-    cluster: Cluster, endpoint: Mapping[str, Any], wait_seconds: float, *, read_only: bool
+    cluster: Cluster,
+    endpoint: Mapping[str, Any],
+    wait_seconds: float,
+    *,
+    read_only: bool,
+    also: Sequence[Further] = (),
 ) -> Iterator[Mounted]:
     """A helper pod for the claim of an endpoint (`namespace`, `pvc`, `image`), removed at the end of the block.
+
+    It mounts the claims in `also`, too.
 
     A signal that asks the process to end leaves the block as Interrupted. Raises what `HelperPods.ensure` does.
     """
@@ -52,6 +61,7 @@ def borrowed(
         pod_security=endpoint.get("pod_security") or BASELINE,
         run_as_user=endpoint.get("run_as_user"),
         run_as_group=endpoint.get("run_as_group"),
+        also=also,
     )
     pods = HelperPods(cluster)
     with interruptible():
@@ -81,6 +91,7 @@ def _present(
     reaped = pods.expired(request.namespace) if check_mode else pods.reap(request.namespace)
     return {
         **_facts(mounted),
+        "also": [{"pvc": each.claim, "path": each.mount_path} for each in request.also],
         "changed": mounted.changed or bool(reaped),
         "guarded": guarded,
         "reaped": reaped,
@@ -160,6 +171,10 @@ def _request(params: Mapping[str, Any]) -> HelperRequest:
         pod_security=params["pod_security"],
         run_as_user=params.get("run_as_user"),
         run_as_group=params.get("run_as_group"),
+        also=[
+            Further(each["pvc"], each.get("path") or "", each["read_only"])
+            for each in params.get("also") or ()
+        ],
         **given,
     )
 

@@ -89,14 +89,11 @@ printf 'end\\n'
 """Sends the blocks of `part SKIP COUNT` of the file of the last `file NAME`. As dd fills up a short block with zeros
 and says how many there were (`5+1 records in`), COUNT blocks come whatever becomes of the file."""
 
-WRITE = (
-    _START
-    + _DRAIN
-    + _NAMED
-    + """
+_COPY = """
 copy() { said=$(dd "$@" conv=notrunc of="$name" 2>&1) || { printf '%s\\n' "$said" >&2; drain; }; }
-while read -r word first second third && [ "$word" != end ]; do
-  case $word in
+"""
+
+_ORDERS = """
     file | new)
       named "$first"; present=$name; name=$3/tree/${name#./}
       if [ "$word" = new ]; then rm -rf -- "$name"; fi
@@ -110,6 +107,19 @@ while read -r word first second third && [ "$word" != end ]; do
       said=$(dd if=/dev/null bs=1 seek="$first" count=0 of="$name" 2>&1) || { printf '%s\\n' "$said" >&2; drain; }
       touch -d "$second" -- "$name"
       ;;
+"""
+
+WRITE = (
+    _START
+    + _DRAIN
+    + _NAMED
+    + _COPY
+    + """
+while read -r word first second third && [ "$word" != end ]; do
+  case $word in
+"""
+    + _ORDERS
+    + """
   esac
 done
 printf 'end\\n'

@@ -104,12 +104,20 @@ class PiecesTransport:
         if not works:
             return
         self._begun.update(work.entry.path for work in works if work.anew)
+        self._deliver(works)
+        self._moved.update(entry.path for entry in entries)
+
+    def _deliver(self, works: Sequence[Work]) -> None:
+        """Have the parts that are to be sent come from the source and be written at the target."""
         with (
             contextlib.closing(self._source.read(works)) as incoming,
             contextlib.closing(self._told(works, incoming)) as told,
         ):
             self._target.write(works, told)
-        self._moved.update(entry.path for entry in entries)
+
+    def _passed(self, size: int) -> None:
+        self._sent += size
+        self._progress.advance(size)
 
     def _told(
         self, works: Sequence[Work], incoming: Iterator[Iterator[Part]]
@@ -121,8 +129,7 @@ class PiecesTransport:
 
     def _counted(self, payload: Iterator[memoryview]) -> Iterator[memoryview]:
         for data in payload:
-            self._sent += len(data)
-            self._progress.advance(len(data))
+            self._passed(len(data))
             yield data
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ._helper_spec import RESTRICTED, HelperRequest, Placement
@@ -48,17 +49,36 @@ def placement(claim: Object, users: Sequence[Object], namespace: Object, request
     return Placement(str(spec["nodeName"]), [*tolerations, CORDONED], user, group)
 
 
+def together(places: Sequence[Placement]) -> Placement | None:
+    """The one place for a pod with several claims; None if they are in use on different nodes."""
+    nodes = {place.node for place in places} - {""}
+    if len(nodes) > 1:
+        return None
+    tolerations = [each for place in places for each in place.tolerations]
+    unique = tuple(each for number, each in enumerate(tolerations) if each not in tolerations[:number])
+    return replace(places[0], node="".join(nodes), tolerations=unique)
+
+
 def needs_cordoned_node(pod: Object) -> bool:
     """Whether a pod waits since the only nodes that can have its volume are cordoned."""
+    reasons = _unscheduled(pod)
+    cordoned = [reason for reason in reasons if _CORDONED.search(reason)]
+    return bool(cordoned) and all(reason in cordoned or _ELSEWHERE.search(reason) for reason in reasons)
+
+
+def lie_apart(pod: Object) -> bool:
+    """Whether no node can have all volumes of a pod."""
+    reasons = _unscheduled(pod)
+    return bool(reasons) and all(_ELSEWHERE.search(reason) for reason in reasons)
+
+
+def _unscheduled(pod: Object) -> list[str]:
+    """Why no node takes a pod, as far as that is known."""
     for each in (pod.get("status") or {}).get("conditions") or []:
         if each.get("type") == "PodScheduled" and each.get("status") == "False":
             found = _NO_NODE.match(str(each.get("message") or ""))
-            reasons = found[1].split(", ") if found else []
-            cordoned = [reason for reason in reasons if _CORDONED.search(reason)]
-            return bool(cordoned) and all(
-                reason in cordoned or _ELSEWHERE.search(reason) for reason in reasons
-            )
-    return False
+            return found[1].split(", ") if found else []
+    return []
 
 
 def _neighbour(claim: Object, users: Sequence[Object]) -> Object | None:

@@ -64,6 +64,10 @@ class ShellPieces:
     def __init__(self, place: ShellPlace) -> None:
         self._place = place
 
+    @property
+    def place(self) -> ShellPlace:
+        return self._place
+
     def quick(self, checksum: str) -> bool:
         return checksum == "md5" or "openssl" in self._place.tools
 
@@ -140,8 +144,8 @@ class ShellPieces:
 
     def _parts(self, work: Work, stream: tar.ByteStream) -> Iterator[Part]:
         for span in work.send:
-            blocks = -(-span.length // BLOCK)
-            payload = self._payload(work.entry.path, _exactly(stream, span.length, blocks * BLOCK))
+            padded = -(-span.length // BLOCK) * BLOCK
+            payload = self._payload(work.entry.path, _exactly(stream, span.length, padded))
             yield Part(span.start, span.fresh, payload)
 
     def _payload(self, path: bytes, data: Iterator[memoryview]) -> Iterator[memoryview]:
@@ -155,20 +159,12 @@ class ShellPieces:
     def _orders(self, works: Sequence[Work], parts: Iterator[Iterator[Part]]) -> Iterator[bytes]:
         """The lines of the WRITE script, with the data between them."""
         for work, incoming in zip(works, parts, strict=True):
-            yield b"%b %b\n" % (b"new" if work.anew else b"file", escaped(b"./" + work.entry.path))
-            for word, spans in ((b"keep", work.keep), (b"clear", work.clear)):
-                for span in spans:
-                    yield b"%b %d %d\n" % (word, *_blocks(span))
+            yield opening(work)
             for part in incoming:
                 for start, data in islands(part):
                     yield from _data(start, data)
-            yield b"size %d %b\n" % (work.entry.size, self._time(work.entry.mtime))
+            yield closing(work, self._place.tools)
         yield b"end\n"
-
-    def _time(self, nanoseconds: int) -> bytes:
-        if "gnutar" in self._place.tools:
-            return b"@" + tar.decimal(nanoseconds)
-        return b"@%d" % (nanoseconds // 1_000_000_000)
 
     # -- running scripts ------------------------------------------------------------------------
 
@@ -189,14 +185,30 @@ def escaped(name: bytes) -> bytes:
     return b"".join(b"%c" % byte if byte in PLAIN else b"\\0%03o" % byte for byte in name)
 
 
+def opening(work: Work) -> bytes:
+    """The first lines of the WRITE script for one file: all but what is sent."""
+    lines = [b"%b %b\n" % (b"new" if work.anew else b"file", escaped(b"./" + work.entry.path))]
+    for word, spans in ((b"keep", work.keep), (b"clear", work.clear)):
+        lines += [b"%b %d %d\n" % (word, *blocks(span)) for span in spans]
+    return b"".join(lines)
+
+
+def closing(work: Work, tools: frozenset[str]) -> bytes:
+    """Its last line for one file, where the target has these tools."""
+    nanoseconds = work.entry.mtime
+    time = tar.decimal(nanoseconds) if "gnutar" in tools else b"%d" % (nanoseconds // 1_000_000_000)
+    return b"size %d @%b\n" % (work.entry.size, time)
+
+
 def _wanted(work: Work) -> Iterator[bytes]:
     """The lines of the READ script for one file."""
     yield b"file %b\n" % escaped(b"./" + work.entry.path)
     for span in work.send:
-        yield b"part %d %d\n" % _blocks(span)
+        yield b"part %d %d\n" % blocks(span)
 
 
-def _blocks(span: Span) -> tuple[int, int]:
+def blocks(span: Span) -> tuple[int, int]:
+    """Where a span begins and how long it is, in blocks."""
     return span.start // BLOCK, -(-span.length // BLOCK)
 
 

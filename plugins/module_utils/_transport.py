@@ -10,7 +10,8 @@ rsync at both ends, one of them this machine. C(auto) takes each for what it doe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -100,22 +101,29 @@ class AutoTransport:
 class PiecewiseTransport:
     """Another transport, but for large files of which the target has a part, and for those with holes.
 
-    Of these just the pieces that differ are sent.
+    Of these just the pieces that differ are sent. `pieces` makes the transport for them, given the checksum; `large` is
+    the size from which on every file is sent by it.
     """
 
-    def __init__(self, whole: Transport, source: SourceTree, target: TargetTree, progress: Progress) -> None:
+    def __init__(
+        self,
+        whole: Transport,
+        target: TargetTree,
+        pieces: Callable[[str], PiecesTransport],
+        large: float = math.inf,
+    ) -> None:
         self.name = whole.name
         self._whole = whole
-        self._source = source
         self._target = target
-        self._progress = progress
+        self._make = pieces
+        self._large = large
         self._pieces: PiecesTransport | None = None
 
     def move(self, fresh: Sequence[Entry], changed: Sequence[Entry], checksum: str) -> Moved:
         holes = {e.path for e in (*fresh, *changed) if e.holes and e.size >= SPARSE_BYTES}
         large = [e.path for e in (*fresh, *changed) if e.size >= PART or e.path in holes]
         had = self._target.adopt(large)
-        parts = holes.union(had)
+        parts = holes.union(had, (e.path for e in (*fresh, *changed) if e.size >= self._large))
         if not isinstance(self._whole, RsyncTransport | AutoTransport):
             parts.update(entry.path for entry in changed if entry.size >= LARGE_BYTES)
         moved = self._whole.move(
@@ -125,9 +133,7 @@ class PiecewiseTransport:
         entries = [entry for entry in (*fresh, *changed) if entry.path in parts]
         if entries:
             if self._pieces is None:
-                self._pieces = PiecesTransport(
-                    self._source.pieces(), self._target.pieces(), checksum, self._progress
-                )
+                self._pieces = self._make(checksum)
             moved.bytes += self._pieces.move(entries, {**had, **basis})
             moved.bare = [*moved.bare, *entries]
         return moved
@@ -138,7 +144,11 @@ def choose(name: str, source: AnyTree, target: AnyTree, progress: Progress) -> T
     whole = _choose(name, source, target)
     if any(isinstance(tree, ShellTree) and "dd" not in tree.facts().tools for tree in (source, target)):
         return whole
-    return PiecewiseTransport(whole, source, target, progress)
+    return PiecewiseTransport(
+        whole,
+        target,
+        lambda checksum: PiecesTransport(source.pieces(), target.pieces(), checksum, progress),
+    )
 
 
 def _choose(name: str, source: AnyTree, target: AnyTree) -> Transport:

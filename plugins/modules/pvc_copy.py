@@ -81,6 +81,26 @@ options:
     type: str
     choices: [auto, tar, rsync]
     default: auto
+  route:
+    description:
+      - The way that contents take from pod to pod.
+      - With V(stream) they pass through the machine that runs the task. That is the way for an end that is a directory
+        there, whatever is said here.
+      - With V(mount) they stay in the one pod that has both trees. Where two claims of one namespace are named, it is
+        made for them, with the source mounted read-only. The two are not mounted in one pod if no node can have both.
+      - With V(direct) they go from one helper pod to another one over the cluster's network, by TLS 1.3 with a key that
+        is made for it and that both pods are given. Both images need C(openssl). Any NetworkPolicy must let the
+        target's pod be reached; its port is open only as long as it is used.
+      - V(auto) takes the first of these that is possible, in the order V(mount), V(direct), V(stream), and goes on with
+        the next where one fails. RV(route) and RV(passed_over) tell which was taken, and why others weren't.
+    type: str
+    choices: [stream, direct, mount, auto]
+    default: stream
+    version_added: 0.2.0
+  closed_routes:
+    description: Routes that aren't to be taken, each with the reason to report.
+    type: dict
+    version_added: 0.2.0
   retries:
     description: How often to try again what did not arrive whole, or after a lost connection.
     type: int
@@ -307,6 +327,22 @@ transport:
   returned: always, unless the task could not be carried out
   type: str
   sample: tar
+route:
+  description: The way that contents took, or would have taken.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: stream
+passed_over:
+  description: Why routes that come before it were not taken.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: str
+  sample: ["mount: the claims aren't in one namespace of one cluster"]
+route_failed:
+  description: Whether it was a connection between the ends that failed, so that another way may be open.
+  returned: when the task could not be carried out
+  type: bool
+  sample: false
 retries:
   description: How often something was tried again.
   returned: always, unless the task could not be carried out
@@ -342,7 +378,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AU
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import IMPORT_ERROR
 from ansible_collections.kubeferry.pvc.plugins.module_utils._copy_task import run
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ExecError, KubeferryError
 
 
 def argument_spec() -> dict[str, object]:
@@ -356,6 +392,8 @@ def argument_spec() -> dict[str, object]:
         "delete": {"type": "bool", "default": False},
         "checksum": {"type": "str", "choices": ["sha256", "sha512", "sha1", "md5"], "default": "sha256"},
         "transport": {"type": "str", "choices": ["auto", "tar", "rsync"], "default": "auto"},
+        "route": {"type": "str", "choices": ["stream", "direct", "mount", "auto"], "default": "stream"},
+        "closed_routes": {"type": "dict"},
         "retries": {"type": "int", "default": 3},
         "metadata": {"type": "str", "choices": ["strict", "report", "ignore"], "default": "strict"},
         "on_change": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
@@ -372,7 +410,7 @@ def main() -> None:
     try:
         result = run(module.params, check_mode=module.check_mode)
     except KubeferryError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=str(exc), route_failed=isinstance(exc, ExecError))
     for text in result.pop("warnings"):
         module.warn(text)
     if "msg" in result:

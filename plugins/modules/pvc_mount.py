@@ -67,6 +67,25 @@ options:
     description: Whether the pod mounts the claim without the right to write.
     type: bool
     default: false
+  also:
+    description:
+      - Further claims of the namespace to mount in the same pod, so that files can be copied between them without
+        leaving it. It takes a node that can have all of the volumes.
+    type: list
+    elements: dict
+    version_added: 0.2.0
+    suboptions:
+      pvc:
+        description: The claim.
+        type: str
+        required: true
+      path:
+        description: Where the pod mounts it. V(/mnt/) and the claim's name, if it is left out.
+        type: str
+      read_only:
+        description: Whether the pod mounts it without the right to write.
+        type: bool
+        default: false
   image:
     description:
       - The pod's image. It needs V(sh) and the tools of BusyBox or GNU.
@@ -193,6 +212,12 @@ path:
   returned: O(state=present)
   type: str
   sample: /mnt/pvc-0
+also:
+  description: The further claims in it, each with the C(path) where it is mounted.
+  returned: O(state=present)
+  type: list
+  elements: dict
+  sample: []
 node:
   description: The node it runs on. Empty in check mode if the pod isn't there yet.
   returned: O(state=present)
@@ -257,6 +282,15 @@ def argument_spec() -> dict[str, object]:
         "run_id": {"type": "str"},
         "path": {"type": "str"},
         "read_only": {"type": "bool", "default": False},
+        "also": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "pvc": {"type": "str", "required": True},
+                "path": {"type": "str"},
+                "read_only": {"type": "bool", "default": False},
+            },
+        },
         "image": {"type": "str", "default": DEFAULT_IMAGE},
         "image_pull_secrets": {"type": "list", "elements": "str", "no_log": False},
         "node_selector": {"type": "dict"},

@@ -14,7 +14,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import Local
 
 GNU = (
     "cat chgrp chmod chown cut dd df find flock head id ln mkdir mv readlink rm rmdir stat tail tar touch tr xargs "
-    "sleep wc md5sum sha1sum sha256sum sha512sum"
+    "sleep wc mkfifo mktemp md5sum sha1sum sha256sum sha512sum"
 ).split()
 ATTR = ("getfattr", "setfattr")
 
@@ -28,7 +28,10 @@ def found(tool: str, package: str) -> str:
 
 
 class Box:
-    """A directory of tools. `kind` is busybox, gnu, openssl (GNU and openssl) or rsync (BusyBox and rsync)."""
+    """A directory of tools.
+
+    `kind` is busybox, gnu, openssl (GNU and openssl), rsync (BusyBox and rsync) or tls (BusyBox and openssl).
+    """
 
     def __init__(self, place: str, kind: str, without: Iterable[str] = ()) -> None:
         self.place = place
@@ -40,7 +43,7 @@ class Box:
             tools["sh"] = found("sh", "dash")
         else:
             tools = dict.fromkeys(self._applets(), found("busybox", "busybox-static"))
-        for extra, kinds in {"rsync": ("rsync",), "openssl": ("openssl",)}.items():
+        for extra, kinds in {"rsync": ("rsync",), "openssl": ("openssl", "tls")}.items():
             if kind in kinds:
                 tools[extra] = found(extra, extra)
         if without:

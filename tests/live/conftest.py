@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from livekit import ROOT, Ended, Playbook, helper_pods, kubectl_program
+from livekit import ADMIN, MADE, ROOT, Ended, Playbook, helper_pods, kubectl_program
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,6 +17,15 @@ def cluster() -> None:
     subprocess.run([ROOT / "tests" / "cluster" / "cluster", "check"], check=True, timeout=240)
     assert kubectl_program()
     assert not helper_pods(), "helper pods of somebody else would be taken for those of a test"
+
+
+@pytest.fixture(scope="session")
+def second_node(cluster) -> str:
+    """The name of a second node."""
+    if Path(ADMIN).parent != MADE:
+        pytest.skip("makes nodes and volumes, so it needs a cluster of this project's own")
+    subprocess.run([ROOT / "tests" / "cluster" / "cluster", "up", "--nodes", "2"], check=True, timeout=240)
+    return "node2"
 
 
 @pytest.fixture

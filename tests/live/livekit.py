@@ -47,11 +47,9 @@ def kubectl(*words: str, stdin: str | None = None, seconds: float = 40) -> str:
     return done.stdout
 
 
-def in_pod(namespace: str, script: str, *arguments: str, seconds: float = 40) -> str:
-    """What a shell script prints that root runs in the sleeping pod of a namespace."""
-    return kubectl(
-        "exec", "-n", namespace, SLEEPER, "--", "sh", "-c", script, "sh", *arguments, seconds=seconds
-    )
+def in_pod(namespace: str, script: str, *arguments: str, seconds: float = 40, pod: str = SLEEPER) -> str:
+    """What a shell script prints that root runs in a pod of a namespace, its sleeping one by default."""
+    return kubectl("exec", "-n", namespace, pod, "--", "sh", "-c", script, "sh", *arguments, seconds=seconds)
 
 
 def digests(namespace: str, folder: str) -> dict[str, str]:
@@ -65,6 +63,68 @@ def helper_pods(output: str = "name") -> list[str]:
     """What kubectl says of the helper pods of both namespaces, also of those on their way out."""
     words = ("get", "pods", "-l", "app.kubernetes.io/managed-by=kubeferry", "-o", output)
     return [word for namespace in (SOURCE, TARGET) for word in kubectl(*words, "-n", namespace).split()]
+
+
+def make_claim(name: str, mode: str = "ReadWriteOnce", node: str = "", namespace: str = SOURCE) -> None:
+    """A claim of the label `live-test`, and a volume for it that is on one node or on any."""
+    folder = MADE / "volumes" / namespace / name
+    folder.mkdir(parents=True, exist_ok=True)
+    key, value = ("kubernetes.io/hostname", node) if node else ("kubernetes.io/os", "linux")
+    terms = [{"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]}]
+    labels = {"live-test": name}
+    common = {"accessModes": [mode], "storageClassName": "kubeferry-wait"}
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"live-{name}", "labels": labels},
+        "spec": {
+            **common,
+            "capacity": {"storage": "1Gi"},
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {"namespace": namespace, "name": name},
+            "local": {"path": f"/run/kubeferry/volumes/{namespace}/{name}"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {**common, "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    items = {"apiVersion": "v1", "kind": "List", "items": [volume, claim]}
+    kubectl("apply", "-f", "-", stdin=json.dumps(items))
+
+
+def run_app(
+    claim: str,
+    tolerations: Sequence[Mapping[str, str]] = (),
+    node: str = "node2",
+    namespace: str = SOURCE,
+    path: str = "/data",
+) -> None:
+    """A pod of the user's own, `app-` and the claim's name, on a node, that has the claim mounted."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"app-{claim}", "namespace": namespace, "labels": {"live-test": claim}},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "tolerations": list(tolerations),
+            "terminationGracePeriodSeconds": 1,
+            "containers": [
+                {
+                    "name": "app",
+                    "image": "busybox:1.36",
+                    "command": ["sleep", "1d"],
+                    "volumeMounts": [{"name": "data", "mountPath": path}],
+                }
+            ],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
+        },
+    }
+    kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    kubectl("wait", "-n", namespace, f"pod/app-{claim}", "--for=condition=Ready", "--timeout=60s", seconds=70)
 
 
 def eventually(what: str, check: Callable[[], object], seconds: float, pause: float = 0.3) -> None:

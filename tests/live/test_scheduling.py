@@ -7,10 +7,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
-from livekit import ADMIN, COPIER, MADE, ROOT, SOURCE, kubectl
+from livekit import COPIER, MADE, ROOT, SOURCE, kubectl, make_claim, run_app
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -19,14 +18,11 @@ MANIFESTS = ROOT / "tests" / "cluster" / "manifests"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def node(cluster) -> str:
+def node(second_node) -> str:
     """A second node, which takes no pod by itself: it is tainted and cordoned."""
-    if Path(ADMIN).parent != MADE:
-        pytest.skip("makes nodes and volumes, so it needs a cluster of this project's own")
-    subprocess.run([ROOT / "tests" / "cluster" / "cluster", "up", "--nodes", "2"], check=True, timeout=240)
     kubectl("taint", "node", "node2", "dedicated=db:NoSchedule", "--overwrite")
     kubectl("cordon", "node2")
-    yield "node2"
+    yield second_node
     kubectl("uncordon", "node2")
     kubectl("taint", "node", "node2", "dedicated-")
 
@@ -36,8 +32,8 @@ def nothing_left(node):
     yield
     for namespace in (SOURCE, RESTRICTED):
         kubectl("delete", "pods", "-n", namespace, "-l", "app.kubernetes.io/managed-by=kubeferry")
-        kubectl("delete", "pods,pvc", "-n", namespace, "-l", "scheduling-test", "--timeout=60s", seconds=70)
-    kubectl("delete", "pv", "-l", "scheduling-test")
+        kubectl("delete", "pods,pvc", "-n", namespace, "-l", "live-test", "--timeout=60s", seconds=70)
+    kubectl("delete", "pv", "-l", "live-test")
 
 
 def mount(**options) -> dict:
@@ -65,62 +61,6 @@ def mount(**options) -> dict:
         check=False,
     )
     return json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("=> ") + 3 :])[0]
-
-
-def make_claim(name: str, mode="ReadWriteOnce", node="", namespace=SOURCE) -> None:
-    """A claim, and a volume for it that is on one node or on any."""
-    folder = MADE / "volumes" / namespace / name
-    folder.mkdir(parents=True, exist_ok=True)
-    key, value = ("kubernetes.io/hostname", node) if node else ("kubernetes.io/os", "linux")
-    terms = [{"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]}]
-    labels = {"scheduling-test": name}
-    common = {"accessModes": [mode], "storageClassName": "kubeferry-wait"}
-    volume = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": f"scheduling-{name}", "labels": labels},
-        "spec": {
-            **common,
-            "capacity": {"storage": "1Gi"},
-            "persistentVolumeReclaimPolicy": "Retain",
-            "claimRef": {"namespace": namespace, "name": name},
-            "local": {"path": f"/run/kubeferry/volumes/{namespace}/{name}"},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
-        },
-    }
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": namespace, "labels": labels},
-        "spec": {**common, "resources": {"requests": {"storage": "1Gi"}}},
-    }
-    items = {"apiVersion": "v1", "kind": "List", "items": [volume, claim]}
-    kubectl("apply", "-f", "-", stdin=json.dumps(items))
-
-
-def run_app(claim: str, tolerations=()) -> None:
-    """A pod of the user's own on the second node that has the claim mounted."""
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": f"app-{claim}", "namespace": SOURCE, "labels": {"scheduling-test": claim}},
-        "spec": {
-            "nodeSelector": {"kubernetes.io/hostname": "node2"},
-            "tolerations": list(tolerations),
-            "terminationGracePeriodSeconds": 1,
-            "containers": [
-                {
-                    "name": "app",
-                    "image": "busybox:1.36",
-                    "command": ["sleep", "1d"],
-                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-                }
-            ],
-            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
-        },
-    }
-    kubectl("apply", "-f", "-", stdin=json.dumps(pod))
-    kubectl("wait", "-n", SOURCE, f"pod/app-{claim}", "--for=condition=Ready", "--timeout=60s", seconds=70)
 
 
 DEDICATED = {"key": "dedicated", "operator": "Equal", "value": "db", "effect": "NoSchedule"}

@@ -24,6 +24,7 @@ from .proc import run
 
 BUSYBOX = "docker.io/library/busybox:1.36"
 BUSYBOX_RSYNC = "docker.io/kubeferry/busybox-rsync:1"
+BUSYBOX_OPENSSL = "docker.io/kubeferry/busybox-openssl:1"
 DEBIAN_TOOLS = "docker.io/kubeferry/debian-tools:1"
 DEBIAN_PACKAGES = (
     "bash", "coreutils", "findutils", "tar", "gzip", "grep", "sed", "rsync", "attr", "acl", "openssl", "util-linux",
@@ -111,6 +112,12 @@ def _busybox_rsync() -> Layer:
     return layer
 
 
+def _busybox_openssl() -> Layer:
+    layer = _busybox()
+    layer.program(Path("/usr/bin/openssl"), "bin/openssl")
+    return layer
+
+
 def _debian_tools() -> Layer:
     """The GNU tools that a Debian pod has, each with its libraries; no package manager, no dpkg."""
     layer = Layer()
@@ -136,6 +143,7 @@ IMAGES: dict[str, tuple[Callable[[], Layer], list[str]]] = {
     PAUSE_IMAGE: (_busybox, ["/bin/sleep", "infinity"]),
     BUSYBOX: (_busybox, ["/bin/sh"]),
     BUSYBOX_RSYNC: (_busybox_rsync, ["/bin/sh"]),
+    BUSYBOX_OPENSSL: (_busybox_openssl, ["/bin/sh"]),
     DEBIAN_TOOLS: (_debian_tools, ["/bin/bash"]),
 }
 

@@ -16,7 +16,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy
 def boxes(tmp_path_factory):
     """The boxes by kind; nobody in particular may enter them."""
     place = tmp_path_factory.mktemp("boxes")
-    return {kind: Box(str(place / kind), kind) for kind in ("busybox", "gnu", "rsync")}
+    return {kind: Box(str(place / kind), kind) for kind in ("busybox", "gnu", "rsync", "openssl", "tls")}
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,8 @@ DEFAULTS = {
     "delete": False,
     "checksum": "sha256",
     "transport": "auto",
+    "route": "stream",
+    "closed_routes": None,
     "metadata": "strict",
     "on_change": "fail",
     "reread": True,

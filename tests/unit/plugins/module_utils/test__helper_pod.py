@@ -17,7 +17,11 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     Throttled,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_pod import HelperPods
-from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import EXPIRES, HelperRequest
+from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import (
+    EXPIRES,
+    Further,
+    HelperRequest,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._placement import UID_RANGE
 from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Rest
 
@@ -255,3 +259,42 @@ def test_removing_waits_until_the_pod_is_gone(api, pods, clock):
     api.refuse[("delete", "pods")] = [(200, {})]
     with pytest.raises(HelperPodError, match="still there"):
         pods.remove("ns", "r1", 10)
+
+
+def used(name, node, claim_name):
+    item = pod(name)
+    item["spec"] |= {"nodeName": node, "volumes": [{"persistentVolumeClaim": {"claimName": claim_name}}]}
+    return item
+
+
+def test_a_pod_with_two_claims_needs_both_and_goes_where_one_is_in_use(api, pods):
+    both = request(also=[Further("other", read_only=True)])
+    with pytest.raises(NotFound, match="other"):
+        pods.ensure(both, 60)
+    assert names(api) == ["pod"]
+    api.add("persistentvolumeclaims", claim("other"))
+    api.add("pods", used("app", "node-7", "other"))
+    assert pods.ensure(both, 60).changed
+    made = api.find("pods", "ns", "kubeferry-pvc-0-r1")
+    assert "node-7" in str(made["spec"]["affinity"])
+    assert not pods.ensure(both, 60).changed
+
+
+def test_claims_that_are_in_use_on_two_nodes_are_not_mounted_in_one_pod(api, pods):
+    api.add("persistentvolumeclaims", claim("other"))
+    api.add("pods", used("app", "node-7", "other"))
+    api.add("pods", used("db", "node-8", "pvc-0"))
+    with pytest.raises(HelperPodError, match="pvc-0 and other of namespace ns can't be in one pod"):
+        pods.ensure(request(also=[Further("other")]), 60)
+    assert names(api) == ["app", "db", "pod"]
+
+
+def test_a_pod_whose_volumes_lie_on_two_nodes_is_given_up_at_once(api, pods, clock):
+    api.add("persistentvolumeclaims", claim("other"))
+    message = "0/2 nodes are available: 2 node(s) had volume node affinity conflict. preemption: no."
+    condition = {"type": "PodScheduled", "status": "False", "message": message}
+    api.created = lambda item: item.update(status={"conditions": [condition]})
+    with pytest.raises(HelperPodError, match="no node can have both: mount each"):
+        pods.ensure(request(also=[Further("other")]), 60)
+    assert clock.now < 5
+    assert names(api) == ["pod"]

@@ -14,6 +14,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import 
     EXPIRES,
     RUN,
     SPEC,
+    Further,
     HelperRequest,
     Placement,
     has_expired,
@@ -82,6 +83,9 @@ def test_different_claims_and_runs_have_different_names():
         {"path": "/"},
         {"path": "/a:b"},
         {"lifetime": 0},
+        {"also": [Further("other", "mnt")]},
+        {"also": [Further("other", "/mnt/pvc-0")]},
+        {"also": [Further("pvc-0")]},
     ],
 )
 def test_what_kubernetes_would_refuse_is_refused_before(options):
@@ -107,6 +111,25 @@ def test_a_pod_with_nothing_but_the_claim():
     assert "fsGroup" not in spec["securityContext"]
     assert pod["metadata"]["labels"][RUN] == "r1"
     assert pod["metadata"]["annotations"][EXPIRES] == "2026-01-02T07:04:05+00:00"
+
+
+def test_a_pod_with_further_claims_mounts_each_and_a_claim_twice_is_one_volume():
+    also = [Further("source", read_only=True), Further("pvc-0", "/mnt/again", read_only=True)]
+    pod = helper_pod(request(also=also), NOW)
+    claims = {each["name"]: each["persistentVolumeClaim"]["claimName"] for each in pod["spec"]["volumes"]}
+    assert sorted(claims.values()) == ["pvc-0", "source"]
+    mounts = {
+        each["mountPath"]: (claims[each["name"]], each["readOnly"])
+        for each in pod["spec"]["containers"][0]["volumeMounts"]
+    }
+    assert mounts == {
+        "/mnt/pvc-0": ("pvc-0", False),
+        "/mnt/source": ("source", True),
+        "/mnt/again": ("pvc-0", True),
+    }
+    assert pod["metadata"]["name"] == "kubeferry-pvc-0-r1"
+    alone = helper_pod(request(), NOW)["metadata"]["annotations"][SPEC]
+    assert pod["metadata"]["annotations"][SPEC] != alone
 
 
 def test_baseline_is_root_with_no_capability_that_the_level_forbids():

@@ -11,8 +11,10 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._placement import (
     CORDONED,
     GROUPS,
     UID_RANGE,
+    lie_apart,
     needs_cordoned_node,
     placement,
+    together,
 )
 
 REQUEST = HelperRequest("ns", "pvc-0", "r1")
@@ -96,3 +98,27 @@ def test_a_cordoned_node_is_entered_only_where_the_volume_is_on_no_other(text, n
     assert needs_cordoned_node({"status": {"conditions": [condition]}}) is needed
     assert not needs_cordoned_node({"status": {"conditions": [{**condition, "status": "True"}]}})
     assert not needs_cordoned_node({})
+
+
+@pytest.mark.parametrize(
+    ("text", "apart"),
+    [
+        ("0/2 nodes are available: 2 node(s) had volume node affinity conflict. preemption: none.", True),
+        ("0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.", True),
+        ("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had volume node affinity conflict.", False),
+        ("", False),
+    ],
+)
+def test_volumes_lie_apart_where_no_node_can_have_all(text, apart):
+    condition = {"type": "PodScheduled", "status": "False", "message": text}
+    assert lie_apart({"status": {"conditions": [condition]}}) is apart
+    assert not lie_apart({})
+
+
+def test_a_pod_with_several_claims_goes_where_they_are_in_use_unless_that_is_in_two_places():
+    taint = {"key": "dedicated", "operator": "Exists"}
+    first, second = Placement("node-1", [CORDONED]), Placement("node-1", [taint, CORDONED])
+    assert together([first, second]) == Placement("node-1", (CORDONED, taint))
+    assert together([Placement(user=5), second]) == Placement("node-1", (taint, CORDONED), 5)
+    assert together([Placement(), Placement()]) == Placement()
+    assert together([first, Placement("node-2")]) is None

@@ -1,0 +1,136 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""A link from pod to pod over the cluster's network: TLS 1.3 between two processes of openssl.
+
+This machine makes the key and hands it to both over their exec streams. Who hasn't got it can neither connect nor
+answer. Each connection has a key and a port of its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from . import _carry_scripts as scripts
+from ._asking import Question, begun
+from ._beside import Beside
+from ._errors import KubeferryError, ProtocolError, RouteFailed
+from ._link import MAX_LINE, Broken, follow, tar_options
+from ._runner import Process
+from ._session_key import session_key
+from ._shell_pieces import ShellPlace
+from ._tar import ByteStream
+
+CONNECT_SECONDS = 20
+"""How long the two wait for each other. What a NetworkPolicy forbids is mostly dropped without an answer."""
+STALL_SECONDS = 60
+"""How long nothing may arrive afterwards."""
+PORTS = range(20_000, 32_000)
+"""Below those that a kernel gives to outgoing connections."""
+ATTEMPTS = 3
+"""Ports that are tried: another program in the pod may have one."""
+SAID = 2000
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """The RECEIVE script at work, the key that it asks for, and its address and port."""
+
+    key: str
+    at: str
+    asked: Question
+    process: Process
+    stream: ByteStream
+
+
+class TlsLink:
+    """From `source` to `target`, which is reached at `address`."""
+
+    def __init__(self, source: ShellPlace, target: ShellPlace, address: str) -> None:
+        self._source = source
+        self._target = target
+        self._address = f"[{address}]" if ":" in address else address
+
+    def carry(self, orders: Sequence[bytes], took: Callable[[], None]) -> None:
+        receiver = self._listening()
+        arrived = 0
+
+        def count() -> None:
+            nonlocal arrived
+            arrived += 1
+            took()
+
+        try:
+            with Beside(lambda: self._send(receiver, orders)) as sending:
+                try:
+                    follow(receiver.process, receiver.stream, self._target, count)
+                except Broken as exc:
+                    said = sending.result()
+                    if arrived:
+                        raise
+                    raise self._unreached(receiver.at, said) from exc
+            receiver.asked.release()
+            receiver.process.wait()
+        except ProtocolError as exc:
+            raise ProtocolError(f"Sending to {self._target.where} broke off: {exc}.") from exc
+        finally:
+            receiver.process.close()
+
+    def _listening(self) -> Receiver:
+        """A receiver that waits for its connection, at a port that nobody has. Raises RouteFailed."""
+        said = ""
+        for _attempt in range(ATTEMPTS):
+            receiver = self._receiver(secrets.choice(PORTS))
+            try:
+                line = receiver.stream.until(b"\n", SAID)
+                if line == b"listening":
+                    return receiver
+                said = line.decode("utf-8", "replace").removeprefix("refused ")
+            except BaseException:
+                receiver.process.close()
+                raise
+            receiver.process.close()
+        raise RouteFailed(f"openssl in {self._target.runner.where} can't wait for a connection: {said}")
+
+    def _receiver(self, port: int) -> Receiver:
+        target, key, at = self._target, session_key(), f"{self._address}:{port}"
+        asked = Question(f"{key}\n".encode())
+        argv = ["sh", "-c", scripts.RECEIVE, "sh", target.path, target.mark, target.work, at, f"{port:04X}"]
+        process = target.runner.start([*argv, str(CONNECT_SECONDS), str(STALL_SECONDS)], asked)
+        try:
+            return Receiver(key, at, asked, process, begun(process, target.mark, target.where))
+        except BaseException:
+            process.close()
+            raise
+
+    def _unreached(self, at: str, said: str) -> RouteFailed:
+        return RouteFailed(
+            f"{self._source.runner.where} doesn't get through to {at} in {self._target.runner.where}, as where a "
+            f"NetworkPolicy forbids it: {said}"
+        )
+
+    def _send(self, receiver: Receiver, orders: Sequence[bytes]) -> str:
+        """Send until the receiver hangs up; what openssl said last. Whatever becomes of it, the receiver is told."""
+        source = self._source
+        asked = Question(b"".join((f"{receiver.key}\n".encode(), *orders, b"end\n")))
+        argv = ["sh", "-c", scripts.SEND, "sh", source.path, source.mark, receiver.at]
+        limits = (str(CONNECT_SECONDS), str(STALL_SECONDS))
+        try:
+            process = source.runner.start([*argv, *limits, *tar_options(source, self._target)], asked)
+            try:
+                begun(process, source.mark, source.where).until(b"ended\n", MAX_LINE)
+                return _last_line(process)
+            finally:
+                process.close()
+        except KubeferryError as exc:
+            return str(exc)
+        finally:
+            receiver.asked.release()
+
+
+def _last_line(process: Process) -> str:
+    lines = process.stderr().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "nobody answered"

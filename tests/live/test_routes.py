@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Routes from pod to pod on a cluster of two nodes: what arrives, what is left, what becomes of one that is closed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+from copyoptions import endpoint, options
+from livekit import (
+    COPIER,
+    ROOT,
+    SOURCE,
+    TARGET,
+    eventually,
+    helper_pods,
+    in_pod,
+    kubectl,
+    make_claim,
+    run_app,
+)
+from testkube.cluster import Cluster
+from testkube.layout import Layout
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy_task, _tls_link
+
+pytestmark = pytest.mark.timeout(150)
+
+OPENSSL = "kubeferry/busybox-openssl:1"
+HERE, THERE = "/mnt/pvc-0/routes", "/data"
+LARGE = 250 << 20
+SEED = """
+rm -rf "$1" && mkdir -p "$1/dir/empty" && cd "$1" || exit
+number=0
+while [ "$number" -lt 40 ]; do number=$((number + 1)); echo "number $number" >"dir/$number"; done
+head -c 36000000 /dev/urandom >large
+chown 1234:4321 dir/1; chmod 4751 dir/2; touch -d @1000000000 dir/3 dir/empty large
+ln -s dir/4 link; ln dir/5 twin; mkfifo pipe; touch 'a name with
+a new line'
+chmod 2750 dir
+"""
+# Type, mode, owner and time of every path, the number of links but for directories, and the digest of every file.
+LOOK = """
+cd "$1" || exit
+find . -path ./.kubeferry -prune -o ! -type d -exec stat -c '%n %F %a %u %g %Y %h' {} + | sort
+find . -path ./.kubeferry -prune -o -type d -exec stat -c '%n %F %a %u %g %Y' {} + | sort
+find . -type f -exec md5sum {} + | sort
+"""
+# Waits until part of the large file has arrived in the work directory.
+ARRIVING = """
+count=0
+while [ "$count" -lt 4000 ]; do
+  count=$((count + 1))
+  size=$(stat -c %s "$1"/.kubeferry/run-*/tree/large 2>/dev/null)
+  if [ "${size:-0}" -gt 30000000 ]; then echo arriving; exit; fi
+  usleep 5000
+done
+echo never
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def apps(second_node) -> None:
+    """A claim beside the source's, and one on the second node, each with a pod to look into it."""
+    in_pod(SOURCE, SEED, HERE)
+    for namespace, name, node in ((SOURCE, "beside", "node1"), (TARGET, "far", second_node)):
+        make_claim(name, node=node, namespace=namespace)
+        run_app(name, node=node, namespace=namespace)
+    yield
+    for namespace in (SOURCE, TARGET):
+        kubectl("delete", "pods,pvc", "-n", namespace, "-l", "live-test", "--timeout=60s", seconds=70)
+    kubectl("delete", "pv", "-l", "live-test")
+    in_pod(SOURCE, 'rm -rf "$1"', HERE)
+
+
+@pytest.fixture(autouse=True)
+def empty(apps):
+    for namespace, pod in ((SOURCE, "app-beside"), (TARGET, "app-far")):
+        in_pod(namespace, 'rm -rf "$1/copy" && mkdir "$1/copy"', THERE, pod=pod)
+
+
+def look(namespace: str, pod: str) -> str:
+    return in_pod(namespace, LOOK, f"{THERE}/copy", pod=pod)
+
+
+def variables(folder, namespace: str, claim: str, **more) -> dict[str, object]:
+    return {
+        "source_namespace": SOURCE,
+        "source_pvc": "pvc-0",
+        "source_path": "routes",
+        "target_namespace": namespace,
+        "target_pvc": claim,
+        "target_path": "copy",
+        "staging": str(folder / "pvc-files"),
+        **more,
+    }
+
+
+def reported(folder) -> dict:
+    report = json.loads((folder / "pvc-files/report.json").read_text())
+    assert report["parity"]
+    return report["hops"]["source to destination"]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "claim", "route", "taken"),
+    [(SOURCE, "beside", "auto", "mount"), (TARGET, "far", "auto", "direct")],
+    ids=["mount", "direct"],
+)
+def test_everything_arrives_and_a_second_run_changes_nothing(
+    played, tmp_path, namespace, claim, route, taken
+):
+    wanted = in_pod(SOURCE, LOOK, HERE)
+    asked = variables(tmp_path, namespace, claim, route=route, image=OPENSSL)
+    ended = played(asked)
+    assert ended.status == 0, ended.output
+    assert f"by the route {taken}" in ended.output
+    assert reported(tmp_path)["route"] == taken
+    assert look(namespace, f"app-{claim}") == wanted
+    assert helper_pods() == []
+    second = played(asked)
+    assert "changed=0" in second.output, second.output
+    assert reported(tmp_path)["bytes_moved"] == 0
+
+
+def copied(**more) -> dict:
+    """The result of one task from the source to the claim on the second node, by the route that is open."""
+    before = os.environ.get("K8S_AUTH_KUBECONFIG")
+    os.environ["K8S_AUTH_KUBECONFIG"] = COPIER
+    try:
+        source = endpoint(namespace=SOURCE, pvc="pvc-0", path="routes", image=more.get("image", OPENSSL))
+        target = endpoint(namespace=TARGET, pvc="far", path="copy", image=more.get("image", OPENSSL))
+        return _copy_task.run(options(source, target, route="auto"), check_mode=False)
+    finally:
+        os.environ.pop("K8S_AUTH_KUBECONFIG") if before is None else os.environ.update(
+            K8S_AUTH_KUBECONFIG=before
+        )
+
+
+def test_without_openssl_in_the_image_the_files_are_streamed():
+    result = copied(image="busybox:1.36")
+    assert (result["route"], result["parity"]) == ("stream", True)
+    assert "give an image that has it" in result["passed_over"][-1]
+    assert look(TARGET, "app-far") == in_pod(SOURCE, LOOK, HERE)
+
+
+@pytest.mark.parametrize("verdict", ["DROP", "REJECT"])
+def test_where_the_network_is_closed_the_files_are_streamed(second_node, monkeypatch, verdict):
+    """What a NetworkPolicy makes of packets to the port, in the words of the node's firewall."""
+    monkeypatch.setattr(_tls_link, "CONNECT_SECONDS", 3)
+    cluster = Cluster(Layout(ROOT))
+    group = next(node.group for node in cluster.nodes(cluster.instance()) if node.name == second_node)
+    rule = ["FORWARD", "-p", "tcp", "--dport", "20000:31999", "-j", verdict]
+    group.enter("iptables", "-I", *rule)
+    try:
+        result = copied()
+    finally:
+        group.enter("iptables", "-D", *rule)
+    assert (result["route"], result["parity"]) == ("stream", True)
+    assert "doesn't get through to" in result["passed_over"][-1]
+    assert result["seconds"] < 30
+    assert look(TARGET, "app-far") == in_pod(SOURCE, LOOK, HERE)
+
+
+def test_a_run_that_is_killed_leaves_no_pod_and_the_next_one_goes_on(started, tmp_path):
+    in_pod(SOURCE, 'head -c "$2" /dev/urandom >"$1/large"', HERE, str(LARGE))
+    asked = variables(tmp_path, TARGET, "far", route="direct", image=OPENSSL)
+    playbook = started(asked)
+    arriving = in_pod(TARGET, ARRIVING, f"{THERE}/copy", seconds=90, pod="app-far")
+    os.kill(playbook.process.pid, signal.SIGKILL)
+    assert arriving.strip() == "arriving", playbook.output
+    playbook.process.wait(20)
+    eventually("the end of all processes", lambda: not playbook.processes(), 40)
+    eventually("the end of the helper pods", lambda: not helper_pods(), 20)
+    assert in_pod(TARGET, 'ls "$1"', f"{THERE}/copy", pod="app-far").split() == []
+    ended = started(asked).wait()
+    assert ended.status == 0, ended.output
+    assert look(TARGET, "app-far") == in_pod(SOURCE, LOOK, HERE)
+    assert reported(tmp_path)["bytes_moved"] < LARGE
+    assert helper_pods() == []
