@@ -63,9 +63,8 @@ docsite: venv ## Build the documentation site into build/docsite
 	@$(venv)/python tools/make_collections.py archive
 	@$(venv)/pytest -q tests/package -k site
 	@echo build/docsite/build/html/index.html
-images: browser ## Copy the screenshots that the browser tests made to docs/images
-	@mkdir -p docs/images
-	@cp build/screenshots/*.png docs/images/
+images: browser ## Copy those screenshots of the browser tests to docs/images that README shows
+	@cp $(addprefix build/screenshots/,$(notdir $(wildcard docs/images/*.png))) docs/images/
 
 .PHONY: bench
 bench: venv ## Measure beside peers, as ratios in the same run; KUBECONFIG=... uses a cluster of yours

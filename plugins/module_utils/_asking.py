@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
-from ._errors import ConnectionLost, EndpointError, ExecError
-from ._runner import Process, chunks
-from ._scripts import NO_DIRECTORY
+from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError
+from ._runner import Process, Runner, chunks, done, is_full
+from ._scripts import FAILED, NO_DIRECTORY
 from ._tar import ByteStream
+
+T = TypeVar("T")
 
 BANNER_LIMIT = 1 << 16
 
@@ -49,3 +53,56 @@ def begun(process: Process, mark: str, where: str) -> ByteStream:
         kind = ExecError if status or said else ConnectionLost
         raise kind(f"{where} gave no answer (exit status {status}): {said or 'it said nothing'}.") from exc
     return stream
+
+
+class Asker:
+    """Runs the scripts of `_scripts` in one directory at an endpoint."""
+
+    def __init__(self, runner: Runner, path: str) -> None:
+        self.runner = runner
+        self.path = path
+        self.mark = secrets.token_hex(16)
+
+    @property
+    def where(self) -> str:
+        return f"{self.path} in {self.runner.where}"
+
+    def argv(self, script: str, *arguments: str) -> list[str]:
+        return ["sh", "-c", script, "sh", self.path, self.mark, *arguments]
+
+    def ask(self, script: str, names: Iterable[bytes], *arguments: str) -> tuple[Process, Question]:
+        """Start a script that tells something about `names`, and stays until they are released."""
+        asked = Question(b"".join(name + b"\0" for name in names))
+        return self.runner.start(self.argv(script, str(len(asked)), *arguments), asked), asked
+
+    def begun(self, process: Process) -> ByteStream:
+        return begun(process, self.mark, self.where)
+
+    def run(self, script: str, *arguments: str) -> bytes:
+        """All that a script without input prints."""
+        process = self.runner.start(self.argv(script, *arguments))
+        try:
+            return self.begun(process).rest()
+        finally:
+            process.close()
+
+    def feed(self, script: str, stdin: Iterable[bytes], size: int, *arguments: str) -> None:
+        """Run a script with `size` bytes of input to its end. The exit status proves nothing: the next scan does.
+
+        Raises EndpointError if the volume is full.
+        """
+        process = self.runner.start(self.argv(script, *arguments), stdin, size)
+        try:
+            done(process, FAILED)
+            if is_full(process.stderr()):
+                raise EndpointError(f"{self.where} is full: make room there, of inodes too, and run again.")
+        finally:
+            process.close()
+
+
+def answers(told: Iterable[T], most: int) -> Iterator[T]:
+    """What is told, of which there can't be more than was asked about. Raises ProtocolError."""
+    for number, answer in enumerate(told):
+        if number >= most:
+            raise ProtocolError("more answers came than there were questions")
+        yield answer

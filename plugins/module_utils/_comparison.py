@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from ._beside import Beside
@@ -26,12 +26,14 @@ from ._tree import Tree
 class Criteria:
     """By which digest contents are compared, and whether attributes are (`metadata` other than `ignore`).
 
-    `lenient` lets a part of the source vanish, or become unreadable, after the first time.
+    `lenient` lets a part of the source vanish, or become unreadable, after the first time. `still` tells whether the
+    source is as an earlier manifest of it says, if there is a way to find that out for less than a scan.
     """
 
     checksum: str
     metadata: str
     lenient: bool = False
+    still: Callable[[Manifest], bool] = lambda _earlier: False
 
 
 class Comparison:
@@ -50,12 +52,15 @@ class Comparison:
         self._at_target = Known(self._store)
         self._placed = Placed(self._store)
         self._first = True
+        self._seen: Manifest | None = None
 
     def manifests(self) -> tuple[Manifest, Manifest]:
         """Both sides as they are now. Raises EndpointError when a selected path isn't there or can't be read."""
         self._progress.phase("manifest")
-        with Beside(lambda: self._target.scan(self._selection, self._store)) as scanning:
-            source = self._source.scan(self._selection, self._store)
+        # Of the target, just what there is to compare.
+        xattrs = self._criteria.metadata != "ignore" and self._source.facts().xattrs
+        with Beside(lambda: self._target.scan(self._selection, self._store, xattrs=xattrs)) as scanning:
+            source = self._source_now()
             target = scanning.result()
         self._require_digests(source)
         source.checksum = target.checksum = self._criteria.checksum
@@ -86,13 +91,21 @@ class Comparison:
         """Have digests taken at the source."""
         self._at_source.take(self._source.digests, paths, source)
 
-    def forget(self, paths: Iterable[bytes]) -> None:
+    def forget(self, paths: Collection[bytes]) -> None:
         """Files didn't arrive as their digests promised: read them anew next time."""
-        self._at_source.forget(paths)
+        if paths:
+            self._seen = None
+            self._at_source.forget(paths)
 
     def placed(self, changes: Iterable[Change]) -> None:
         """The files of these changes were found whole where they were received, and should have got their names."""
         self._placed.note(changes)
+
+    def _source_now(self) -> Manifest:
+        """The source's manifest: the one from before, where a walk sees what it saw then."""
+        if self._seen is None or not self._criteria.still(self._seen):
+            self._seen = self._source.scan(self._selection, self._store)
+        return self._seen
 
     def _take_undecided(self, source: Manifest, target: Manifest) -> None:
         ours, theirs = (undecided(source, target, side.table) for side in (source, target))

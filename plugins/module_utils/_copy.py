@@ -112,9 +112,11 @@ class Copy:
         self._options = options
         self._transport = transport
         self._progress = progress
-        criteria = Criteria(options.checksum, options.metadata, lenient=options.on_change == "report")
+        lenient = options.on_change == "report"
+        criteria = Criteria(options.checksum, options.metadata, lenient, self._source_is_still)
         self._comparison = Comparison(source, target, selection, criteria, progress)
         self._proofs = Proofs(options.proofs)
+        self._subject = ""
         self._moved = 0
         self._pruned: Plan | None = None
         self._retries = 0
@@ -124,20 +126,21 @@ class Copy:
         """Copy, and compare. Raises KubeferryError when it can't be done; a mismatch is in the outcome's parity."""
         started = time.monotonic()
         self._progress.phase("preflight")
-        _source_facts, facts = self._patiently(lambda: preflight(self._source, self._target))
-        outcome = self._patiently(self._known_whole) or self._copy(facts)
+        here, there = self._patiently(lambda: preflight(self._source, self._target))
+        self._subject = self._about(here)
+        known = self._patiently(self._known_whole) if there.kind == "dir" else None
+        outcome = known or self._copy(there)
         outcome.seconds = time.monotonic() - started
         return outcome
 
     def _known_whole(self) -> Outcome | None:
         """The outcome where an earlier run has proven both trees to be as they are now."""
-        if not self._proofs.any:
+        if not self._proofs.about(self._subject):
             return None
         self._progress.phase("look")
-        start = self._about(self._target.fingerprint(self._selection))
-        if not self._proofs.about(start):
-            return None
-        proof = self._proofs.find(start + key(self._source.fingerprint(self._selection)))
+        with Beside(lambda: self._target.fingerprint(self._selection)) as looking:
+            source = self._source.fingerprint(self._selection)
+            proof = self._proofs.find(self._subject + key(looking.result(), source))
         if proof is None:
             return None
         nothing = Manifest()
@@ -150,10 +153,20 @@ class Copy:
             proven=proof.when,
         )
 
-    def _about(self, target: str) -> str:
-        """How the names of proofs about a target with this fingerprint begin."""
-        options = self._options
-        return key(target, self._selection.told(), options.checksum, options.metadata, options.delete) + "."
+    def _source_is_still(self, seen: Manifest) -> bool:
+        """Whether a walk of the source sees what it saw for that manifest, and any change since then would show."""
+        if seen.look is None or not seen.look.settled:
+            return False
+        return self._source.fingerprint(self._selection) == self._source.fingerprint_of(seen.look)
+
+    def _about(self, source: Facts) -> str:
+        """How the names of proofs about such copies of this directory begin.
+
+        It is told from others by its inode's number, which others may have as well: what is proven is in the rest of
+        the name.
+        """
+        options, inode = self._options, source.volume.rpartition(":")[2]
+        return key(inode, self._selection.told(), options.checksum, options.metadata, options.delete) + "."
 
     def _copy(self, facts: Facts) -> Outcome:
         begun, target = self._patiently(self._comparison.manifests)
@@ -189,8 +202,10 @@ class Copy:
         """Keep the proof, if both trees have been at rest for long enough that any later change will show."""
         ours, theirs = source.look, target.look
         if found.holds("strict") and ours and theirs and ours.settled and theirs.settled:
-            name = self._about(self._target.fingerprint_of(theirs)) + key(self._source.fingerprint_of(ours))
-            self._proofs.keep(name, Proof(now(), found.matched, *source.totals(), found.extra))
+            looks = self._target.fingerprint_of(theirs), self._source.fingerprint_of(ours)
+            self._proofs.keep(
+                self._subject + key(*looks), Proof(now(), found.matched, *source.totals(), found.extra)
+            )
 
     def _plan(self, source: Manifest, target: Manifest) -> Plan:
         return self._comparison.plan(source, target, self._options.delete)
@@ -340,7 +355,7 @@ class Copy:
 
     def _save(self, plan: Plan, source: Manifest) -> None:
         """Tell the target what is verified there, as a manifest of the source's entries and digests."""
-        verified = source.like(source.where(f"path NOT IN ({plan.unsettled()})"))
+        verified = source.part(f"path NOT IN ({plan.unsettled()})")
         gone = plan.paths(*MENDING, DELETE)
         self._target.save(verified, chain(gone, self._pruned.paths(DELETE) if self._pruned else ()))
 
@@ -361,13 +376,13 @@ def _directories(plan: Plan, source: Manifest, *actions: str) -> Iterator[Entry]
     """Directories whose attributes must be set once these actions are done."""
     paths: set[bytes] = set()
     made: set[bytes] = set()
-    for change in plan.changes(*actions):
-        if change.want is not None and change.want.kind == DIR:
-            paths.add(change.path)
-            if change.action in (CREATE, REPLACE):
-                made.add(change.path)
-        if change.action != METADATA:
-            paths.add(change.path.rpartition(b"/")[0])
+    for path, action, kind in plan.touched(*actions):
+        if kind == DIR:
+            paths.add(path)
+            if action in (CREATE, REPLACE):
+                made.add(path)
+        if action != METADATA:
+            paths.add(path.rpartition(b"/")[0])
     found = (source.get(path) for path in sorted(paths - {b"."}))
     return (
         entry

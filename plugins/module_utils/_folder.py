@@ -66,14 +66,11 @@ class Folder:
             os.close(descriptor)
         self._open.clear()
 
-    def make_parents(self, path: bytes) -> None:
-        """Make the directories above `path` that don't exist, for this user only."""
-        parent = path.rpartition(b"/")[0]
-        if not parent:
-            return
+    def made(self, path: bytes) -> tuple[int, bytes]:
+        """The same as `at`, with the directories above `path` made that don't exist, for this user only."""
         try:
-            self.directory(parent)
+            return self.at(path)
         except FileNotFoundError:
-            self.make_parents(parent)
-            descriptor, name = self.at(parent)
+            descriptor, name = self.made(path.rpartition(b"/")[0])
             os.mkdir(name, 0o700, dir_fd=descriptor)
+            return self.at(path)

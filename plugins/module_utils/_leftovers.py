@@ -34,8 +34,8 @@ def set_aside(base: bytes, run: bytes) -> None:
     with Folder(base) as folder:
         old = run + b"/old"
         shutil.rmtree(os.path.join(base, old), ignore_errors=True)
-        folder.make_parents(old + b"/x")
-        folder.make_parents(run + b"/parts/x")
+        folder.made(old + b"/x")
+        folder.made(run + b"/parts/x")
         for left in os.listdir(base):
             if not left.startswith(b"run-"):
                 continue
@@ -47,7 +47,7 @@ def set_aside(base: bytes, run: bytes) -> None:
             if left != run:
                 shutil.rmtree(os.path.join(base, left), ignore_errors=True)
         folder.forget()
-        folder.make_parents(run + b"/parts/x")
+        folder.made(run + b"/parts/x")
         for left in os.listdir(os.path.join(base, old)):
             _keep(folder, base, old + b"/" + left, run + b"/parts")
         shutil.rmtree(os.path.join(base, old), ignore_errors=True)
@@ -61,8 +61,7 @@ def _keep(folder: Folder, base: bytes, left: bytes, parts: bytes) -> None:
             with contextlib.suppress(OSError):
                 if _large(os.stat(name, dir_fd=descriptor, follow_symlinks=False)):
                     place = os.path.normpath(os.path.join(parts, inside, name))
-                    folder.make_parents(place)
-                    parent, last = folder.at(place)
+                    parent, last = folder.made(place)
                     os.rename(name, last, src_dir_fd=descriptor, dst_dir_fd=parent)
 
 

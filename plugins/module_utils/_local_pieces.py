@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from ._errors import EndpointError
+from ._checksum import hasher
 from ._folder import Folder
+from ._local_files import COMMON, READ_SIZE, opened, trouble
 from ._names import display
 from ._pieces import UNKNOWN, ZERO, Asked, Part, Span, Work, islands, piece_count, piece_length
 
-READ_SIZE = 1 << 20
 ZEROS = bytes(READ_SIZE)
-COMMON = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""O_NONBLOCK so that a FIFO put in a file's place can't block for ever."""
-FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "can't hold so large a file"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class LocalPieces:
         sizes: dict[bytes, int] = {}
         with Folder(self._place.root) as folder:
             for path in paths:
-                with contextlib.suppress(OSError), _opened(folder, self._received(path)) as descriptor:
+                with contextlib.suppress(OSError), opened(folder, self._received(path)) as descriptor:
                     sizes[path] = os.fstat(descriptor).st_size
         return sizes
 
@@ -70,20 +66,20 @@ class LocalPieces:
                 try:
                     self._write(folder, work, incoming)
                 except OSError as exc:
-                    raise self._trouble(exc, work.entry.path) from exc
+                    raise trouble(exc, self._place.where, work.entry.path) from exc
 
     def _received(self, path: bytes) -> bytes:
         return self._place.work + b"/tree/" + path
 
     def _digests(self, folder: Folder, file: Asked, checksum: str) -> list[str]:
         path = self._received(file.path) if file.received else file.path
-        with contextlib.suppress(OSError), _opened(folder, path) as descriptor:
+        with contextlib.suppress(OSError), opened(folder, path) as descriptor:
             return list(_pieces(descriptor, file, checksum))
         return []
 
     def _write(self, folder: Folder, work: Work, incoming: Iterator[Part]) -> None:
         path = self._received(work.entry.path)
-        folder.make_parents(path)
+        folder.made(path)
         descriptor = _begun(folder, path, work.anew)
         try:
             self._keep(folder, work, descriptor)
@@ -102,34 +98,12 @@ class LocalPieces:
         """What can't be kept after all is found by the digest of the whole file."""
         with contextlib.ExitStack() as stack:
             try:
-                present = stack.enter_context(_opened(folder, work.entry.path))
+                present = stack.enter_context(opened(folder, work.entry.path))
             except OSError:
                 return
             for span in work.keep:
                 for start, data in _data(present, span):
                     _put(descriptor, data, start)
-
-    def _trouble(self, exc: OSError, path: bytes) -> EndpointError:
-        why = FULL.get(exc.errno or 0)
-        if why is not None:
-            return EndpointError(f"{self._place.where} {why}: make room there and run again.")
-        return EndpointError(
-            f"{display(path)} can't be written below {self._place.where}: {exc.strerror}. "
-            "Check that you may write there."
-        )
-
-
-@contextlib.contextmanager
-def _opened(folder: Folder, path: bytes) -> Iterator[int]:
-    """A regular file, open for reading. Raises OSError."""
-    parent, name = folder.at(path)
-    descriptor = os.open(name, os.O_RDONLY | COMMON, dir_fd=parent)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file any more")
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _begun(folder: Folder, path: bytes, anew: bool) -> int:
@@ -168,8 +142,7 @@ def _pieces(descriptor: int, file: Asked, checksum: str) -> Iterator[str]:
 
 
 def _digest(descriptor: int, span: Span, checksum: str) -> str:
-    # MD5 serves here against accidents only, so it is allowed in FIPS mode too.
-    digest = hashlib.new(checksum, usedforsecurity=False)
+    digest = hasher(checksum)
     zeros = True
     for data in _bytes(descriptor, span):
         zeros = zeros and data == ZEROS[: len(data)]
@@ -216,7 +189,7 @@ def _parts(folder: Folder, work: Work) -> Iterator[Part]:
     with contextlib.ExitStack() as stack:
         descriptor = -1
         with contextlib.suppress(OSError):
-            descriptor = stack.enter_context(_opened(folder, work.entry.path))
+            descriptor = stack.enter_context(opened(folder, work.entry.path))
         for span in work.send:
             extents = (
                 _extents(descriptor, span.start, span.end) if span.fresh and descriptor >= 0 else (span,)

@@ -7,37 +7,35 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
+from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
-from ._errors import BusyError, EndpointError, KubeferryError
+from ._errors import BusyError, EndpointError
 from ._folder import Folder
 from ._leftovers import keeps_parts, set_aside
+from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
 from ._local_pieces import LocalPieces, LocalPlace
+from ._local_rows import rows
+from ._local_steps import attempt, move, remove, strip_one, unlink
 from ._look import Look
 from ._manifest import Manifest
-from ._names import display, encode, parents
+from ._names import encode, parents
 from ._progress import Progress
-from ._row import number
 from ._selection import WORK_DIR, Selection
-from ._shell_output import KINDS, holes
-from ._store import Row, Store
+from ._store import Store
 from ._tree import Changes, Facts, Incoming
-from ._walk import Listing, Walk
-from ._xattrs import Xattrs, give, held, pack, strip
+from ._walk import Walk
+from ._xattrs import Xattrs, give
 
-READ_SIZE = 1 << 20
 KEPT_OWNER = (-1, -1)
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "can't hold so large a file"}
 
 
 class LocalTree:
@@ -90,14 +88,15 @@ class LocalTree:
             tools=frozenset(name for name in ("rsync",) if shutil.which(name)),
         )
 
-    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
+    def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         manifest = Manifest(root=self._path, store=store)
+        manifest.xattrs = xattrs
         if not os.path.isdir(self._root):
             return manifest
         with Folder(self._root) as folder:
             walk = Walk(folder)
-            manifest.add_selected(_rows(walk.down(selection.starts())), selection)
-            manifest.add_implied(_rows(filter(None, map(walk.at, selection.parents()))))
+            manifest.add_selected(rows(walk.down(selection.starts()), xattrs), selection)
+            manifest.add_implied(rows(filter(None, map(walk.at, selection.parents())), xattrs))
         manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.takes(p)}
         manifest.look = walk.look
         manifest.group_links()
@@ -123,8 +122,8 @@ class LocalTree:
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
         with Folder(self._root) as folder:
             for entry in entries:
-                with contextlib.suppress(OSError), _opened(folder, entry.path) as descriptor:
-                    yield Incoming(entry.path, entry.size, _what_can_be_read(descriptor))
+                with contextlib.suppress(OSError), opened(folder, entry.path) as descriptor:
+                    yield Incoming(entry.path, entry.size, what_can_be_read(descriptor))
 
     def begin(self) -> None:
         try:
@@ -132,7 +131,7 @@ class LocalTree:
             with Folder(self._root) as folder:
                 self._take(folder)
                 set_aside(os.path.join(self._root, WORK_DIR), self._work.rpartition(b"/")[2])
-                folder.make_parents(self._work + b"/tree/x")
+                folder.made(self._work + b"/tree/x")
         except OSError as exc:
             raise EndpointError(
                 f"{self.where} can't be written to: {exc.strerror}. Choose another path or mend its permissions."
@@ -146,7 +145,7 @@ class LocalTree:
                 for item in incoming:
                     self._read_back[item.path] = self._write(folder, by_path[item.path], item, checksum)
         except OSError as exc:
-            raise self._trouble(exc) from exc
+            raise trouble(exc, self.where) from exc
 
     def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
         told, self._read_back = self._read_back, {}
@@ -157,15 +156,15 @@ class LocalTree:
     def apply(self, changes: Changes) -> None:
         with Folder(self._root) as folder:
             for path, attribute in changes.strip:
-                _attempt(partial(_strip, attribute), folder, path)
+                attempt(partial(strip_one, attribute), folder, path)
             for path in changes.discard:
-                _attempt(_unlink, folder, self._received(path))
-            _remove(folder, changes.clear)
+                attempt(unlink, folder, self._received(path))
+            remove(folder, changes.clear)
             for entry in changes.bare:
                 self._set_attributes(folder, entry, self._received(entry.path))
             self._make(folder, changes.create)
             folder.forget()
-            _remove(folder, changes.remove)
+            remove(folder, changes.remove)
             folder.forget()
             for entry in changes.attributes:
                 self._set_attributes(folder, entry)
@@ -192,9 +191,8 @@ class LocalTree:
         with Folder(self._root) as folder:
             for path in paths:
                 with contextlib.suppress(OSError):
-                    folder.make_parents(self._received(path))
+                    parent, received = folder.made(self._received(path))
                     part, name = folder.at(self._work + b"/parts/" + path)
-                    parent, received = folder.at(self._received(path))
                     os.rename(name, received, src_dir_fd=part, dst_dir_fd=parent)
         return pieces.received(paths)
 
@@ -209,23 +207,25 @@ class LocalTree:
         files = {entry.path for entry in entries if entry.kind == FILE}
         new = {entry.path for entry in entries if entry.kind == DIR}
         for entry in entries:
+            if entry.kind == FILE and not entry.hardlink:
+                continue
             received = self._received(entry.path)
             with contextlib.suppress(OSError):
-                folder.make_parents(received)
+                folder.made(received)
             first = self._received(entry.hardlink) if entry.hardlink in files else entry.hardlink
-            _attempt(partial(self._prepare, folder, entry, first), folder, received)
+            attempt(partial(self._prepare, folder, entry, first), folder, received)
         folder.forget()
         for entry in entries:
             if new.isdisjoint(parents(entry.path)):
-                _attempt(partial(_move, folder, self._received(entry.path)), folder, entry.path)
+                attempt(partial(move, folder, self._received(entry.path)), folder, entry.path)
 
     # -- reading ----------------------------------------------------------------------------------
 
     def _digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[tuple[bytes, str]]:
         with Folder(self._root) as folder:
             for path in paths:
-                with contextlib.suppress(OSError), _opened(folder, prefix + path) as descriptor:
-                    yield path, _digest(descriptor, checksum)
+                with contextlib.suppress(OSError), opened(folder, prefix + path) as descriptor:
+                    yield path, digest_of(descriptor, checksum)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -234,8 +234,7 @@ class LocalTree:
 
     def _take(self, folder: Folder) -> None:
         """Lock the target. The lock is the kernel's, so it ends with this process, whatever ends it."""
-        folder.make_parents(WORK_DIR + b"/lock")
-        parent, name = folder.at(WORK_DIR + b"/lock")
+        parent, name = folder.made(WORK_DIR + b"/lock")
         descriptor = os.open(
             name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
         )
@@ -254,14 +253,13 @@ class LocalTree:
 
     def _write(self, folder: Folder, entry: Entry, item: Incoming, checksum: str) -> str:
         """Write one file. Returns the digest of what the file system has of it then."""
-        path = self._received(entry.path)
-        folder.make_parents(path)
-        parent, name = folder.at(path)
+        at = folder.made(self._received(entry.path))
+        mode = self._mode(entry)
         try:
-            descriptor = os.open(name, NEW, 0o600, dir_fd=parent)
+            descriptor = os.open(at[1], NEW, mode & 0o777, dir_fd=at[0])
         except FileExistsError:  # an attempt before this one got so far
-            os.unlink(name, dir_fd=parent)
-            descriptor = os.open(name, NEW, 0o600, dir_fd=parent)
+            os.unlink(at[1], dir_fd=at[0])
+            descriptor = os.open(at[1], NEW, mode & 0o777, dir_fd=at[0])
         try:
             missing = entry.size
             for piece in item.payload:
@@ -271,23 +269,28 @@ class LocalTree:
                 while left:
                     left = left[os.write(descriptor, left) :]
                 self._progress.advance(len(piece))
-            self._attributes_of(descriptor, entry, (parent, name))
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            digest = _digest(descriptor, checksum)
+            self._attributes_of(descriptor, entry, mode, at)
+            if entry.size < SMALL:
+                digest = hasher(checksum, os.pread(descriptor, SMALL, 0)).hexdigest()
+            else:
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                digest = digest_of(descriptor, checksum)
         finally:
             os.close(descriptor)
         self._progress.advance(0, files=1)
         return digest
 
-    def _attributes_of(self, descriptor: int, entry: Entry, at: tuple[int, bytes]) -> None:
+    def _attributes_of(self, descriptor: int, entry: Entry, mode: int, at: tuple[int, bytes]) -> None:
         """Give a file that was just written its attributes, as far as this user may."""
         own, status = self._own(entry), os.fstat(descriptor)
         if own not in ((status.st_uid, status.st_gid), KEPT_OWNER):
             with contextlib.suppress(PermissionError):
                 os.fchown(descriptor, *own)
-        give(*at, self._xattrs(entry))
-        with contextlib.suppress(PermissionError):
-            os.fchmod(descriptor, self._mode(entry))
+        if xattrs := self._xattrs(entry):
+            give(*at, xattrs)
+        if xattrs or stat.S_IMODE(status.st_mode) != mode:  # the mask of an ACL is a part of the mode
+            with contextlib.suppress(PermissionError):
+                os.fchmod(descriptor, mode)
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
     def _mode(self, entry: Entry) -> int:
@@ -334,16 +337,7 @@ class LocalTree:
 
         # Owner before mode and capabilities, since a change of owner clears the set-id bits and them; times last.
         for step in (own, give_xattrs, permit, date):
-            _attempt(step, folder, entry.path if path is None else path)
-
-    def _trouble(self, exc: OSError) -> KubeferryError:
-        why = FULL.get(exc.errno or 0)
-        if why is not None:
-            return EndpointError(
-                f"{self.where} {why}: make room there and run again; nothing half-written was kept."
-            )
-        name = display(os.fsencode(exc.filename)) if exc.filename else "a file"
-        return EndpointError(f"{name} can't be written below {self.where}: {exc.strerror}.")
+            attempt(step, folder, entry.path if path is None else path)
 
     def _nearest_directory(self) -> bytes:
         """Where the directory would be made."""
@@ -364,104 +358,3 @@ def _boot() -> str:
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
         return stream.read().strip()
     return ""
-
-
-def _attempt(step: Callable[[tuple[int, bytes]], None], folder: Folder, path: bytes) -> None:
-    """Do one thing to one path. What fails is found, and named, by the scan that follows."""
-    with contextlib.suppress(OSError):
-        step(folder.at(path))
-
-
-def _remove(folder: Folder, entries: Iterable[Entry]) -> None:
-    deepest_first = sorted(entries, key=lambda entry: entry.path, reverse=True)
-    for entry in deepest_first:
-        _attempt(_rmdir if entry.kind == DIR else _unlink, folder, entry.path)
-
-
-def _move(folder: Folder, received: bytes, at: tuple[int, bytes]) -> None:
-    parent, name = folder.at(received)
-    os.rename(name, at[1], src_dir_fd=parent, dst_dir_fd=at[0])
-
-
-def _strip(attribute: bytes, at: tuple[int, bytes]) -> None:
-    strip(*at, (attribute,))
-
-
-def _rmdir(at: tuple[int, bytes]) -> None:
-    os.rmdir(at[1], dir_fd=at[0])
-
-
-def _unlink(at: tuple[int, bytes]) -> None:
-    os.unlink(at[1], dir_fd=at[0])
-
-
-def _rows(listings: Iterable[Listing]) -> Iterator[Row]:
-    for path, descriptor, found in listings:
-        prefix = path + b"/" if path and path != b"." else b""
-        for text, status in found:
-            name = os.fsencode(text)
-            with contextlib.suppress(FileNotFoundError):
-                yield _row(prefix + name, status, descriptor, name)
-
-
-def _row(path: bytes, status: os.stat_result, parent: int, name: bytes) -> Row:
-    kind = KINDS[stat.S_IFMT(status.st_mode)]
-    size = status.st_size if kind == FILE else 0
-    device = status.st_rdev if kind in (CHAR, BLOCK) else 0
-    return (
-        *(
-            path,
-            kind,
-            size,
-            stat.S_IMODE(status.st_mode),
-            status.st_uid,
-            status.st_gid,
-            number(status.st_mtime_ns),
-        ),
-        *(
-            os.readlink(name, dir_fd=parent) if kind == SYMLINK else b"",
-            b"",
-            os.major(device),
-            os.minor(device),
-        ),
-        *("", 0, b"" if kind == SYMLINK else pack(held(parent, name))),
-        *(
-            number(status.st_dev) if status.st_nlink > 1 else None,
-            number(status.st_ino),
-            number(status.st_ctime_ns),
-        ),
-        holes(size, status.st_blocks * 512) if size else 0,
-    )
-
-
-@contextlib.contextmanager
-def _opened(folder: Folder, path: bytes) -> Iterator[int]:
-    """A regular file, open for reading; O_NONBLOCK so that a FIFO put in its place can't block for ever."""
-    parent, name = folder.at(path)
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=parent)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file any more")
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _digest(descriptor: int, checksum: str) -> str:
-    # MD5 and SHA-1 serve here against accidents only, so they are allowed in FIPS mode too.
-    digest = hashlib.new(checksum, usedforsecurity=False)
-    for piece in _pieces(descriptor):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(descriptor: int) -> Iterator[memoryview]:
-    while piece := os.read(descriptor, READ_SIZE):
-        yield memoryview(piece)
-
-
-def _what_can_be_read(descriptor: int) -> Iterator[memoryview]:
-    """The content up to an input error: the short file is then noticed by its digest."""
-    with contextlib.suppress(OSError):
-        yield from _pieces(descriptor)

@@ -91,6 +91,12 @@ class Manifest:
         other.xattrs = self.xattrs
         return other
 
+    def part(self, condition: str) -> Manifest:
+        """A manifest with the entries that meet a condition of SQL."""
+        other = self.like(())
+        self.store.run(f"INSERT INTO {other.table} SELECT * FROM {self.table} WHERE {condition}")
+        return other
+
     def get(self, path: bytes) -> Entry | None:
         row = self.store.one(f"SELECT {COLUMNS} FROM {self.table} WHERE path = ?", (path,))
         return entry_of(row) if row else None
@@ -118,7 +124,7 @@ class Manifest:
     def add_selected(self, walked: Iterable[Row], selection: Selection) -> None:
         """Put in what is selected of the rows of a walk, and the directories above it as implied entries."""
         if selection.everything:
-            self.add_rows(row for row in walked if not work_path(row[0]))
+            self.add_rows(row for row in walked if not (row[0][:1] == b"." and work_path(row[0])))
             return
         for batch in batched(walked, BATCH):
             held = [selection.holds(row[0]) for row in batch]

@@ -30,9 +30,9 @@ class ManifestTree:
         return self._manifest.checksum
 
     def facts(self) -> Facts:
-        return Facts("dir", precision=self._manifest.precision)
+        return Facts("dir", precision=self._manifest.precision, xattrs=self._manifest.xattrs)
 
-    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
+    def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         manifest = self._manifest.like(selected(self._manifest, selection), store)
         manifest.complete(self._manifest)
         return manifest

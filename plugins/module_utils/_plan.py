@@ -89,16 +89,28 @@ class Plan:
 
     def changes(self, *actions: str, within: bytes = b"", backwards: bool = False) -> Iterator[Change]:
         """The changes with these actions (all without any), `within` a directory where one is named."""
-        chosen = _in(actions or (CREATE, REPLACE, METADATA, DELETE), "plan.action")
+        chosen = actions or (CREATE, REPLACE, METADATA, DELETE)
         inside = f" AND {below('plan.path', '?')}" if within else ""
+        have, joined = "NULL", ""
+        if self.count(*set(chosen) - {CREATE}):
+            have = _columns("have")
+            joined = f"LEFT JOIN {self._target.table} AS have ON have.path = plan.path "
         query = (
-            f"SELECT plan.path, plan.action, plan.reasons, {_columns('want')}, {_columns('have')} "
-            f"FROM {self._table} AS plan LEFT JOIN {self._source.table} AS want ON want.path = plan.path "
-            f"LEFT JOIN {self._target.table} AS have ON have.path = plan.path WHERE {chosen}{inside}"
+            f"SELECT plan.path, plan.action, plan.reasons, {_columns('want')}, {have} FROM {self._table} AS plan "
+            f"LEFT JOIN {self._source.table} AS want ON want.path = plan.path {joined}"
+            f"WHERE {_in(chosen, 'plan.action')}{inside}"
         )
         values = (within, within) if within else ()
         for row in self._store.pages(query, "plan.path", values, backwards=backwards):
             yield _change(row)
+
+    def touched(self, *actions: str) -> Iterator[Row]:
+        """Path, action and kind of what the changes with these actions make, or remove."""
+        query = (
+            f"SELECT plan.path, plan.action, coalesce(want.kind, '') FROM {self._table} AS plan "
+            f"LEFT JOIN {self._source.table} AS want ON want.path = plan.path WHERE {_in(actions, 'plan.action')}"
+        )
+        yield from self._store.pages(query, "plan.path")
 
     def paths(self, *actions: str) -> Iterator[bytes]:
         query = f"SELECT path FROM {self._table} WHERE {_in(actions)}"
@@ -158,7 +170,7 @@ class Plan:
             f"JOIN {self._target.table} AS have ON have.path = want.path WHERE NOT ({equal} AND {told})"
         )
         for path, *columns in self._store.pages(query, "want.path"):
-            reasons = differences(entry_of(columns), entry_of(columns[WIDTH:]), rules)
+            reasons = differences(entry_of(columns[:WIDTH]), entry_of(columns[WIDTH:]), rules)
             if reasons:
                 action = METADATA if REPLACING.isdisjoint(reasons) else REPLACE
                 yield path, action, " ".join(reasons)

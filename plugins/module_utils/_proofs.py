@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 500
 """Proofs; the oldest goes first."""
 MOST_EXTRA = 1_000
@@ -46,11 +46,6 @@ class Proofs:
 
     def __init__(self, directory: str | None) -> None:
         self._directory = directory
-
-    @property
-    def any(self) -> bool:
-        """Whether there is a proof at all, so that it pays to look."""
-        return self.about("")
 
     def about(self, start: str) -> bool:
         """Whether there is a proof whose name begins so."""

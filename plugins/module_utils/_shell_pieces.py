@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from . import _pieces_scripts as scripts
 from . import _tar as tar
 from ._asking import Question, begun
+from ._checksum import hasher
 from ._entry import DIGEST_BYTES
 from ._errors import ConnectionLost, EndpointError, ProtocolError
 from ._names import display
@@ -278,7 +278,7 @@ def _digest(said: bytes, checksum: str, length: int) -> str:
 @functools.lru_cache(maxsize=1024)
 def _of_zeros(checksum: str, length: int) -> bytes:
     """The digest of so many zeros."""
-    digest = hashlib.new(checksum, usedforsecurity=False)
+    digest = hasher(checksum)
     zeros = bytes(min(length, 1 << 20))
     for start in range(0, length, len(zeros) or 1):
         digest.update(zeros[: length - start])

@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from ._entry import DIR, FILE, SYMLINK, Entry
 from ._folder import Folder
-from ._local_tree import KEPT_OWNER, READ_SIZE, LocalTree
+from ._local_files import READ_SIZE
+from ._local_tree import KEPT_OWNER, LocalTree
 from ._look import Look
 from ._manifest import Manifest
 from ._manifest_file import read, write
@@ -39,8 +40,9 @@ class StagedTree(LocalTree):
         self._as_source = as_source
         self._given = Manifest()
 
-    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
-        found = super().scan(selection, store)
+    def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
+        found = super().scan(selection, store, xattrs=False)  # they are in the manifest
+        found.xattrs = True
         kept = self._kept(found.store)
         if self._as_source:
             return self._promised(found, kept, selection)

@@ -20,6 +20,9 @@ from ._errors import ConnectionLost, ProtocolError
 BLOCK_SIZE = 512
 ZEROS = bytes(BLOCK_SIZE)
 NO_DEVICE = b"0000000\0"
+OCTAL = re.compile(rb"[0-7]+")
+SMALL = 1 << 16
+"""Bytes of a file that is handed over in one piece."""
 MAX_EXTENSION = 1 << 20
 """Bytes of a long name or pax header that are accepted: a path has 4096 at most, so this is ample."""
 TYPES = {FILE: b"0", SYMLINK: b"2", CHAR: b"3", BLOCK: b"4", DIR: b"5", FIFO: b"6"}
@@ -117,6 +120,10 @@ class ByteStream:
 
     def exactly(self, size: int) -> bytes:
         """`size` bytes; fewer only when the stream has ended."""
+        end = self._at + size
+        if end <= len(self._data):
+            out, self._at = self._data[self._at : end], end
+            return out
         piece = self.some(size)
         if len(piece) == size:
             return bytes(piece)
@@ -172,14 +179,14 @@ class ByteStream:
         return bytes(memoryview(seen)[:found])
 
 
-@dataclass
+@dataclass(slots=True)
 class Member:
     """A member of an incoming archive: its name, type flag and size. Iterate `payload` before the next member."""
 
     name: bytes
     flag: bytes
     size: int
-    payload: Iterator[memoryview]
+    payload: Iterable[memoryview]
 
 
 def members(stream: ByteStream, mark: bytes) -> Iterator[Member]:
@@ -205,9 +212,15 @@ def members(stream: ByteStream, mark: bytes) -> Iterator[Member]:
             data = stream.exactly(size + -size % BLOCK_SIZE)[:size]
             name = _long_name(flag, data) or name
             continue
-        body = _Payload(stream, size)
-        yield Member(name or _short_name(block), flag, size, iter(body))
-        body.finish()
+        if size <= SMALL:
+            content = stream.exactly(size + -size % BLOCK_SIZE)
+            if len(content) < size:
+                raise ConnectionLost("the archive ended in the middle of a file")
+            yield Member(name or _short_name(block), flag, size, (memoryview(content)[:size],))
+        else:
+            body = _Payload(stream, size)
+            yield Member(name or _short_name(block), flag, size, body)
+            body.finish()
         name = b""
 
 
@@ -235,8 +248,7 @@ class _Payload:
 
 
 def _check(block: bytes) -> None:
-    expected = _parse_number(block[148:156])
-    if expected != sum(block[:148]) + 8 * 0x20 + sum(block[156:]):
+    if _parse_number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 0x20:
         raise ProtocolError("a damaged header in the archive: something else wrote to its standard output")
 
 
@@ -244,7 +256,7 @@ def _parse_number(field: bytes) -> int:
     if field[0] & 0x80:
         return int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
     digits = field.strip(b" \0") or b"0"
-    if not re.fullmatch(rb"[0-7]+", digits):
+    if not OCTAL.fullmatch(digits):
         raise ProtocolError("a damaged number in a header of the archive")
     return int(digits, 8)
 

@@ -25,7 +25,8 @@ class Facts:
     `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown), `place`
     is the path on this machine without links (empty: elsewhere); `free_bytes` and `free_inodes` are None where the
     endpoint can't tell; `precision` is the unit of the modification times that it tells in nanoseconds,
-    `settable` that of those that it can set; `tools` are the commands found there.
+    `settable` that of those that it can set; `tools` are the commands found there; `xattrs` is whether it can
+    tell extended attributes.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Facts:
     precision: int = NANOSECOND
     settable: int = NANOSECOND
     tools: frozenset[str] = frozenset()
+    xattrs: bool = True
 
 
 PART = 4 << 20
@@ -51,7 +53,7 @@ class Incoming:
 
     path: bytes
     size: int
-    payload: Iterator[memoryview]
+    payload: Iterable[memoryview]
 
 
 @dataclass
@@ -92,8 +94,11 @@ class Tree(Protocol):
     def facts(self) -> Facts:
         """Look without touching. Raises ToolMissing when the endpoint can't work at all."""
 
-    def scan(self, selection: Selection, store: Store | None = None) -> Manifest:
-        """The entries of the selection and the parents of its files, without digests, put into `store`."""
+    def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
+        """The entries of the selection and the parents of its files, without digests, put into `store`.
+
+        Extended attributes are left out where they can't be told, and without `xattrs`.
+        """
 
     def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
         """Digests of regular files, read where they lie. A file that can't be read is left out."""

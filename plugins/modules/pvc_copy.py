@@ -372,13 +372,13 @@ manifest:
   sample: ./pvc-files.manifest.jsonl
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import IMPORT_ERROR
 from ansible_collections.kubeferry.pvc.plugins.module_utils._copy_task import run
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ExecError, KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 
 
 def argument_spec() -> dict[str, object]:
@@ -405,19 +405,19 @@ def argument_spec() -> dict[str, object]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    if IMPORT_ERROR and any(module.params[option]["namespace"] for option in ("source", "target")):
-        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
-    try:
-        result = run(module.params, check_mode=module.check_mode)
-    except ExecError as exc:
-        module.fail_json(msg=str(exc), route_failed=True, passed_over=list(exc.passed_over))
-    except KubeferryError as exc:
-        module.fail_json(msg=str(exc), route_failed=False)
-    for text in result.pop("warnings"):
-        module.warn(text)
-    if "msg" in result:
-        module.fail_json(**result)
-    module.exit_json(**result)
+    ends = (module.params[option] for option in ("source", "target"))
+    conclude(
+        module,
+        lambda: run(module.params, check_mode=module.check_mode),
+        clustered=any(end["namespace"] for end in ends),
+        about=_about_routes,
+    )
+
+
+def _about_routes(exc: KubeferryError) -> dict[str, object]:
+    """What a failed task tells about the routes."""
+    passed_over = list(exc.passed_over) if isinstance(exc, ExecError) else []
+    return {"route_failed": isinstance(exc, ExecError), "passed_over": passed_over}
 
 
 if __name__ == "__main__":

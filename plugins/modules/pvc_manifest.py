@@ -152,13 +152,12 @@ sums:
   sample: ./november.sha256sums
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import IMPORT_ERROR
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_task import run
+from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 
 
 def argument_spec() -> dict[str, object]:
@@ -176,15 +175,11 @@ def argument_spec() -> dict[str, object]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    if IMPORT_ERROR and module.params["source"]["namespace"]:
-        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
-    try:
-        result = run(module.params, check_mode=module.check_mode)
-    except KubeferryError as exc:
-        module.fail_json(msg=str(exc))
-    for text in result.pop("warnings"):
-        module.warn(text)
-    module.exit_json(**result)
+    conclude(
+        module,
+        lambda: run(module.params, check_mode=module.check_mode),
+        clustered=bool(module.params["source"]["namespace"]),
+    )
 
 
 if __name__ == "__main__":

@@ -264,12 +264,11 @@ reaped:
   sample: []
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import IMPORT_ERROR
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import DEFAULT_IMAGE
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 from ansible_collections.kubeferry.pvc.plugins.module_utils._mount import run
 
 
@@ -314,15 +313,7 @@ def main() -> None:
         required_if=[("state", "present", ["pvc"]), ("state", "absent", ["run_id"])],
         supports_check_mode=True,
     )
-    if IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
-    try:
-        result = run(module.params, check_mode=module.check_mode)
-    except KubeferryError as exc:
-        module.fail_json(msg=str(exc))
-    for text in result.pop("warnings"):
-        module.warn(text)
-    module.exit_json(**result)
+    conclude(module, lambda: run(module.params, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

@@ -130,12 +130,12 @@ quotas:
   elements: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
 from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_map import ACCESS_MODES
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 from ansible_collections.kubeferry.pvc.plugins.module_utils._pair_plan_task import run
 
 
@@ -155,15 +155,7 @@ def argument_spec() -> dict[str, object]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    if IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
-    try:
-        result = run(module.params)
-    except KubeferryError as exc:
-        module.fail_json(msg=str(exc))
-    for text in result.pop("warnings"):
-        module.warn(text)
-    module.exit_json(**result)
+    conclude(module, lambda: run(module.params))
 
 
 if __name__ == "__main__":

@@ -100,11 +100,11 @@ guarded:
   type: bool
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_ARG_SPEC, IMPORT_ERROR
+from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import claim_spec
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 from ansible_collections.kubeferry.pvc.plugins.module_utils._quiesce_task import run
 
 
@@ -120,15 +120,7 @@ def argument_spec() -> dict[str, object]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    if IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
-    try:
-        result = run(module.params, check_mode=module.check_mode)
-    except KubeferryError as exc:
-        module.fail_json(msg=str(exc))
-    for text in result.pop("warnings"):
-        module.warn(text)
-    module.exit_json(**result)
+    conclude(module, lambda: run(module.params, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

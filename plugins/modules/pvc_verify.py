@@ -223,12 +223,11 @@ metadata:
   sample: strict
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import IMPORT_ERROR
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 from ansible_collections.kubeferry.pvc.plugins.module_utils._verify_task import run
 
 
@@ -256,18 +255,12 @@ def main() -> None:
         required_one_of=[("source", "manifest")],
         supports_check_mode=True,
     )
-    endpoints = [module.params[option] for option in ("source", "target") if module.params[option]]
-    if IMPORT_ERROR and any(endpoint["namespace"] for endpoint in endpoints):
-        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
-    try:
-        result = run(module.params, check_mode=module.check_mode)
-    except KubeferryError as exc:
-        module.fail_json(msg=str(exc))
-    for text in result.pop("warnings"):
-        module.warn(text)
-    if result["parity"]:
-        module.exit_json(**result)
-    module.fail_json(**result)
+    ends = [module.params[option] for option in ("source", "target") if module.params[option]]
+    conclude(
+        module,
+        lambda: run(module.params, check_mode=module.check_mode),
+        clustered=any(end["namespace"] for end in ends),
+    )
 
 
 if __name__ == "__main__":

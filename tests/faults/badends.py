@@ -155,9 +155,9 @@ class LiveTree(LocalTree):
             self.acted += 1
             self._act()
 
-    def scan(self, selection, store=None):
+    def scan(self, selection, store=None, *, xattrs=True):
         self.happen("before scan")
-        found = super().scan(selection, store)
+        found = super().scan(selection, store, xattrs=xattrs)
         self.happen("after scan")
         return found
 

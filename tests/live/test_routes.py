@@ -167,9 +167,7 @@ def test_over_staging_goes_what_no_connection_could_carry_but_no_copy_that_is_no
     module = tmp_path / installed / "plugins/modules/pvc_copy.py"
     answer = f'module.fail_json("No way", route_failed={route_failed}, passed_over=["direct: no: net"])'
     closed = f'    if module.params["route"] == "auto":\n        {answer}\n'
-    module.write_text(
-        module.read_text().replace("    if IMPORT_ERROR and", f"{closed}    if IMPORT_ERROR and")
-    )
+    module.write_text(module.read_text().replace("    conclude(", f"{closed}    conclude(", 1))
     for name in ("source", "target"):
         (tmp_path / name).mkdir()
     (tmp_path / "source" / "file").write_text("content")

@@ -157,16 +157,16 @@ def test_the_staging_manifest_is_a_part_of_the_tree(tmp_path):
 
 def test_damaged_and_missing_proofs_count_as_none(tmp_path):
     proofs = Proofs(str(tmp_path))
-    assert not proofs.any
+    assert not proofs.about("")
     proof = Proof(1.5, 3, 2, 11, ["x"])
     proofs.keep(key("a", "b"), proof)
-    assert proofs.any
+    assert proofs.about("")
     assert proofs.find(key("a", "b")) == proof
     assert proofs.find(key("a b")) is None
     (tmp_path / key("a", "b")).write_text('{"when": 1}')
     assert proofs.find(key("a", "b")) is None
     Proofs("/dev/null/x").keep("a", proof)
-    assert not Proofs(None).any
+    assert not Proofs(None).about("")
 
 
 def test_only_the_newest_proofs_are_kept(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 import trees
 from trees import snapshot, touched, write
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy, _shell_tree
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy, _shell_reading
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _scripts as scripts
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _tar as tar
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import BLOCK, DIR, FILE, SYMLINK, Entry
@@ -84,6 +84,7 @@ def scan(*named):
         + b"\0"
         + b"%d\0" % len(named)
         + names
+        + b"\0"
         + b"".join(line for _name, line in named)
         + b"\0\0end\0"
     )
@@ -248,12 +249,12 @@ def test_lines_that_no_stat_prints(jail, said):
     [
         b"9" * 5000 + b"\0",
         b"-1\0",
-        b"999999999\0./a\0",
+        b"999999999\0./a\0\0",
         b"1000000000000\0",
         b"1\0" + b"x" * 200_000,
-        b"2\0./a\0",
+        b"2\0./a\0\0",
         b"\0\0\0",
-        b"1\0./good\0" + b"y" * (1 << 25),
+        b"1\0./good\0\0" + b"y" * (1 << 25),
         b"\xff\xfe\0",
         b"",
     ],
@@ -296,10 +297,11 @@ ENDLESS = {
         b"0|" + WORDS + b"\0",
         b"%d\0" % BATCH
         + b"".join(b"./%d\0" % number for number in range(BATCH))
+        + b"\0"
         + FILE_LINE * BATCH
         + b"\0\0",
     ),
-    "DIGEST": (b"", b"1\0./good\0" + b"0" * 64 + b"  ./good\n\0"),
+    "DIGEST": (b"", b"1\0./good\0\0" + b"0" * 64 + b"  ./good\n\0"),
     "LINKS": (b"", b"./link\0x\0"),
     "XATTRS": (b"", b"# file: ./good\nuser.a=0x00\n\n"),
     "PULL": (b"", tar.header(Entry(b"x", FILE, 0, 0o644, 0, 0, 0), b"./x", 0)),
@@ -310,7 +312,7 @@ ENDLESS = {
 def test_what_never_ends_takes_no_memory(jail, script, monkeypatch):
     """A process that would take 40 MiB more ends the test."""
     start, again = ENDLESS[script]
-    monkeypatch.setattr(_shell_tree, "MOST_NAMES", 20_000)
+    monkeypatch.setattr(_shell_reading, "MOST_NAMES", 20_000)
     write(jail.target, "good", b"other", mtime=0)
     write(jail.source, "new", b"new")
     os.symlink("x", jail.source / "link")
@@ -361,7 +363,7 @@ def test_digests_of_other_files_prove_nothing(jail):
     write(jail.target, "good", b"other", mtime=0)
     for said in (b"./bad", b"./good\n"):
         line = b"0" * 64 + b"  " + said + b"\n"
-        outcome = jail.copy("local", DIGEST=b"1\0./good\0" + line + b"\0end\0")
+        outcome = jail.copy("local", DIGEST=b"1\0./good\0\0" + line + b"\0end\0")
         if not isinstance(outcome, KubeferryError):
             assert outcome.parity.mismatched == {"good": ["content"]}
 

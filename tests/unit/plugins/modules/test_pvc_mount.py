@@ -12,6 +12,7 @@ from ansible.module_utils.testing import patch_module_args
 from execserver import ExecServer
 from fakeapi import claim, pod, status
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _module
 from ansible_collections.kubeferry.pvc.plugins.modules import pvc_mount
 
 
@@ -72,5 +73,5 @@ def test_no_secret_in_any_message(server, run):
 
 
 def test_missing_libraries_are_named(run, monkeypatch):
-    monkeypatch.setattr(pvc_mount, "IMPORT_ERROR", "Traceback of the import")
+    monkeypatch.setattr(_module, "IMPORT_ERROR", "Traceback of the import")
     assert "kubernetes" in run(pvc="pvc-0")["msg"]

@@ -1,0 +1,41 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""How every module ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ._cluster import IMPORT_ERROR
+from ._errors import KubeferryError
+
+
+def conclude(
+    module: AnsibleModule,
+    work: Callable[[], dict[str, Any]],
+    *,
+    clustered: bool = True,
+    about: Callable[[KubeferryError], Mapping[str, Any]] = lambda _error: {},
+) -> None:
+    """Do the `work` of a module and end it, with its result or with the sentence of its error.
+
+    A result with a `msg` is a failure too. `clustered` says whether the work needs a cluster, and with it the package
+    kubernetes; `about` what else is told of an error.
+    """
+    if IMPORT_ERROR and clustered:
+        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
+    try:
+        result = work()
+    except KubeferryError as exc:
+        module.fail_json(msg=str(exc), **about(exc))
+    else:
+        for text in result.pop("warnings"):
+            module.warn(text)
+        if "msg" in result:
+            module.fail_json(**result)
+        module.exit_json(**result)
