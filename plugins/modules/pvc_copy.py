@@ -87,7 +87,8 @@ options:
       - With V(stream) they pass through the machine that runs the task. That is the way for an end that is a directory
         there, whatever is said here.
       - With V(mount) they stay in the one pod that has both trees. Where two claims of one namespace are named, it is
-        made for them, with the source mounted read-only. The two are not mounted in one pod if no node can have both.
+        made for them as the keys of O(target) say, with the source mounted read-only. It takes a node that can have
+        both.
       - With V(direct) they go from one helper pod to another one over the cluster's network, by TLS 1.3 with a key that
         is made for it and that both pods are given. Both images need C(openssl). Any NetworkPolicy must let the
         target's pod be reached; its port is open only as long as it is used.

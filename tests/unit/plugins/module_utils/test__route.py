@@ -16,6 +16,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._copy import Copy, O
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint import End, PodPlace
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ConnectionLost,
+    Forbidden,
     RouteFailed,
     UsageError,
 )
@@ -148,6 +149,15 @@ def test_a_copy_over_the_route_that_was_chosen_is_whole(ends, tmp_path, pods):
     made = ends(pods=pods)
     write(tmp_path / "source", "some/file", b"content")
     copied(made, chosen(made), tmp_path)
+
+
+def test_who_may_not_look_at_a_pod_streams(ends, monkeypatch):
+    def refuse(_cluster, _namespace, _name):
+        raise Forbidden("nobody may not get pods")
+
+    monkeypatch.setattr(Cluster, "get_pod", refuse)
+    transport = chosen(ends())
+    assert (transport.route, transport.passed_over[-1]) == ("stream", "direct: nobody may not get pods")
 
 
 class Failing:
