@@ -71,6 +71,7 @@ bench: venv ## Measure beside peers, as ratios in the same run; KUBECONFIG=... u
 	@$(venv)/python tools/make_collections.py archive
 	@$(if $(KUBECONFIG),,tests/cluster/cluster up)
 	@KUBECONFIG=$(abspath $(or $(KUBECONFIG),.cache/cluster/kubeconfig-copier)) $(venv)/python tests/bench/copying.py
+	@$(if $(KUBECONFIG),,$(venv)/python tests/bench/routes.py)
 	@$(venv)/python tests/bench/scale.py
 	@$(venv)/python tests/bench/callback_overhead.py
 	@$(venv)/python tests/bench/events.py

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from ._copy import Copy, Options, Outcome
+from ._errors import ExecError
 from ._interrupt import interruptible
 from ._names import SHOWN, display
 from ._parity import LIST_LIMIT, sentence
@@ -45,7 +46,11 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         )
         selection = select(source.path, params["files"], params["include"], params["exclude"])
         transport = routed(ends, params, progress)
-        outcome = Copy(source, target, selection, options, transport, progress).run()
+        try:
+            outcome = Copy(source, target, selection, options, transport, progress).run()
+        except ExecError as exc:
+            exc.passed_over = transport.passed_over
+            raise
         hop = _hop(outcome, options, source.where, target.where, transport)
     if params["report"] and not check_mode:
         record(params["report"], params["label"] or "copy", hop)

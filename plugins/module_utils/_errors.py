@@ -10,6 +10,8 @@ next. C(main()) of each module catches :class:`KubeferryError` and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class KubeferryError(Exception):
     """Root of the tree: anything a user can read and act on."""
@@ -66,7 +68,9 @@ class Throttled(ClusterError):
 
 
 class ExecError(KubeferryError):
-    """A command could not be started, or its stream broke."""
+    """A command could not be started, or its stream broke. `passed_over` says why other routes weren't taken."""
+
+    passed_over: Sequence[str] = ()
 
 
 class PodNotRunning(ExecError):

@@ -19,7 +19,7 @@ from typing import Any
 from ._carry import carrying
 from ._endpoint import End, PodPlace, opened_end, opened_in_one_pod
 from ._entry import Entry
-from ._errors import ConnectionLost, HelperPodError, RouteFailed, UsageError
+from ._errors import ClusterError, ConnectionLost, HelperPodError, RouteFailed, UsageError
 from ._link import PodLink
 from ._progress import Progress
 from ._shell_tree import ShellTree
@@ -125,14 +125,18 @@ def routed(ends: Ends, params: Mapping[str, Any], progress: Progress) -> Routed:
         DIRECT: lambda: _direct(ends, progress),
         STREAM: lambda: choose(transport, source, target, progress),
     }
-    closed = {**(params["closed_routes"] or {}), **ends.closed}
-    wanted = ORDER if route == AUTO else (route,)
+    told = params["closed_routes"] or {}
+    closed = {**told, **ends.closed} if route == AUTO else ends.closed
+    wanted = ORDER if route == AUTO else ()
 
     def why_not(each: str) -> str:
-        return str(closed.get(each) or _why_not(each, ends, transport))
+        try:
+            return str(closed.get(each) or _why_not(each, ends, transport))
+        except ClusterError as exc:
+            return str(exc)  # who may not look at a pod can still copy
 
-    candidates = [Candidate(each, partial(why_not, each), makers[each]) for each in wanted]
-    return Routed(candidates, [f"{each}: {why}" for each, why in closed.items() if each not in wanted])
+    candidates = [Candidate(each, partial(why_not, each), makers[each]) for each in wanted or (route,)]
+    return Routed(candidates, [f"{each}: {why}" for each, why in told.items() if each not in wanted])
 
 
 def _why_not(route: str, ends: Ends, transport: str) -> str:

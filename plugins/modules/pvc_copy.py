@@ -87,7 +87,8 @@ options:
       - With V(stream) they pass through the machine that runs the task. That is the way for an end that is a directory
         there, whatever is said here.
       - With V(mount) they stay in the one pod that has both trees. Where two claims of one namespace are named, it is
-        made for them, with the source mounted read-only. The two are not mounted in one pod if no node can have both.
+        made for them as the keys of O(target) say, with the source mounted read-only. It takes a node that can have
+        both.
       - With V(direct) they go from one helper pod to another one over the cluster's network, by TLS 1.3 with a key that
         is made for it and that both pods are given. Both images need C(openssl). Any NetworkPolicy must let the
         target's pod be reached; its port is open only as long as it is used.
@@ -98,7 +99,7 @@ options:
     default: stream
     version_added: 0.2.0
   closed_routes:
-    description: Routes that aren't to be taken, each with the reason to report.
+    description: Routes that O(route=auto) isn't to take, each with the reason. It is reported with any O(route).
     type: dict
     version_added: 0.2.0
   retries:
@@ -334,7 +335,7 @@ route:
   sample: stream
 passed_over:
   description: Why routes that come before it were not taken.
-  returned: always, unless the task could not be carried out
+  returned: always, unless the task could not be carried out for another reason than a connection
   type: list
   elements: str
   sample: ["mount: the claims aren't in one namespace of one cluster"]
@@ -377,7 +378,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
 from ansible_collections.kubeferry.pvc.plugins.module_utils._copy_task import run
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ExecError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ExecError, KubeferryError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 
 
@@ -410,8 +411,14 @@ def main() -> None:
         module,
         lambda: run(module.params, check_mode=module.check_mode),
         clustered=any(end["namespace"] for end in ends),
-        about=lambda exc: {"route_failed": isinstance(exc, ExecError)},
+        about=_about_routes,
     )
+
+
+def _about_routes(exc: KubeferryError) -> dict[str, object]:
+    """What a failed task tells about the routes."""
+    passed_over = list(exc.passed_over) if isinstance(exc, ExecError) else []
+    return {"route_failed": isinstance(exc, ExecError), "passed_over": passed_over}
 
 
 if __name__ == "__main__":

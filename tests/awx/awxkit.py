@@ -56,7 +56,7 @@ def credential_type(name: str) -> dict[str, Any]:
 def survey_answers(**answers: str) -> dict[str, str]:
     """The answers that a survey sends: the defaults of its questions, and what the user typed."""
     survey = yaml.safe_load((AWX / "vars" / "surveys.yml").read_text())
-    parts = ("claims", "delete", "options")
+    parts = ("claims", "copy", "options")
     questions = [question for part in parts for question in survey[f"kubeferry_survey_{part}"]]
     assert answers.keys() <= {question["variable"] for question in questions}
     return {question["variable"]: question.get("default", "") for question in questions} | answers

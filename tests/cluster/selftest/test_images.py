@@ -39,7 +39,7 @@ def test_a_hard_link_follows_the_file_that_it_names():
 
 def test_an_archive_names_its_image_and_the_digest_of_its_layer():
     layer = _layer().tar()
-    archive = images._archive("docker.io/library/x:1", layer, ["/bin/sh"])
+    archive = images.archive("docker.io/library/x:1", layer, ["/bin/sh"])
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         manifest = json.load(tar.extractfile("manifest.json"))
         config = json.load(tar.extractfile("config.json"))

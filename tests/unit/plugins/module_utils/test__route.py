@@ -16,6 +16,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._copy import Copy, O
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint import End, PodPlace
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ConnectionLost,
+    Forbidden,
     RouteFailed,
     UsageError,
 )
@@ -136,7 +137,11 @@ def test_routes_that_are_said_to_be_closed_are_passed_over(ends):
     transport = chosen(ends(), closed_routes={"mount": "so it was found", "direct": "not here"})
     assert transport.route == "stream"
     assert transport.passed_over == ["mount: so it was found", "direct: not here"]
-    assert chosen(ends(), "stream", closed_routes={"direct": "not here"}).passed_over == ["direct: not here"]
+    transport = chosen(ends(), "stream", closed_routes={"direct": "not here", "stream": "it was cut"})
+    assert (transport.route, transport.passed_over) == (
+        "stream",
+        ["direct: not here", "stream: it was cut"],
+    )
 
 
 @pytest.mark.parametrize("pods", [("a", "a"), ("a", "b")])
@@ -144,6 +149,15 @@ def test_a_copy_over_the_route_that_was_chosen_is_whole(ends, tmp_path, pods):
     made = ends(pods=pods)
     write(tmp_path / "source", "some/file", b"content")
     copied(made, chosen(made), tmp_path)
+
+
+def test_who_may_not_look_at_a_pod_streams(ends, monkeypatch):
+    def refuse(_cluster, _namespace, _name):
+        raise Forbidden("nobody may not get pods")
+
+    monkeypatch.setattr(Cluster, "get_pod", refuse)
+    transport = chosen(ends())
+    assert (transport.route, transport.passed_over[-1]) == ("stream", "direct: nobody may not get pods")
 
 
 class Failing:
