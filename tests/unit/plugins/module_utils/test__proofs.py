@@ -10,7 +10,7 @@ import time
 
 import engine
 import pytest
-from trees import plant, write
+from trees import plant, snapshot, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._look import Look
@@ -192,3 +192,63 @@ def test_the_place_follows_the_standard(monkeypatch, environment, place):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert directory() == place
+
+
+class Counted(LocalTree):
+    """A source that counts its scans, and in which something is touched after the first one if asked."""
+
+    scans = 0
+    touch = staticmethod(lambda: None)
+
+    def scan(self, selection, store=None, *, xattrs=True):
+        self.scans += 1
+        return super().scan(selection, store, xattrs=xattrs)
+
+    def read(self, entries):
+        self.touch()
+        yield from super().read(entries)
+
+
+@pytest.mark.parametrize(
+    ("touched", "scans"), [(None, 1), ("one", 2), ("new", 2)], ids=["at rest", "changed", "new"]
+)
+def test_a_source_is_scanned_again_only_where_something_was_touched(tmp_path, touched, scans):
+    write(tmp_path / "source", "one", b"first")
+    write(tmp_path / "source", "two", b"other")
+    status = (tmp_path / "source/one").stat()
+    time.sleep(0.05)
+    tree = Counted(str(tmp_path / "source"), engine.progress())
+
+    def touch():
+        if touched and not (tmp_path / "touched").exists():
+            (tmp_path / "touched").touch()
+            write(tmp_path / "source", touched, b"FIRST")
+            os.utime(tmp_path / "source" / touched, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    tree.touch = touch
+    outcome = engine.copy(tree, engine.local(tmp_path / "target"), retries=2)
+    assert engine.whole(outcome)
+    assert snapshot(tmp_path / "target") == snapshot(tmp_path / "source")
+    assert tree.scans >= scans if touched else tree.scans == scans
+
+
+@pytest.mark.parametrize("kind", ["local", "busybox"])
+def test_what_was_placed_is_not_read_again(boxes, tmp_path, kind, monkeypatch):
+    """Also with times before 1970 and beyond 64 bits' worth of nanoseconds, set in whole seconds by BusyBox."""
+    for name, mtime in {"a": -1_500_000_000, "b": 10 * 10**9 + 5, "c": 10**9 * 10_000_000_000}.items():
+        write(tmp_path / "source", name, b"content of " + name.encode(), mtime=mtime)
+    (tmp_path / "target").mkdir()
+    target = engine.local(tmp_path / "target")
+    if kind != "local":
+        target = engine.shell(boxes[kind], tmp_path / "target")
+    asked = []
+    answered = type(target).digests
+    monkeypatch.setattr(
+        type(target),
+        "digests",
+        lambda self, paths, checksum: (
+            asked.extend(paths if self is target else ()) or answered(self, paths, checksum)
+        ),
+    )
+    assert engine.whole(engine.copy(engine.local(tmp_path / "source"), target), "report")
+    assert asked == []
