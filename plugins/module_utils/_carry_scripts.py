@@ -72,7 +72,9 @@ take() {
     + """
       copy)
         origin=$FROM/${name#"$3"/tree/}
-        if [ -n "$FROM" ] && regular "$origin"; then copy bs=65536 skip="$first" seek="$first" count="$second" <"$origin"; fi
+        if [ -n "$FROM" ] && regular "$origin"; then
+          copy bs=65536 skip="$first" seek="$first" count="$second" <"$origin"
+        fi
         ;;
       tar) dd bs=65536 iflag=fullblock count="$first" 2>/dev/null | { unpack; cat >/dev/null; } ;;
     esac
