@@ -31,6 +31,7 @@ feed() {
         { names "$first" "$second" | xargs -0 -s 120000 tar "$@" -cf - ; cat /dev/zero 2>/dev/null; } | blocks "$third"
         ;;
       part)
+        if [ -n "$FROM" ]; then printf 'copy %s %s\\n' "$first" "$second"; continue; fi
         printf 'data 65536 %s %s\\n' "$first" "$second"
         got=
         if regular "$name"; then
@@ -52,7 +53,8 @@ feed() {
 )
 """Orders are the lines of the WRITE script of `_pieces_scripts`, which go through as they are, except for these two:
 
-`part SKIP COUNT` in place of `data` sends blocks of the file of the last `file` or `new`, filled up with zeros.
+`part SKIP COUNT` in place of `data` sends blocks of the file of the last `file` or `new`, filled up with zeros. Where
+FROM is set, the other side is told to copy them itself from that directory.
 `tar LENGTH NAMES COUNT` is followed by NAMES blocks of 512 bytes, of which LENGTH bytes are names. It sends an archive
 of these files in COUNT blocks of 64 KiB, filled up with zeros or cut."""
 
@@ -68,9 +70,15 @@ take() {
 """
     + _ORDERS
     + """
+      copy)
+        origin=$FROM/${name#"$3"/tree/}
+        if [ -n "$FROM" ] && regular "$origin"; then
+          copy bs=65536 skip="$first" seek="$first" count="$second" <"$origin"
+        fi
+        ;;
       tar) dd bs=65536 iflag=fullblock count="$first" 2>/dev/null | { unpack; cat >/dev/null; } ;;
     esac
-    case $word in data | tar) printf 'took\\n' ;; esac
+    case $word in copy | data | tar) printf 'took\\n' ;; esac
   done
   if [ "$word" != end ]; then drain; fi
   printf 'end\\n'
@@ -86,7 +94,7 @@ IN_ONE_POD = (
     + _FEED
     + _TAKE
     + """
-TO=$3 WORK=$4; TREE=$TO/$WORK/tree; export TREE
+TO=$3 WORK=$4 FROM=$PWD; TREE=$TO/$WORK/tree; export TREE
 shift 4
 feed "$@" | { cd -- "$TO" && take "$TO" - "$WORK" || drain; }
 """
@@ -128,7 +136,7 @@ SEND = (
     + _FEED
     + _TLS
     + """
-TO=$3 FIRST=$4 LATER=$5
+TO=$3 FIRST=$4 LATER=$5 FROM=
 shift 5
 IFS= read -r key
 feed "$@" | {
@@ -158,7 +166,7 @@ RECEIVE = (
     + _TAKE
     + _TLS
     + """
-AT=$4 PORT=$5 FIRST=$6 LATER=$7; TREE=$PWD/$3/tree; export TREE
+AT=$4 PORT=$5 FIRST=$6 LATER=$7 FROM=; TREE=$PWD/$3/tree; export TREE
 IFS= read -r key
 refuse() { printf 'refused %s\\n' "$1"; exit 73; }
 listening() {
