@@ -70,18 +70,7 @@ class End:
 
 
 @contextmanager
-def opened(
-    params: Mapping[str, Any], option: str, progress: Progress, warnings: list[str]
-) -> Iterator[AnyTree]:
-    """The tree of the endpoint in the option called `option`, as `opened_end` has it."""
-    with opened_end(params, option, progress, warnings) as end:
-        yield end.tree
-
-
-@contextmanager
-def opened_end(
-    params: Mapping[str, Any], option: str, progress: Progress, warnings: list[str]
-) -> Iterator[End]:
+def opened(params: Mapping[str, Any], option: str, progress: Progress, warnings: list[str]) -> Iterator[End]:
     """The endpoint in the option called `option` (`target` means that it may be written to).
 
     Raises UsageError for options that don't fit together, and the errors of mounting a claim.

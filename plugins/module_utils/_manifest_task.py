@@ -33,7 +33,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     progress = Progress(label=params.get("label") or "")
     with interruptible(), ExitStack() as stack:
         stack.callback(progress.close)
-        tree = stack.enter_context(opened(params, "source", progress, warnings))
+        tree = stack.enter_context(opened(params, "source", progress, warnings)).tree
         progress.phase("preflight")
         require_directory(tree.facts(), tree.where)
         selection = select(tree.path, params["files"], params["include"], params["exclude"])

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from ._carry import carrying
-from ._endpoint import End, PodPlace, opened_end, opened_in_one_pod
+from ._endpoint import End, PodPlace, opened, opened_in_one_pod
 from ._entry import Entry
 from ._errors import ClusterError, ConnectionLost, HelperPodError, RouteFailed, UsageError
 from ._link import PodLink
@@ -60,8 +60,7 @@ def opened_ends(params: Mapping[str, Any], progress: Progress, warnings: list[st
                 yield ends
                 return
         source, target = (
-            stack.enter_context(opened_end(params, option, progress, warnings))
-            for option in ("source", "target")
+            stack.enter_context(opened(params, option, progress, warnings)) for option in ("source", "target")
         )
         yield Ends(source, target, closed)
 

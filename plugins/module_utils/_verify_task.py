@@ -39,9 +39,9 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         source: AnyTree | ManifestTree = (
             ManifestTree(params["manifest"])
             if params["manifest"]
-            else stack.enter_context(opened(params, "source", progress, warnings))
+            else stack.enter_context(opened(params, "source", progress, warnings)).tree
         )
-        target = stack.enter_context(opened(params, "target", progress, warnings))
+        target = stack.enter_context(opened(params, "target", progress, warnings)).tree
         hop = _compare(params, source, target, progress)
     hop.numbers["seconds"] = round(time.monotonic() - started, 3)
     if params["report"] and not check_mode:
