@@ -9,6 +9,7 @@ import os
 import random
 import re
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from trees import BILLION, snapshot, unlike, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy_task
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._look import MARGIN
 
 PULL, PUSH, RELAY = "pull", "push", "relay"
 """From a pod to this machine, from this machine to a pod, and from pod to pod."""
@@ -100,6 +102,8 @@ class Ferry:
         os.link(self.source / "big", self.source / "twin of big")
         write(self.target, "changed", CONTENTS["changed"][::-1], mtime=NEW)
         write(self.target, "same", CONTENTS["same"], mtime=NEW)
+        # What was made just now is scanned again in full: a copy would not always run the same commands.
+        time.sleep(2 * MARGIN / BILLION)
 
     def copy(self, **given: Any) -> dict[str, Any] | KubeferryError:
         """What the module `pvc_copy` makes of it: its result, or the error that it fails with."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 import pytest
 import yaml
-from ansible.plugins.filter.core import combine
+from ansible.plugins.filter.core import combine, to_bool
 
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "event_server"
 
@@ -21,7 +21,7 @@ def written(template, **variables):
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["combine"] = combine
+    environment.filters |= {"combine": combine, "bool": to_bool}
     return environment.get_template(template).render(values)
 
 
@@ -46,3 +46,9 @@ def test_the_history_is_where_the_server_can_write(mode, scope, history):
 def test_tokens_are_quoted():
     lines = written("environment.j2", event_server_view_token='a"b$c`d\\e').splitlines()
     assert 'KUBEFERRY_VIEW_TOKEN="a\\"b\\$c\\`d\\\\e"' in lines
+
+
+@pytest.mark.parametrize("said", [False, "false", "no"])
+def test_what_the_command_line_says_is_text(said):
+    assert 'KUBEFERRY_ALLOW_PLAIN="1"' not in written("environment.j2", event_server_allow_plain=said)
+    assert 'KUBEFERRY_ALLOW_PLAIN="1"' in written("environment.j2", event_server_allow_plain="true")
