@@ -57,6 +57,8 @@ class Steps:
             # Whoever owns a new directory must be able to move things into it; its true mode is set last.
             open_ = [replace(e, mode=e.mode | 0o700) if e.kind == DIR else e for e in made]
             self._add(b"make", b"".join(self._header(e, e.path) for e in open_) + tar.end())
+        if not self._nanoseconds:  # BusyBox's tar, which leaves links with the time at which it made them
+            self._times([e for e in made if e.kind == SYMLINK], self._received)
         self._links(create)
         new = {entry.path for entry in create if entry.kind == DIR}
         tops = [e.path for e in create if e.kind != SOCKET and not parents(e.path) & new]
@@ -97,8 +99,7 @@ class Steps:
         """Times last, since a change of owner or mode does not touch them, but moving things does."""
         others = [entry for entry in entries if entry.kind != DIR]
         self._permit(others, b"./")
-        times = ((self._time(entry), b"./" + entry.path) for entry in others)
-        self._names(b"touch", [text for pair in times for text in pair])
+        self._times(others, b"./")
         directories = [entry for entry in entries if entry.kind == DIR]
         self._xattrs(directories, b"./")
         if directories:
@@ -127,6 +128,10 @@ class Steps:
         data = dump((prefix + entry.path, entry.xattrs) for entry in entries if entry.xattrs)
         if data:
             self._add(b"setfattr", data)
+
+    def _times(self, entries: list[Entry], prefix: bytes) -> None:
+        times = ((self._time(entry), prefix + entry.path) for entry in entries)
+        self._names(b"touch", [text for pair in times for text in pair])
 
     def _time(self, entry: Entry) -> bytes:
         return b"@" + (

@@ -14,6 +14,7 @@ import pytest
 import trees
 from trees import BILLION, snapshot, touched, unlike, write
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError, UsageError
 
 LOCAL = "local"
@@ -87,6 +88,25 @@ def test_every_kind_of_file_arrives(ends):
     second = ends.copy()
     assert (bool(second.plan), second.bytes_moved) == (False, 0)
     assert touched(ends.target) == there
+
+
+@kinds_of(FEW)
+def test_one_round_is_enough(ends, monkeypatch):
+    """Also for the times of links and directories, which BusyBox's tar sets to that of the copy."""
+    for name in ("a/b/c", "d"):
+        write(ends.source, name, b"x", mtime=BILLION)
+    os.link(ends.source / "d", ends.source / "a/e")
+    os.symlink("d", ends.source / "link")
+    os.symlink("d", ends.source / "a/link")
+    os.mkfifo(ends.source / "a/pipe")
+    for name in ("link", "a/link", "a/pipe", "a/b", "a", "."):
+        os.utime(ends.source / name, ns=(BILLION, BILLION), follow_symlinks=False)
+    executed = []
+    execute = _copy.Copy._execute
+    monkeypatch.setattr(_copy.Copy, "_execute", lambda *given: executed.append(1) or execute(*given))
+    assert engine.whole(ends.copy())
+    assert ends.unlike() == {}
+    assert executed == [1]
 
 
 @kinds_of(PAIRS)
