@@ -35,7 +35,9 @@ CORE = "ansible_collections/kubernetes/core/"
 CARRIED = (CORE, "ansible_collections/awx/awx/")
 # What a user gets, at the top of the archive.
 ARCHIVED = {
+    "ARCHITECTURE.md",
     "CHANGELOG.rst",
+    "CONTRIBUTING.md",
     "COPYING",
     "FILES.json",
     "MANIFEST.json",

@@ -19,7 +19,7 @@ author:
   - the kubeferry.pvc contributors (@kubeferry)
 requirements:
   - python >= 3.11
-  - kubernetes >= 29.0.0 and websocket-client >= 1.6.0, for endpoints in a cluster
+  - kubernetes >= 24.2.0 and websocket-client >= 1.6.0, for endpoints in a cluster
 extends_documentation_fragment:
   - kubeferry.pvc.endpoint.auth
   - kubeferry.pvc.endpoint.optional_source

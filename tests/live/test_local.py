@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""Playbooks with directories of this machine, seen from where they were started."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.timeout(200)
+
+
+@pytest.fixture
+def trees(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(name)
+
+
+def test_two_sources_share_a_staging_directory_and_paths_are_relative_to_the_start(played, trees, tmp_path):
+    for name in ("one", "two", "one"):
+        source = name if name == "two" else str(tmp_path / name)
+        ended = played({"source_path": source, "target_path": f"to/{name}"})
+        assert ended.status == 0, ended.output
+        assert (tmp_path / "to" / name / name).read_text() == name
+    ended = played({"source_path": "one", "target_path": "to/one", "report": "r.json"}, "verify")
+    assert ended.status == 0, ended.output
+    assert '"parity": true' in (tmp_path / "r.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["plan", "migrate"])
+def test_an_inventory_that_cannot_be_read_is_no_success(played, tmp_path, name):
+    (tmp_path / "shop.claims.yml").write_text(
+        "plugin: kubeferry.pvc.claims\nnamespaces: [shop]\nmap: missing.yml\n"
+    )
+    ended = played({}, name, ("--inventory", str(tmp_path / "shop.claims.yml")))
+    assert ended.status == 2, ended.output
+    assert "The inventory has no host in claims: give one of kubeferry.pvc.claims" in ended.output
