@@ -64,10 +64,11 @@ def test_the_archive_has_what_users_need_and_is_named_for_its_version(archive):
     for own in ("meta/ee-requirements.txt", "meta/ee-bindep.txt"):
         assert own in names
     assert not [
-        name
-        for name in names
-        if name.startswith(("tests", "tools", "requirements", "extensions", ".", "docs/images"))
+        name for name in names if name.startswith(("tests", "tools", "requirements", "extensions", "."))
     ]
+    linked = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / "README.md").read_text())
+    assert len(linked) > 5
+    assert [link for link in linked if link not in names] == []
 
 
 def test_galaxy_imports_it_without_a_word_of_complaint(archive, tmp_path):
