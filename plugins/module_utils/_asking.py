@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError
@@ -31,10 +33,14 @@ class Question:
         return len(self._data)
 
     def __iter__(self) -> Iterator[bytes]:
-        yield self._data
+        yield from self.pieces()
         while not self._released:
             yield b""
         yield b"\n"
+
+    def pieces(self) -> Iterator[bytes]:
+        """The data; an empty piece where there is nothing to be said yet."""
+        yield self._data
 
     def release(self) -> None:
         self._released = True
@@ -55,13 +61,17 @@ def begun(process: Process, mark: str, where: str) -> ByteStream:
     return stream
 
 
-class Asker:
-    """Runs the scripts of `_scripts` in one directory at an endpoint."""
+def full(where: str) -> EndpointError:
+    return EndpointError(f"{where} is full: make room there, of inodes too, and run again.")
 
-    def __init__(self, runner: Runner, path: str) -> None:
-        self.runner = runner
-        self.path = path
-        self.mark = secrets.token_hex(16)
+
+@dataclass(frozen=True)
+class Asker:
+    """Runs scripts in one directory at an endpoint. `mark` is what they print before all else."""
+
+    runner: Runner
+    path: str
+    mark: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
     def where(self) -> str:
@@ -74,6 +84,21 @@ class Asker:
         """Start a script that tells something about `names`, and stays until they are released."""
         asked = Question(b"".join(name + b"\0" for name in names))
         return self.runner.start(self.argv(script, str(len(asked)), *arguments), asked), asked
+
+    @contextmanager
+    def told(self, process: Process, asked: Question, doing: str) -> Iterator[ByteStream]:
+        """What a script says that stays until all of it has arrived; at the end of the block it is let go.
+
+        `doing` begins the sentence of the error for a stream that breaks off, or makes no sense.
+        """
+        try:
+            yield self.begun(process)
+            asked.release()
+            process.wait()
+        except (ConnectionLost, ProtocolError) as exc:
+            raise type(exc)(f"{doing} {self.where} broke off: {exc}.") from exc
+        finally:
+            process.close()
 
     def begun(self, process: Process) -> ByteStream:
         return begun(process, self.mark, self.where)
@@ -95,7 +120,7 @@ class Asker:
         try:
             done(process, FAILED)
             if is_full(process.stderr()):
-                raise EndpointError(f"{self.where} is full: make room there, of inodes too, and run again.")
+                raise full(self.where)
         finally:
             process.close()
 

@@ -11,7 +11,7 @@ those of `_scripts` are, with the same `$1` and `$2`.
 
 from __future__ import annotations
 
-from ._pieces_scripts import _COPY, _NAMED, _ORDERS
+from ._pieces_scripts import _COPY, _NAMED, _ORDERS, _PART
 from ._scripts import _LINGER, _START
 
 NAMES_BLOCK = 512
@@ -19,11 +19,12 @@ NAMES_BLOCK = 512
 
 _FEED = (
     _NAMED
+    + _PART
     + """
 blocks() { dd bs=65536 iflag=fullblock count="$1" 2>/dev/null; }
 names() { dd bs=512 iflag=fullblock count="$2" 2>/dev/null | head -c "$1"; }
 feed() {
-  exec 4>&1
+  exec 3>&1
   while read -r word first second third && [ "$word" != end ]; do
     case $word in
       tar)
@@ -33,13 +34,7 @@ feed() {
       part)
         if [ -n "$FROM" ]; then printf 'copy %s %s\\n' "$first" "$second"; continue; fi
         printf 'data 65536 %s %s\\n' "$first" "$second"
-        got=
-        if regular "$name"; then
-          said=$(dd bs=65536 skip="$first" count="$second" conv=sync <"$name" 2>&1 >&4)
-          got=${said%% records in*}; got=${got##*[!0-9+]}
-        fi
-        missing=$((second - (${got:-0})))
-        if [ "$missing" -gt 0 ]; then dd if=/dev/zero bs=65536 count="$missing" 2>/dev/null; fi
+        part "$first" "$second"
         ;;
       *)
         case $word in file | new) named "$first" ;; esac

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from . import _carry_scripts as scripts
-from ._asking import begun
+from ._asking import Question, full
 from ._errors import ConnectionLost, EndpointError, ProtocolError
 from ._runner import Process, is_full
 from ._scripts import FAILED
@@ -39,34 +39,28 @@ class Link(Protocol):
         """
 
 
-class Orders:
+class Orders(Question):
     """Orders as standard input, not far ahead of what has been done; then, once all is done, the line that ends it.
 
     So little goes on in the pod when this process is killed.
     """
 
     def __init__(self, orders: Sequence[bytes]) -> None:
+        super().__init__(b"end\n")
         self._orders = orders
         self._under_way = 0
-        self._released = False
 
-    def __iter__(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
         for order in self._orders:
             while self._under_way > AHEAD:
                 yield b""
             if order.startswith(BRINGS):
                 self._under_way += 1
             yield order
-        yield b"end\n"
-        while not self._released:
-            yield b""
-        yield b"\n"
+        yield from super().pieces()
 
     def took(self) -> None:
         self._under_way -= 1
-
-    def release(self) -> None:
-        self._released = True
 
 
 class PodLink:
@@ -84,15 +78,15 @@ class PodLink:
             asked.took()
             took()
 
-        options = tar_options(source, target)
-        argv = ["sh", "-c", scripts.IN_ONE_POD, "sh", source.path, source.mark]
-        process = source.runner.start([*argv, target.path, target.work, *options], asked)
+        asker, options = source.asker, tar_options(source, target)
+        argv = asker.argv(scripts.IN_ONE_POD, target.asker.path, target.work, *options)
+        process = asker.runner.start(argv, asked)
         try:
-            follow(process, begun(process, source.mark, source.where), target, one_more)
+            follow(process, asker.begun(process), target, one_more)
             asked.release()
             process.wait()
         except ProtocolError as exc:
-            raise ProtocolError(f"Copying in {source.runner.where} broke off: {exc}.") from exc
+            raise ProtocolError(f"Copying in {asker.runner.where} broke off: {exc}.") from exc
         finally:
             process.close()
 
@@ -120,21 +114,17 @@ def follow(process: Process, stream: ByteStream, target: ShellPlace, took: Calla
         else:
             raise ProtocolError(f"{target.where} said {line!r}, which can't be")
     if is_full(process.stderr()):
-        raise _full(target)
+        raise full(target.where)
 
 
 def failure(process: Process, target: ShellPlace) -> Broken | EndpointError:
     """What a TAKE script that failed said last, as an error."""
     said = process.stderr()
     if is_full(said):
-        return _full(target)
+        return full(target.where)
     why = said.decode("utf-8", "replace").strip()
     if not why:
         return Broken(f"What was on its way to {target.where} ended before its end.")
     return EndpointError(
         f"Files can't be written below {target.where}: {why}. Check that its volume is writable."
     )
-
-
-def _full(target: ShellPlace) -> EndpointError:
-    return EndpointError(f"{target.where} is full: make room there, of inodes too, and run again.")

@@ -67,27 +67,35 @@ say just `zeros` or `data` where the tools for that work. Of one that takes up n
 is 1.
 """
 
+_PART = """
+part() {
+  got=
+  if regular "$name"; then
+    said=$(dd bs=65536 skip="$1" count="$2" conv=sync <"$name" 2>&1 >&3)
+    got=${said%% records in*}; got=${got##*[!0-9+]}
+  fi
+  missing=$(($2 - (${got:-0})))
+  if [ "$missing" -gt 0 ]; then dd if=/dev/zero bs=65536 count="$missing" 2>/dev/null; fi
+}
+"""
+"""Sends `$2` blocks of a file from block `$1` on to the standard output, which is open as 3 as well. As dd fills up a
+short block with zeros and says how many there were (`5+1 records in`), so many come whatever becomes of the file."""
+
 READ = (
     _START
     + _NAMED
+    + _PART
     + """
 exec 3>&1
 while read -r word skip count && [ "$word" != end ]; do
   if [ "$word" = file ]; then named "$skip"; continue; fi
-  got=
-  if regular "$name"; then
-    said=$(dd bs=65536 skip="$skip" count="$count" conv=sync <"$name" 2>&1 >&3)
-    got=${said%% records in*}; got=${got##*[!0-9+]}
-  fi
-  missing=$((count - (${got:-0})))
-  if [ "$missing" -gt 0 ]; then dd if=/dev/zero bs=65536 count="$missing" 2>/dev/null; fi
+  part "$skip" "$count"
 done
 printf 'end\\n'
 """
     + _LINGER
 )
-"""Sends the blocks of `part SKIP COUNT` of the file of the last `file NAME`. As dd fills up a short block with zeros
-and says how many there were (`5+1 records in`), COUNT blocks come whatever becomes of the file."""
+"""Sends the blocks of `part SKIP COUNT` of the file of the last `file NAME`."""
 
 _COPY = """
 copy() { said=$(dd "$@" conv=notrunc of="$name" 2>&1) || { printf '%s\\n' "$said" >&2; drain; }; }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from . import _pieces_scripts as scripts
 from . import _tar as tar
-from ._asking import Question, begun
+from ._asking import Asker, Question
 from ._checksum import hasher
 from ._entry import DIGEST_BYTES
 from ._errors import ConnectionLost, EndpointError, ProtocolError
@@ -31,7 +31,7 @@ from ._pieces import (
     piece_length,
 )
 from ._pieces_scripts import BLOCK
-from ._runner import Process, Runner, done, is_full
+from ._runner import Process, done, is_full
 from ._scripts import FAILED
 
 MAX_LINE = 200
@@ -43,19 +43,17 @@ PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 class ShellPlace:
     """Where a tree lies that is reached by commands.
 
-    `path` is its directory, `work` the run's work directory below it (`./.kubeferry/run-...`), `mark` what is printed
-    before any output, `tools` are those of `Facts`.
+    `asker` runs them in its directory, `work` is the run's work directory below that (`./.kubeferry/run-...`), `tools`
+    are those of `Facts`.
     """
 
-    runner: Runner
-    path: str
+    asker: Asker
     work: str
-    mark: str
     tools: frozenset[str]
 
     @property
     def where(self) -> str:
-        return f"{self.path} in {self.runner.where}"
+        return self.asker.where
 
 
 class ShellPieces:
@@ -84,18 +82,11 @@ class ShellPieces:
     def read(self, works: Sequence[Work]) -> Generator[Iterator[Part], None, None]:
         lines = _lines(line for work in works for line in _wanted(work))
         process = self._start(scripts.READ, lines)
-        try:
-            stream = self._begun(process)
+        with self._place.asker.told(process, lines, "Reading from") as stream:
             for work in works:
                 yield self._parts(work, stream)
             if stream.exactly(4) != b"end\n":
                 raise ProtocolError("the end mark is missing")
-            lines.release()
-            process.wait()
-        except (ConnectionLost, ProtocolError) as exc:
-            raise type(exc)(f"Reading from {self._place.where} broke off: {exc}.") from exc
-        finally:
-            process.close()
 
     def write(self, works: Sequence[Work], parts: Iterator[Iterator[Part]]) -> None:
         process = self._start(scripts.WRITE, self._orders(works, parts), self._place.work)
@@ -129,17 +120,10 @@ class ShellPieces:
             tool = "openssl"
         lines = _lines(questions)
         process = self._start(scripts.PIECES, lines, checksum, tool)
-        try:
-            stream = self._begun(process)
+        with self._place.asker.told(process, lines, "Reading pieces of files from") as stream:
             answers = [stream.until(b"\0", MAX_LINE * (most + 1)) for _question in questions]
             if stream.exactly(4) != b"end\0":
                 raise ProtocolError("the end mark is missing")
-            lines.release()
-            process.wait()
-        except (ConnectionLost, ProtocolError) as exc:
-            raise type(exc)(f"Reading pieces of files from {self._place.where} broke off: {exc}.") from exc
-        finally:
-            process.close()
         return answers
 
     def _parts(self, work: Work, stream: tar.ByteStream) -> Iterator[Part]:
@@ -169,11 +153,8 @@ class ShellPieces:
     # -- running scripts ------------------------------------------------------------------------
 
     def _start(self, script: str, stdin: Iterable[bytes], *arguments: str) -> Process:
-        argv = ["sh", "-c", script, "sh", self._place.path, self._place.mark, *arguments]
-        return self._place.runner.start(argv, stdin)
-
-    def _begun(self, process: Process) -> tar.ByteStream:
-        return begun(process, self._place.mark, self._place.where)
+        asker = self._place.asker
+        return asker.runner.start(asker.argv(script, *arguments), stdin)
 
 
 def _lines(lines: Iterable[bytes]) -> Question:

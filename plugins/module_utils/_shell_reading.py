@@ -16,7 +16,7 @@ from . import _scripts as scripts
 from . import _shell_output as output
 from ._asking import Asker, answers
 from ._entry import DIGEST_BYTES, SYMLINK
-from ._errors import ConnectionLost, EndpointError, ProtocolError, ToolMissing
+from ._errors import EndpointError, ProtocolError, ToolMissing
 from ._look import Look
 from ._manifest import Manifest
 from ._names import display
@@ -87,18 +87,11 @@ class ShellReading:
     ) -> Iterator[output.Batch]:
         """The answer about `names`: of a walk where there is a `look` to begin, else of digests."""
         process, asked = self._asker.ask(script, names, *(arguments or (scripts.FORMAT,)))
-        try:
-            stream = self._asker.begun(process)
+        with self._asker.told(process, asked, "Reading the names below") as stream:
             if look is not None:
                 look.begin(output.clock(stream), self.facts().precision)
             yield from output.batches(stream, with_unreadable=look is not None)
-            asked.release()
-            process.wait()
-            self._refuse_find_errors(process)
-        except (ConnectionLost, ProtocolError) as exc:
-            raise type(exc)(f"Reading the names below {self._asker.where} broke off: {exc}.") from exc
-        finally:
-            process.close()
+        self._refuse_find_errors(process)
 
     def _refuse_find_errors(self, process: Process) -> None:
         """A directory that find could not read is a part of the tree that nobody would miss otherwise."""
@@ -118,18 +111,12 @@ class ShellReading:
     def _links(self, paths: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
         wanted = set(paths)
         process, names = self._asker.ask(scripts.LINKS, [b"./" + path for path in paths])
-        try:
-            for name, target in answers(output.links(self._asker.begun(process)), len(paths)):
+        with self._asker.told(process, names, "Reading the links below") as stream:
+            for name, target in answers(output.links(stream), len(paths)):
                 path = output.relative(name)
                 if path not in wanted:
                     raise ProtocolError("a link came that was not asked for")
                 yield path, target
-            names.release()
-            process.wait()
-        except (ConnectionLost, ProtocolError) as exc:
-            raise type(exc)(f"Reading the links below {self._asker.where} broke off: {exc}.") from exc
-        finally:
-            process.close()
 
     def read_xattrs(self, manifest: Manifest) -> None:
         for paths in batched(manifest.paths(f"kind <> '{SYMLINK}'"), ASKED_AT_ONCE):
@@ -137,15 +124,9 @@ class ShellReading:
 
     def _xattrs(self, paths: Sequence[bytes]) -> Iterator[tuple[bytes, Xattrs]]:
         process, names = self._asker.ask(scripts.XATTRS, [b"./" + path for path in paths])
-        try:
-            for name, found in answers(dumped(self._asker.begun(process)), len(paths)):
+        with self._asker.told(process, names, "Reading the attributes below") as stream:
+            for name, found in answers(dumped(stream), len(paths)):
                 yield output.relative(name), found
-            names.release()
-            process.wait()
-        except (ConnectionLost, ProtocolError) as exc:
-            raise type(exc)(f"Reading the attributes below {self._asker.where} broke off: {exc}.") from exc
-        finally:
-            process.close()
 
     def digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[tuple[bytes, str]]:
         if not paths:

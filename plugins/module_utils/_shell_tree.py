@@ -103,8 +103,8 @@ class ShellTree:
         unasked = 0
         verbatim = ("--no-unquote",) if "gnutar" in self.facts().tools else ()
         process, names = self._asker.ask(scripts.PULL, [b"./" + entry.path for entry in entries], *verbatim)
-        try:
-            for member in tar.members(self._asker.begun(process), self._asker.mark.encode()):
+        with self._asker.told(process, names, "Reading from") as stream:
+            for member in tar.members(stream, self._asker.mark.encode()):
                 path = output.relative(member.name)
                 # Whatever else a pod sends (`..`, absolute names, devices) was not asked for and is passed over.
                 if path not in wanted or member.flag not in (b"0", b"\0"):
@@ -117,12 +117,6 @@ class ShellTree:
                     yield Incoming(path, member.size, payload)
                 if unasked > UNASKED:
                     raise ProtocolError("more files came than were asked for")
-            names.release()
-            process.wait()
-        except (ConnectionLost, ProtocolError) as exc:
-            raise type(exc)(f"Reading from {self.where} broke off: {exc}.") from exc
-        finally:
-            process.close()
 
     def _payload(self, path: bytes, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
         try:
@@ -172,19 +166,14 @@ class ShellTree:
         self._require_hold()
         sizes: dict[bytes, int] = {}
         process, names = self._asker.ask(scripts.ADOPT, [b"./" + path for path in paths], self._work)
-        try:
-            for name, size in answers(output.links(self._asker.begun(process)), len(paths)):
+        with self._asker.told(process, names, "Taking up what was received before below") as stream:
+            for name, size in answers(output.links(stream), len(paths)):
                 if size.isdigit():
                     sizes[output.relative(name)] = int(size)
-            names.release()
-            process.wait()
-        finally:
-            process.close()
         return sizes
 
     def pieces(self) -> ShellPieces:
-        place = ShellPlace(self.runner, self.path, self._work, self._asker.mark, self.facts().tools)
-        return ShellPieces(place)
+        return ShellPieces(ShellPlace(self._asker, self._work, self.facts().tools))
 
     @property
     def _nanoseconds(self) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from . import _carry_scripts as scripts
-from ._asking import Question, begun
+from ._asking import Question
 from ._beside import Beside
 from ._errors import KubeferryError, ProtocolError, RouteFailed
 from ._link import MAX_LINE, Broken, follow, tar_options
@@ -93,35 +93,35 @@ class TlsLink:
                 receiver.process.close()
                 raise
             receiver.process.close()
-        raise RouteFailed(f"openssl in {self._target.runner.where} can't wait for a connection: {said}")
+        raise RouteFailed(f"openssl in {self._target.asker.runner.where} can't wait for a connection: {said}")
 
     def _receiver(self, port: int) -> Receiver:
-        target, key, at = self._target, session_key(), f"{self._address}:{port}"
+        asker, key, at = self._target.asker, session_key(), f"{self._address}:{port}"
         asked = Question(f"{key}\n".encode())
-        argv = ["sh", "-c", scripts.RECEIVE, "sh", target.path, target.mark, target.work, at, f"{port:04X}"]
-        process = target.runner.start([*argv, str(CONNECT_SECONDS), str(STALL_SECONDS)], asked)
+        limits = (str(CONNECT_SECONDS), str(STALL_SECONDS))
+        argv = asker.argv(scripts.RECEIVE, self._target.work, at, f"{port:04X}", *limits)
+        process = asker.runner.start(argv, asked)
         try:
-            return Receiver(key, at, asked, process, begun(process, target.mark, target.where))
+            return Receiver(key, at, asked, process, asker.begun(process))
         except BaseException:
             process.close()
             raise
 
     def _unreached(self, at: str, said: str) -> RouteFailed:
+        source, target = (place.asker.runner.where for place in (self._source, self._target))
         return RouteFailed(
-            f"{self._source.runner.where} doesn't get through to {at} in {self._target.runner.where}, as where a "
-            f"NetworkPolicy forbids it: {said}"
+            f"{source} doesn't get through to {at} in {target}, as where a NetworkPolicy forbids it: {said}"
         )
 
     def _send(self, receiver: Receiver, orders: Sequence[bytes]) -> str:
         """Send until the receiver hangs up; what openssl said last. Whatever becomes of it, the receiver is told."""
-        source = self._source
+        asker, options = self._source.asker, tar_options(self._source, self._target)
         asked = Question(b"".join((f"{receiver.key}\n".encode(), *orders, b"end\n")))
-        argv = ["sh", "-c", scripts.SEND, "sh", source.path, source.mark, receiver.at]
         limits = (str(CONNECT_SECONDS), str(STALL_SECONDS))
         try:
-            process = source.runner.start([*argv, *limits, *tar_options(source, self._target)], asked)
+            process = asker.runner.start(asker.argv(scripts.SEND, receiver.at, *limits, *options), asked)
             try:
-                begun(process, source.mark, source.where).until(b"ended\n", MAX_LINE)
+                asker.begun(process).until(b"ended\n", MAX_LINE)
                 return _last_line(process)
             finally:
                 process.close()

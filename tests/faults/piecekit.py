@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import engine
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _pieces_scripts as scripts
+from ansible_collections.kubeferry.pvc.plugins.module_utils._asking import Asker
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import FILE, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_pieces import LocalPieces, LocalPlace
@@ -98,7 +99,7 @@ class Ferry:
         if kind == "local":
             return LocalPieces(LocalPlace(os.fsencode(path), WORK.encode()))
         meter = self.meters[path] = Meter(self.boxes[kind].runner(str(path)), cut)
-        return ShellPieces(ShellPlace(meter, str(path), f"./{WORK}", "mark", frozenset(TOOLS[kind])))
+        return ShellPieces(ShellPlace(Asker(meter, str(path), "mark"), f"./{WORK}", frozenset(TOOLS[kind])))
 
     def entry(self, name, size=None) -> Entry:
         path = os.fsencode(name)

@@ -16,6 +16,7 @@ from toolbox import Box
 from trees import NAMES
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _pieces
+from ansible_collections.kubeferry.pvc.plugins.module_utils._asking import Asker
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ConnectionLost,
     EndpointError,
@@ -71,7 +72,7 @@ class Saying:
 
 
 def liar(*pieces, status=0) -> ShellPieces:
-    return ShellPieces(ShellPlace(Said(pieces, status), "/mnt", "./w", "mark", frozenset()))
+    return ShellPieces(ShellPlace(Asker(Said(pieces, status), "/mnt", "mark"), "./w", frozenset()))
 
 
 def asked(path=b"file", size=3 * PIECE + 5, **more) -> Asked:
@@ -143,13 +144,15 @@ def test_endless_digests_take_no_memory():
 
     tracemalloc.start()
     with pytest.raises(ProtocolError):
-        ShellPieces(ShellPlace(Said(flood()), "/mnt", "./w", "mark", frozenset())).digests([asked()], "md5")
+        ShellPieces(ShellPlace(Asker(Said(flood()), "/mnt", "mark"), "./w", frozenset())).digests(
+            [asked()], "md5"
+        )
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
 
 
 def test_a_directory_that_is_not_there(boxes):
-    end = ShellPieces(ShellPlace(boxes["busybox"].runner(), "/nowhere", "./w", "mark", frozenset()))
+    end = ShellPieces(ShellPlace(Asker(boxes["busybox"].runner(), "/nowhere", "mark"), "./w", frozenset()))
     with pytest.raises(EndpointError, match=r"/nowhere in the busybox box can't be entered"):
         end.digests([asked()], "md5")
 
@@ -219,7 +222,7 @@ def test_digests_of_real_files(boxes, tmp_path, kind):
 def test_openssl_takes_the_place_of_a_slow_or_missing_tool(tmp_path):
     box = Box(str(tmp_path / "box"), "openssl", without=["md5sum", "sha256sum"])
     (tmp_path / "file").write_bytes(DATA)
-    end = ShellPieces(ShellPlace(box.runner(), str(tmp_path), "./w", "mark", frozenset({"openssl"})))
+    end = ShellPieces(ShellPlace(Asker(box.runner(), str(tmp_path), "mark"), "./w", frozenset({"openssl"})))
     for checksum in ("md5", "sha256"):
         want = [hashlib.new(checksum, DATA[at : at + PIECE]).hexdigest() for at in range(0, len(DATA), PIECE)]
         assert end.digests([asked()], checksum) == [want]
