@@ -13,6 +13,8 @@ FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = "file", "dir", "symlink", "fifo"
 KINDS = frozenset({FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK})
 NANOSECOND, SECOND = 1, 1_000_000_000
 UNCLEAN = re.compile(rb"(?:^|/)\.{0,2}(?:/|\Z)|\0")
+NOBODY = (1 << 32) - 1
+"""No user, group or device has this number, or one above it."""
 DIGEST_BYTES = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
 
 
@@ -53,14 +55,25 @@ def clean(path: bytes) -> bool:
     return path == b"." or not UNCLEAN.search(path)
 
 
+def possible(path: bytes, kind: str, size: int, *numbers: int) -> None:
+    """Whether a file system could hold this; `numbers` are owners and devices. Raises ValueError: it may be made up."""
+    if not clean(path):
+        raise ValueError("a path that leaves the tree")
+    if path == b"." and kind != DIR:
+        raise ValueError("no such thing can be")
+    if not 0 <= size < 1 << 63:
+        raise ValueError("a size or time that no file has")
+    if not 0 <= min(numbers) <= max(numbers) < NOBODY:
+        raise ValueError("an owner or device that no file has")
+
+
 def checked(entry: Entry) -> Entry:
     """The entry, if it is one that a file system could hold. Raises ValueError: where it comes from may be hostile."""
-    if not clean(entry.path) or (entry.hardlink and not clean(entry.hardlink)):
+    possible(entry.path, entry.kind, entry.size, entry.uid, entry.gid, *entry.device)
+    if entry.hardlink and not clean(entry.hardlink):
         raise ValueError("a path that leaves the tree")
-    if b"\0" in entry.link or (entry.path == b"." and entry.kind != DIR):
+    if b"\0" in entry.link:
         raise ValueError("no such thing can be")
-    if not (0 <= entry.size < 1 << 63 and abs(entry.mtime) < 1 << 80):
+    if abs(entry.mtime) >= 1 << 80:
         raise ValueError("a size or time that no file has")
-    if not all(0 <= number < (1 << 32) - 1 for number in (entry.uid, entry.gid, *entry.device)):
-        raise ValueError("an owner or device that no file has")
     return entry

@@ -43,19 +43,21 @@ def _row(path: bytes, kind: str, status: os.stat_result, link: bytes, xattrs: by
     size = status.st_size if kind == FILE else 0
     device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (CHAR, BLOCK) else (0, 0)
     return (
-        *(
-            path,
-            kind,
-            size,
-            stat.S_IMODE(status.st_mode),
-            status.st_uid,
-            status.st_gid,
-            number(status.st_mtime_ns),
-        ),
-        *(link, b"", *device, "", 0, xattrs, number(status.st_dev) if status.st_nlink > 1 else None),
-        *(
-            number(status.st_ino),
-            number(status.st_ctime_ns),
-            holes(size, status.st_blocks * 512) if size else 0,
-        ),
+        path,
+        kind,
+        size,
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        status.st_gid,
+        number(status.st_mtime_ns),
+        link,
+        b"",
+        *device,
+        "",
+        0,
+        xattrs,
+        number(status.st_dev) if status.st_nlink > 1 else None,
+        number(status.st_ino),
+        number(status.st_ctime_ns),
+        holes(size, status.st_blocks * 512) if size else 0,
     )

@@ -32,23 +32,21 @@ def row_of(entry: Entry) -> Row:
 
 def entry_of(row: Row) -> Entry:
     """The entry in a row of COLUMNS."""
-    path, kind, size, mode, uid, gid, *about = row
-    mtime, link, hardlink, major, minor, digest, implied, xattrs, device, inode, changed, holes = about
+    path, kind, size, mode, uid, gid, mtime, link, hardlink, major, minor, *about = row
+    digest, implied, xattrs, device, inode, changed, holes = about
     return Entry(
-        *(
-            path,
-            kind,
-            size,
-            mode,
-            uid,
-            gid,
-            int(mtime),
-            link,
-            hardlink,
-            (major, minor),
-            digest,
-            bool(implied),
-        ),
+        path,
+        kind,
+        size,
+        mode,
+        uid,
+        gid,
+        int(mtime),
+        link,
+        hardlink,
+        (major, minor),
+        digest,
+        bool(implied),
         unpack(xattrs) if xattrs else (),
         None if device is None else (int(device), int(inode)),
         (int(inode), int(changed)),

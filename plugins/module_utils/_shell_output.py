@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, clean
+from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, possible
 from ._errors import ProtocolError
 from ._names import display
 from ._row import number
@@ -32,8 +32,6 @@ SPARE = 1 << 16
 """Bytes that a file may take up less than its size has without counting as sparse: small ones lie in their inodes."""
 MAX_BATCH = 1 << 24
 """Bytes of one batch of names, or of stat or digest lines: xargs hands over 128 KiB of names at a time."""
-NOBODY = (1 << 32) - 1
-"""No user, group or device has this number, or one above it."""
 STATUS = re.compile(
     rb"^([0-9a-f]{1,8}) (\d{1,19}) (\d{1,10}) (\d{1,10}) (\d{1,20}) (\d{1,20}) (\d{1,10}) ([0-9a-f]{1,8}) "
     rb"([0-9a-f]{1,8}) (\d{1,19}) (\d{1,10}) (-?\d{1,15}) (-?\d{1,15})"
@@ -122,21 +120,31 @@ def rows(batch: Batch) -> list[Row] | None:
 def _row(name: bytes, mode: bytes, size: bytes, uid: bytes, gid: bytes, *others: bytes) -> Row:
     device, inode, names, major, minor, blocks, unit, changed, modified, changed_part, modified_part = others
     bits = int(mode, 16)
-    kind, path = KINDS.get(bits & 0o170000, ""), relative(name)
+    kind, path = KINDS.get(bits & 0o170000), relative(name)
     length, owner, group = int(size) if kind == FILE else 0, int(uid), int(gid)
-    special = kind in (CHAR, BLOCK)
-    row = (
-        *(path, kind, length, bits & 0o7777, owner, group, _time(modified, modified_part), b"", b""),
-        *((int(major, 16), int(minor, 16)) if special else (0, 0)),
+    devices = (int(major, 16), int(minor, 16)) if kind in (CHAR, BLOCK) else (0, 0)
+    try:
+        if kind is None:
+            raise ValueError("a kind that no file has")
+        possible(path, kind, length, owner, group, *devices)
+    except ValueError as exc:
+        raise ProtocolError(f"{display(name)}: stat printed {exc}") from exc
+    return (
+        *(
+            path,
+            kind,
+            length,
+            bits & 0o7777,
+            owner,
+            group,
+            _time(modified, modified_part),
+            b"",
+            b"",
+            *devices,
+        ),
         *("", 0, b"", None if names == b"1" else number(int(device)), number(int(inode))),
         *(_time(changed, changed_part), holes(length, int(blocks) * int(unit)) if length else 0),
     )
-    # What a pod says may be made up.
-    if not (kind and clean(path) and (path != b"." or kind == DIR)) or (length >> 63):
-        raise ProtocolError(f"{display(name)}: stat printed what can't be")
-    if owner >= NOBODY or group >= NOBODY or max(row[9], row[10]) >= NOBODY:
-        raise ProtocolError(f"{display(name)}: stat printed an owner or device that no file has")
-    return row
 
 
 def _time(seconds: bytes, part: bytes) -> int | str:
