@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,12 +38,14 @@ MANIFEST = {
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "pvc-0"}}],
     },
 }
-COPY = """
+HEAD = """
 - hosts: localhost
   connection: local
   gather_facts: false
   vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}"}
   tasks:
+"""
+COPY = """
     - kubeferry.pvc.pvc_copy:
         source: {namespace: "{{ namespace }}", pod: "{{ pod }}", path: "{{ folder }}"}
         target: {path: "{{ place }}/copy"}
@@ -51,11 +53,6 @@ COPY = """
         label: pull
 """
 K8S_CP = """
-- hosts: localhost
-  connection: local
-  gather_facts: false
-  vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}"}
-  tasks:
     - kubernetes.core.k8s_cp:
         namespace: "{{ namespace }}"
         pod: "{{ pod }}"
@@ -97,6 +94,16 @@ def run(argv: list[str], **variables: str) -> float:
         told = re.findall(r'"msg": "(.*?)(?:\\n|")', text) or text.splitlines()[-1:] or ["no word"]
         raise Failure(f"exit status {done.returncode}: {told[0][:200]}")
     return seconds
+
+
+def play(book: Path, values: Mapping[str, object], root: Path, kubeconfig: str) -> float:
+    """Run a playbook with the collection's installed archive; its wall time in seconds."""
+    program = str(Path(sys.executable).parent / "ansible-playbook")
+    return run(
+        [program, str(book), "-e", json.dumps(values)],
+        ANSIBLE_COLLECTIONS_PATH=str(root / ".cache" / "collections"),
+        K8S_AUTH_KUBECONFIG=kubeconfig,
+    )
 
 
 class Peers:
@@ -172,12 +179,7 @@ class Peers:
 
     def _play(self, name: str, text: str, folder: str, place: Path) -> float:
         values = {"namespace": NAMESPACE, "pod": POD, "folder": f"{BASE}/{folder}", "place": str(place)}
-        program = str(Path(sys.executable).parent / "ansible-playbook")
-        return run(
-            [program, str(self._written(name, text)), "-e", json.dumps(values)],
-            ANSIBLE_COLLECTIONS_PATH=str(self._root / ".cache" / "collections"),
-            K8S_AUTH_KUBECONFIG=self._kubeconfig,
-        )
+        return play(self._written(name, HEAD + text), values, self._root, self._kubeconfig)
 
 
 def pod_script(peers: Peers, script: str, *arguments: str) -> None:

@@ -17,12 +17,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from copypeers import Failure, run
+from copypeers import HEAD, Failure, play, run
 from copytable import Case, table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -39,11 +38,6 @@ CASES = (
     Case("small", "many small files", "small", AIMS, yardstick=LIMIT),
 )
 COPY = """
-- hosts: localhost
-  connection: local
-  gather_facts: false
-  vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}"}
-  tasks:
     - kubeferry.pvc.pvc_copy:
         source: "{{ ends[item.0] }}"
         target: "{{ ends[item.1] }}"
@@ -84,14 +78,9 @@ def route(name: str, folder: str, place: str) -> float:
     }
     staging = name == "staging"
     values = {"ends": ends, "route": "stream" if staging else name, "staging": staging, "report": str(report)}
-    play = OUT / "copy.yml"
-    play.write_text(COPY)
-    run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), str(play), "-e", json.dumps(values)],
-        ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache" / "collections"),
-        ANSIBLE_HOME=str(ROOT / ".cache" / "ansible"),
-        K8S_AUTH_KUBECONFIG=str(MADE / "kubeconfig-copier"),
-    )
+    book = OUT / "copy.yml"
+    book.write_text(HEAD + COPY)
+    play(book, values, ROOT, str(MADE / "kubeconfig-copier"))
     hops = json.loads(report.read_text())["hops"].values()
     if not all(hop["parity"] for hop in hops):
         raise Failure("the copy isn't whole")

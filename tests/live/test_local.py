@@ -27,11 +27,11 @@ def test_two_sources_share_a_staging_directory_and_paths_are_relative_to_the_sta
     assert '"parity": true' in (tmp_path / "r.json").read_text()
 
 
-@pytest.mark.parametrize("name", ["plan", "migrate"])
-def test_an_inventory_that_cannot_be_read_is_no_success(played, tmp_path, name):
+@pytest.mark.parametrize(("name", "pattern"), [("plan", "claims"), ("migrate", "claims"), ("restore", "all")])
+def test_an_inventory_that_cannot_be_read_is_no_success(played, tmp_path, name, pattern):
     (tmp_path / "shop.claims.yml").write_text(
         "plugin: kubeferry.pvc.claims\nnamespaces: [shop]\nmap: missing.yml\n"
     )
     ended = played({}, name, ("--inventory", str(tmp_path / "shop.claims.yml")))
     assert ended.status == 2, ended.output
-    assert "The inventory has no host in claims: give one of kubeferry.pvc.claims" in ended.output
+    assert f"The inventory has no host in {pattern}: give one of kubeferry.pvc.claims" in ended.output
