@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -166,7 +167,6 @@ def molecule() -> list[Step]:
     return [python("tools/make_collections.py", "archive"), command]
 
 
-# Those that watch the clock come last, when nothing runs beside them any more.
 SUITES = (
     Suite("lint", "ruff, mypy, shellcheck, licence headers, changelog, ansible-lint", lint),
     Suite("sanity", "ansible-test sanity", sanity),
@@ -188,7 +188,11 @@ SUITES = (
     ),
 )
 
-BESIDE = ("lint", "sanity", "package", "unit")
+# The one that restarts what the cluster consists of, those that run beside the others, and the ones of them that have
+# something to do with the cluster.
+RESTARTS = "live"
+BESIDE = ("lint", "sanity", "package", "unit", "callback", "server", "browser")
+ON_CLUSTER = ("server", "browser")
 
 
 def cluster() -> dict[str, str]:
@@ -285,29 +289,76 @@ def report(outcomes: Sequence[Outcome]) -> None:
     print(f"suites: {counts}", flush=True)
 
 
+class Lane:
+    """Suites that run one after another in processes of their own, beside those of this process."""
+
+    def __init__(self, names: Sequence[str], place: Path) -> None:
+        self._names = names
+        self._place = place
+        self._calm = threading.Event()
+        self._running: subprocess.Popen[bytes] | None = None
+        self._over = False
+        self.outcomes: list[Outcome] = []
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def calm(self) -> None:
+        """Nothing that the cluster consists of is restarted any more."""
+        self._calm.set()
+
+    def _work(self) -> None:
+        for name in self._names:
+            if name in ON_CLUSTER:
+                self._calm.wait()
+            if self._over:
+                return
+            told = self._place / f"{name}.json"
+            with (self._place / name).open("wb") as out:
+                self._running = subprocess.Popen(
+                    [sys.executable, __file__, name],
+                    env={**os.environ, "KUBEFERRY_OUTCOMES": str(told)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                )
+                status = self._running.wait()
+            ended = [Outcome(**each) for each in json.loads(told.read_text())] if told.exists() else []
+            self.outcomes += ended or [Outcome(name, "failed", why=f"ended with {status}")]
+
+    def end(self) -> list[Outcome]:
+        """Wait for the rest, print what all have said, and return what became of them."""
+        self.calm()
+        self._thread.join()
+        for name in self._names:
+            sys.stdout.buffer.write((self._place / name).read_bytes())
+        sys.stdout.flush()
+        return self.outcomes
+
+    def stop(self) -> None:
+        """Leave nothing running, however this process ends."""
+        self._over = True
+        self.calm()
+        if self._running:
+            self._running.kill()
+        self._thread.join()
+
+
 def everything() -> list[Outcome]:
-    """Run all suites, those that need no cluster in a process beside the others, which wait for it most of the time."""
+    """Run all suites in two lanes: those that work on the same claims, and the others."""
     run(python("tools/make_collections.py", "archive"))  # once, and not while another suite uses it
     with tempfile.TemporaryDirectory(dir=CACHE) as place:
-        said, told = Path(place) / "said", Path(place) / "told"
-        with said.open("wb") as out:
-            beside = subprocess.Popen(
-                [sys.executable, __file__, *BESIDE],
-                env={**os.environ, "KUBEFERRY_OUTCOMES": str(told)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
         print(f"beside the others, and shown when done: {', '.join(BESIDE)}", flush=True)
+        lane = Lane(BESIDE, Path(place))
         try:
-            outcomes = [run_suite(suite) for suite in SUITES if suite.name not in BESIDE]
-            beside.wait()
+            outcomes = []
+            for suite in SUITES:
+                if suite.name not in BESIDE:
+                    outcomes.append(run_suite(suite))
+                if suite.name == RESTARTS:
+                    lane.calm()
+            return lane.end() + outcomes
         finally:
-            beside.kill()
-        sys.stdout.buffer.write(said.read_bytes())
-        if not told.exists():
-            return [*outcomes, Outcome(" ".join(BESIDE), "failed", why=f"ended with {beside.returncode}")]
-        return [Outcome(**each) for each in json.loads(told.read_text())] + outcomes
+            lane.stop()
 
 
 def main() -> None:

@@ -21,27 +21,33 @@ T = TypeVar("T")
 class Beside(Generic[T]):
     """Runs `work` in a thread for the duration of a block. `result()` waits for it.
 
-    An error in the block still waits for the thread, which works on the same things; a signal doesn't.
+    An error in the block still waits for the thread, which works on the same things; a signal doesn't. Without
+    `at_once` the work begins when its result is asked for: two threads that both make one system call after the other
+    get in each other's way, and take twice as long as one that does first this and then that.
     """
 
-    def __init__(self, work: Callable[[], T]) -> None:
+    def __init__(self, work: Callable[[], T], *, at_once: bool = True) -> None:
+        self._at_once = at_once
         self._work = work
         self._value: list[T] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="kubeferry-beside", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        if self._at_once:
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, Exception):
+        if self._at_once and (kind is None or issubclass(kind, Exception)):
             self._thread.join()
 
     def result(self) -> T:
         """What `work` returned; raises what it raised."""
+        if not self._at_once:
+            return self._work()
         self._thread.join()
         if self._error is not None:
             raise self._error

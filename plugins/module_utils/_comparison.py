@@ -21,6 +21,9 @@ from ._selection import Selection
 from ._store import Store
 from ._tree import Tree
 
+LARGE_BYTES = 1 << 18
+"""From this size on, reading and hashing a file takes so much longer than opening it that two threads are faster."""
+
 
 @dataclass(frozen=True)
 class Criteria:
@@ -59,7 +62,10 @@ class Comparison:
         self._progress.phase("manifest")
         # Of the target, just what there is to compare.
         xattrs = self._criteria.metadata != "ignore" and self._source.facts().xattrs
-        with Beside(lambda: self._target.scan(self._selection, self._store, xattrs=xattrs)) as scanning:
+        with Beside(
+            lambda: self._target.scan(self._selection, self._store, xattrs=xattrs),
+            at_once=not self._both_near,
+        ) as scanning:
             source = self._source_now()
             target = scanning.result()
         self._require_digests(source)
@@ -101,6 +107,10 @@ class Comparison:
         """The files of these changes were found whole where they were received, and should have got their names."""
         self._placed.note(changes)
 
+    @property
+    def _both_near(self) -> bool:
+        return self._source.near and self._target.near
+
     def _source_now(self) -> Manifest:
         """The source's manifest: the one from before, where a walk sees what it saw then."""
         if self._seen is None or not self._criteria.still(self._seen):
@@ -114,7 +124,8 @@ class Comparison:
             return
         self._progress.phase("compare", size, count)
         with Beside(
-            lambda: self._at_target.take(self._target.digests, target.paths(theirs), target)
+            lambda: self._at_target.take(self._target.digests, target.paths(theirs), target),
+            at_once=not self._both_near or size >= count * LARGE_BYTES,
         ) as comparing:
             self._at_source.take(self._source.digests, source.paths(ours), source, self._progress)
             comparing.result()

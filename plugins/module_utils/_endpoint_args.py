@@ -16,6 +16,8 @@ from typing import Any
 from ._auth_args import AUTH_ARG_SPEC, auth_text, documented, proxy_headers_text
 
 DEFAULT_IMAGE = "busybox:1.36"
+DEFAULT_LIFETIME = 4 * 3600
+DEFAULT_WAIT = 120
 
 _PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "path": (
@@ -78,6 +80,16 @@ _PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
     "run_as_group": ({"type": "int"}, ["The group id of a helper pod made for O({0}.pvc)."]),
+    "lifetime": (
+        {"type": "int", "default": DEFAULT_LIFETIME},
+        [
+            "The seconds after which a helper pod made for O({0}.pvc) ends by itself, whatever becomes of the task."
+        ],
+    ),
+    "wait_timeout": (
+        {"type": "int", "default": DEFAULT_WAIT},
+        ["The seconds to wait for a helper pod made for O({0}.pvc) to be ready."],
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ._endpoint_args import DEFAULT_IMAGE
+from ._endpoint_args import DEFAULT_IMAGE, DEFAULT_LIFETIME
 from ._errors import UsageError
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -64,7 +64,7 @@ class HelperRequest:
     path: str = ""
     image: str = DEFAULT_IMAGE
     read_only: bool = False
-    lifetime: int = 4 * 3600
+    lifetime: int = DEFAULT_LIFETIME
     pod_security: str = BASELINE
     run_as_user: int | None = None
     run_as_group: int | None = None
@@ -96,6 +96,25 @@ class HelperRequest:
             raise UsageError(
                 f"lifetime {self.lifetime} is no time to live: give a number of seconds above 0."
             )
+
+    @classmethod
+    def of_endpoint(
+        cls, endpoint: Mapping[str, Any], *, read_only: bool = False, also: Sequence[Further] = ()
+    ) -> HelperRequest:
+        """The pod of a new run for an endpoint's claim, and for those in `also`."""
+        given = {
+            key: endpoint[key]
+            for key in ("image", "lifetime", "pod_security", "run_as_user", "run_as_group")
+            if endpoint.get(key) is not None
+        }
+        return cls(
+            namespace=endpoint["namespace"],
+            claim=endpoint["pvc"],
+            run_id=new_run_id(),
+            read_only=read_only,
+            also=also,
+            **given,
+        )
 
     @property
     def mount_path(self) -> str:

@@ -41,6 +41,8 @@ NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class LocalTree:
     """Implements `TargetTree` with system calls."""
 
+    near = True
+
     def __init__(self, path: str, progress: Progress) -> None:
         self._path = path
         self._root = encode(os.path.abspath(path))

@@ -20,6 +20,8 @@ from ._tree import Facts
 class ManifestTree:
     """Implements `Tree` as far as a comparison needs it: there are entries and digests, and nothing to read."""
 
+    near = True
+
     def __init__(self, path: str) -> None:
         self._manifest = read(path)
         self.where = f"the manifest {path}"

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -27,6 +27,8 @@ def conclude(
     A result with a `msg` is a failure too. `clustered` says whether the work needs a cluster, and with it the package
     kubernetes; `about` what else is told of an error.
     """
+    for said in _below_zero(module.params):
+        module.fail_json(msg=f"{said} is below zero: give 0 or more.")
     if IMPORT_ERROR and clustered:
         module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
     try:
@@ -39,3 +41,12 @@ def conclude(
         if "msg" in result:
             module.fail_json(**result)
         module.exit_json(**result)
+
+
+def _below_zero(params: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """The options that count something, and count less than nothing. An argument specification can't refuse them."""
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _below_zero(value, f"{within}{name}.")
+        elif isinstance(value, int) and value < 0:
+            yield f"{within}{name} {value}"

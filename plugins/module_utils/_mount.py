@@ -12,10 +12,10 @@ from typing import Any
 
 from . import _guard
 from ._cluster import Cluster, connect
-from ._endpoint_args import DEFAULT_IMAGE
+from ._endpoint_args import DEFAULT_WAIT
 from ._errors import ClusterError, Interrupted
 from ._helper_pod import HelperPods, Mounted
-from ._helper_spec import BASELINE, Further, HelperRequest, new_run_id
+from ._helper_spec import Further, HelperRequest, new_run_id
 from ._interrupt import interruptible
 from ._object_names import check_objects
 
@@ -41,28 +41,18 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
 def borrowed(
     cluster: Cluster,
     endpoint: Mapping[str, Any],
-    wait_seconds: float,
     *,
     read_only: bool,
     also: Sequence[Further] = (),
 ) -> Iterator[Mounted]:
-    """A helper pod for the claim of an endpoint (`namespace`, `pvc`, `image`), removed at the end of the block.
+    """A helper pod for the claim of an endpoint, removed at the end of the block.
 
     It mounts the claims in `also`, too.
 
     A signal that asks the process to end leaves the block as Interrupted. Raises what `HelperPods.ensure` does.
     """
-    request = HelperRequest(
-        namespace=endpoint["namespace"],
-        claim=endpoint["pvc"],
-        run_id=new_run_id(),
-        image=endpoint.get("image") or DEFAULT_IMAGE,
-        read_only=read_only,
-        pod_security=endpoint.get("pod_security") or BASELINE,
-        run_as_user=endpoint.get("run_as_user"),
-        run_as_group=endpoint.get("run_as_group"),
-        also=also,
-    )
+    request = HelperRequest.of_endpoint(endpoint, read_only=read_only, also=also)
+    wait_seconds = float(endpoint.get("wait_timeout", DEFAULT_WAIT))
     pods = HelperPods(cluster)
     with interruptible():
         mounted, _guarded = _watched(cluster, pods, request, wait_seconds)

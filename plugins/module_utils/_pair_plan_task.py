@@ -11,15 +11,13 @@ from typing import Any
 
 from . import _mount
 from ._cluster import Cluster, connect
-from ._endpoint_args import DEFAULT_IMAGE
 from ._errors import ClusterError, UsageError
-from ._helper_spec import BASELINE, HelperRequest, new_run_id
+from ._helper_spec import HelperRequest
 from ._interrupt import interruptible
 from ._new_claim import NewClaim
 from ._pair_plan import PairPlan, Side, plan_source, plan_target
 from ._runner import output
 
-_MOUNT_SECONDS = 120.0
 # The size of each file, a line each; what a file isn't costs next to nothing.
 _SIZES = 'cd "$1" && find . -path ./.kubeferry -prune -o -type f -exec stat -c %s {} +'
 
@@ -34,9 +32,11 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     here, there = (connect(params, params[option]) for option in ("source", "target"))
     plan = PairPlan()
     with interruptible():
-        plan_source(plan, Side(here, _request(params["source"])), quiesce=params["quiesce"])
+        plan_source(plan, Side(here, HelperRequest.of_endpoint(params["source"])), quiesce=params["quiesce"])
         target = params["target"]
-        plan.trying(lambda: plan_target(plan, Side(there, _request(target)), _new(params, target)))
+        plan.trying(
+            lambda: plan_target(plan, Side(there, HelperRequest.of_endpoint(target)), _new(params, target))
+        )
         measured = _measure(here, params["source"], plan) if params["measure"] else {}
     source = params["source"]
     return {
@@ -60,7 +60,7 @@ def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> d
     if plan.problems:
         return {}
     try:
-        with _mount.borrowed(cluster, endpoint, _MOUNT_SECONDS, read_only=True) as pod:
+        with _mount.borrowed(cluster, endpoint, read_only=True) as pod:
             runner = cluster.runner(pod.namespace, pod.pod, pod.container)
             _status, printed, _said = output(runner, ["sh", "-c", _SIZES, "sh", pod.path])
     except ClusterError as exc:
@@ -68,17 +68,6 @@ def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> d
         return {}
     sizes = [int(line) for line in printed.split()]
     return {"files": len(sizes), "bytes": sum(sizes)}
-
-
-def _request(endpoint: Mapping[str, Any]) -> HelperRequest:
-    return HelperRequest(
-        namespace=endpoint["namespace"],
-        claim=endpoint["pvc"],
-        run_id=new_run_id(),
-        image=endpoint.get("image") or DEFAULT_IMAGE,
-        pod_security=endpoint.get("pod_security") or BASELINE,
-        run_as_user=endpoint.get("run_as_user"),
-    )
 
 
 def _new(params: Mapping[str, Any], target: Mapping[str, Any]) -> NewClaim | None:

@@ -38,6 +38,8 @@ MOST_GROWTH = 1 << 30
 class ShellTree:
     """Implements `TargetTree` with the constant scripts of `_scripts` over a `Runner`."""
 
+    near = False
+
     def __init__(self, runner: Runner, path: str, progress: Progress) -> None:
         self._asker = Asker(runner, path)
         self._reading = ShellReading(self._asker)

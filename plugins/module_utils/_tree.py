@@ -91,6 +91,10 @@ class Tree(Protocol):
     def where(self) -> str:
         """The directory in words, for error messages."""
 
+    @property
+    def near(self) -> bool:
+        """Whether it is this process that looks at each file."""
+
     def facts(self) -> Facts:
         """Look without touching. Raises ToolMissing when the endpoint can't work at all."""
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import stat
 import time
@@ -18,6 +19,10 @@ from ._selection import work_path
 
 Listing: TypeAlias = "tuple[bytes, int, list[tuple[str, os.stat_result]]]"
 """A directory's path, its descriptor, and names and status of what is in it."""
+
+_KIND = 0o170000
+_PLAIN = 2
+"""The version of marshal's format without references: the same values always give the same bytes."""
 
 
 class Walk:
@@ -46,7 +51,9 @@ class Walk:
             yield listing
             prefix = b"" if path == b"." else path + b"/"
             waiting += [
-                prefix + os.fsencode(name) for name, status in listing[2] if stat.S_ISDIR(status.st_mode)
+                prefix + os.fsencode(name)
+                for name, status in listing[2]
+                if status.st_mode & _KIND == stat.S_IFDIR  # a call for each name would be felt
             ]
 
     def at(self, path: bytes) -> Listing | None:
@@ -84,7 +91,7 @@ class Walk:
     def _seen(self, path: bytes, descriptor: int, found: list[tuple[str, os.stat_result]]) -> Listing:
         # Whatever else of an inode is changed, the time of its last change is among this.
         rows = [(name, s.st_mode, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in found]
-        self.look.add(path + b"\0" + repr(rows).encode("utf-8", "surrogateescape"))
+        self.look.add(path + b"\0" + marshal.dumps(rows, _PLAIN))
         if rows:
-            self.look.changed(max(row[-1] for row in rows))
+            self.look.changed(max([row[-1] for row in rows]))
         return path, descriptor, found

@@ -267,7 +267,11 @@ reaped:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
-from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import DEFAULT_IMAGE
+from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import (
+    DEFAULT_IMAGE,
+    DEFAULT_LIFETIME,
+    DEFAULT_WAIT,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 from ansible_collections.kubeferry.pvc.plugins.module_utils._mount import run
 
@@ -301,8 +305,8 @@ def argument_spec() -> dict[str, object]:
         "run_as_user": {"type": "int"},
         "run_as_group": {"type": "int"},
         "supplemental_groups": {"type": "list", "elements": "int"},
-        "lifetime": {"type": "int", "default": 4 * 3600},
-        "wait_timeout": {"type": "int", "default": 120},
+        "lifetime": {"type": "int", "default": DEFAULT_LIFETIME},
+        "wait_timeout": {"type": "int", "default": DEFAULT_WAIT},
         "keep": {"type": "bool", "default": False},
     }
 

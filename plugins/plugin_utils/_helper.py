@@ -33,7 +33,7 @@ from ._spool import Spool, leftovers, spool_folder
 
 TICK = 0.05
 IDLE_TICK = 0.5
-NAP = 0.01
+NAP = 0.05
 # The server is not there after so long: tell the user.
 PATIENCE_SECONDS = 3.0
 # How long a run's end waits for events to be delivered, and for a server that says nothing.

@@ -16,7 +16,7 @@ from ._bounded import Bounded
 
 _NAMES = ("missing", "extra")
 _OBJECTS = ("mismatched", "metadata_differences", "unreadable", "changed_at_source")
-_WORDS = ("source", "target", "checksum")
+_WORDS = ("source", "target", "checksum", "transport", "route")
 _NUMBERS = ("files", "bytes", "seconds")
 FIELDS = frozenset(("parity", "matched", "counts", "truncated", *_NAMES, *_OBJECTS, *_WORDS, *_NUMBERS))
 # One path is cut here, as it is in a module's own message.

@@ -93,7 +93,7 @@ class Publisher:
 
 
 def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
-    """Return a publisher, or None where there is nothing to do, and a warning where something is wrong."""
+    """Return a publisher, or None where there is nothing to do, and a warning where there is something to know."""
     wants_line = options.progress == "always" or (
         options.progress == "auto" and sys.stdout.isatty() and sys.stderr.isatty()
     )
@@ -142,7 +142,7 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
         # Before the first fork, so that every worker and so every module that runs here inherits it.
         os.environ[SOCKET_VARIABLE] = f"{place}/{SOCKET}"
         tell_of_forks(f"{place}/{SOCKET}")
-    return Publisher(helper, redactor, bool(url)), None
+    return Publisher(helper, redactor, bool(url)), _exposed(url, options)
 
 
 def _server_url(given: str | None) -> tuple[str | None, str | None]:
@@ -152,6 +152,19 @@ def _server_url(given: str | None) -> tuple[str | None, str | None]:
     if parts.scheme not in _SCHEMES or not parts.hostname:
         return None, "the option url has to be ws://host or wss://host, so nothing is published"
     return parts._replace(scheme=_SCHEMES[parts.scheme], path=parts.path or "/ws").geturl(), None
+
+
+def _exposed(url: str | None, options: Options) -> str | None:
+    """What there is to say of a connection that others may read, or take over."""
+    parts = urlsplit(url or "")
+    if parts.scheme == "ws" and options.token and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        return f"the token goes to {parts.hostname} without encryption: give a url with wss://"
+    if parts.scheme == "wss" and not options.validate_certs:
+        return (
+            f"validate_certs is off, so whoever answers for {parts.hostname} gets the token and the events: give "
+            "ca_cert instead"
+        )
+    return None
 
 
 def _private_place() -> str | None:

@@ -210,17 +210,11 @@ class Session(threading.Thread):
             ):
                 if not spool.outstanding - sum(map(len, lines)) - len(lines):
                     self.moved = time.monotonic()  # the clock of an acknowledgement starts here
-                connection.send(
-                    b'{"type":"PUBLISH","events":[' + b",".join(lines) + b"]}",
-                    opcode=websocket.ABNF.OPCODE_TEXT,
-                )
+                _publish(connection, lines)
         with self._lock:
             latest, self._progress = list(self._progress.values()), {}
         if latest:
-            lines = [line.rstrip(b"\n") for line in latest]
-            connection.send(
-                b'{"type":"PUBLISH","events":[' + b",".join(lines) + b"]}", opcode=websocket.ABNF.OPCODE_TEXT
-            )
+            _publish(connection, [line.rstrip(b"\n") for line in latest])
 
     def _receive(self, connection: websocket.WebSocket) -> None:
         opcode, frame = connection.recv_data_frame(control_frame=True)

@@ -53,12 +53,23 @@ def credential_type(name: str) -> dict[str, Any]:
     return found
 
 
-def survey_answers(**answers: str) -> dict[str, str]:
-    """The answers that a survey sends: the defaults of its questions, and what the user typed."""
+SURVEYS = {
+    "copy": ("claims", "copy", "options", "helpers"),
+    "verify": ("claims", "extra", "options", "helpers"),
+    "plan": ("plan",),
+    "migrate": ("migrate",),
+}
+
+
+def survey_answers(playbook: str, **answers: str) -> dict[str, str]:
+    """The answers that a survey sends: the defaults of its questions, and what the user typed.
+
+    AWX doesn't launch a job that a required answer is missing from.
+    """
     survey = yaml.safe_load((AWX / "vars" / "surveys.yml").read_text())
-    parts = ("claims", "copy", "options")
-    questions = [question for part in parts for question in survey[f"kubeferry_survey_{part}"]]
+    questions = [question for part in SURVEYS[playbook] for question in survey[f"kubeferry_survey_{part}"]]
     assert answers.keys() <= {question["variable"] for question in questions}
+    assert all(answers.get(question["variable"]) for question in questions if question["required"])
     return {question["variable"]: question.get("default", "") for question in questions} | answers
 
 
@@ -88,17 +99,38 @@ class Job:
         self._arguments = ["-u", "root"]
         for name in ("inventory", "env", "tmp"):
             (self.folder / name).mkdir(parents=True)
-        self.scratch.mkdir()
+        self.scratch.mkdir(parents=True)
         shutil.copytree(AWX / "project", self.folder / "project")
         host = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-        inventory = {"all": {"hosts": ["localhost"]}, "_meta": {"hostvars": {"localhost": host}}}
-        self._write("inventory/hosts", f"#!/usr/bin/env python3\nprint({json.dumps(inventory)!r})\n", 0o700)
+        self.hold({"all": {"hosts": ["localhost"]}, "_meta": {"hostvars": {"localhost": host}}})
         meta = {"awx_job_id": 42, "awx_job_template_name": f"kubeferry {playbook}", "awx_user_name": "admin"}
         texts = {
             key: Unsafe(value) if isinstance(value, str) else value for key, value in (answers | meta).items()
         }
         self._write("env/extravars", yaml.safe_dump(texts))
         self._write("env/settings", json.dumps({"suppress_ansible_output": True}))
+
+    def hold(self, inventory: Mapping[str, Any]) -> None:
+        """Have the inventory that AWX has stored."""
+        self._write("inventory/hosts", f"#!/usr/bin/env python3\nprint({json.dumps(inventory)!r})\n", 0o700)
+
+    def update_inventory(self, source_path: str, host: str, token: str, authority: str) -> Any:
+        """Read an inventory of the project, as AWX does for its source, and have that one; what was read.
+
+        AWX does so in a job of its own, with its own "OpenShift or Kubernetes API Bearer Token".
+        """
+        given = self._token(host, token, authority=authority)
+        done = subprocess.run(
+            [BIN / "ansible-inventory", "-i", self.folder / "project" / source_path, "--list", "--export"],
+            env={"PATH": f"{BIN}:/usr/bin:/bin", "TMPDIR": str(self.scratch), **self._env, **given},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        listed = json.loads(done.stdout)
+        self.hold(listed)
+        return listed
 
     def _write(self, name: str, text: str, mode: int = 0o600) -> Path:
         path = self.folder / name
@@ -132,11 +164,15 @@ class Job:
 
     def attach_token(self, host: str, token: str, *, authority: str = "", verify: bool = True) -> None:
         """AWX's own "OpenShift or Kubernetes API Bearer Token", which verifies only where it has an authority."""
-        self._env |= {"K8S_AUTH_HOST": host, "K8S_AUTH_API_KEY": token}
-        self._env["K8S_AUTH_VERIFY_SSL"] = str(bool(verify and authority))
+        self._env |= self._token(host, token, authority=authority, verify=verify)
+
+    def _token(self, host: str, token: str, *, authority: str, verify: bool = True) -> dict[str, str]:
+        given = {"K8S_AUTH_HOST": host, "K8S_AUTH_API_KEY": token}
+        given["K8S_AUTH_VERIFY_SSL"] = str(bool(verify and authority))
         if verify and authority:
             path = self._write(f"env/tmp{uuid.uuid4().hex[:8]}", authority)
-            self._env["K8S_AUTH_SSL_CA_CERT"] = str(path)
+            given["K8S_AUTH_SSL_CA_CERT"] = str(path)
+        return given
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         self._write("env/cmdline", subprocess.list2cmdline([*self._arguments, *options]))

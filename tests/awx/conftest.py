@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from awxkit import ROOT, Job, survey_answers
@@ -17,7 +17,7 @@ FOLDER = "/mnt/pvc-0/awx"
 
 
 @pytest.fixture(scope="session")
-def cluster() -> dict[str, object]:
+def cluster() -> Iterator[dict[str, object]]:
     """What the fields of a cluster's credential are filled with."""
     subprocess.run([ROOT / "tests" / "cluster" / "cluster", "check"], check=True, timeout=240)
     # The account whose token a platform team puts into AWX, with the rights that the README names.
@@ -29,17 +29,19 @@ def cluster() -> dict[str, object]:
     }
     kubectl("apply", "-f", "-", stdin=json.dumps(account))
     for namespace in (SOURCE, TARGET):
-        for name in ("copier-role", "copier-binding"):
+        for name in ("copier-role", "copier-binding", "migrator-role", "migrator-binding"):
             kubectl("apply", "-n", namespace, "-f", str(manifests / f"{name}.yaml"))
     assert not helper_pods(), "helper pods of somebody else would be taken for those of a test"
     config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
     server = config["clusters"][0]["cluster"]
-    return {
+    yield {
         "host": server["server"],
         "bearer_token": kubectl("create", "token", "copier", "-n", SOURCE, "--duration=30m").strip(),
         "verify_ssl": True,
         "ssl_ca_cert": base64.b64decode(server["certificate-authority-data"]).decode(),
     }
+    for namespace in (SOURCE, TARGET):
+        kubectl("delete", "-n", namespace, "rolebinding/kubeferry-migrator")
 
 
 @pytest.fixture
@@ -70,8 +72,10 @@ def job(tmp_path, cluster, folders) -> Callable[..., Job]:
             "source_pvc": "pvc-0",
             "target_namespace": TARGET,
             "target_pvc": "pvc-0",
+            "files": folders,
         }
-        made = Job(tmp_path, playbook, survey_answers(**{**places, "files": folders, **answers}))
+        asked = places if playbook in ("copy", "verify") else {}
+        made = Job(tmp_path / f"job-{len(jobs)}", playbook, survey_answers(playbook, **{**asked, **answers}))
         jobs.append(made)
         return made
 

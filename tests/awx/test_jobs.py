@@ -78,6 +78,28 @@ def test_insecure_tls_of_a_credential_is_warned_of(job, cluster):
     assert str(cluster["bearer_token"]) not in said
 
 
+def test_claims_of_an_inventory_are_planned_and_migrated(job, cluster):
+    """The project's own inventory and map. Its credential stays with it: a job has those of the two clusters."""
+    hosts = "source-namespace.pvc-0"
+    planned = job("plan", migrate_mode="live", measure="true", strict="true")
+    credential = [str(cluster[key]) for key in ("host", "bearer_token", "ssl_ca_cert")]
+    listed = planned.update_inventory("claims.yml", *credential)
+    assert credential[1] not in json.dumps(listed)
+    attach_clusters(planned, cluster)
+    assert planned.run("--limit", hosts) == 0, planned.output[-3000:]
+    assert f"{SOURCE}/pvc-0 -> {TARGET}/pvc-0" in planned.output
+    assert digests(TARGET, FOLDER) == {}
+
+    made = job("migrate", migrate_mode="live")
+    made.hold(listed)
+    attach_clusters(made, cluster)
+    assert made.run("--limit", hosts, seconds=240) == 0, made.output[-3000:]
+    assert len(digests(TARGET, FOLDER)) == 3
+    assert digests(TARGET, FOLDER) == digests(SOURCE, FOLDER)
+    assert made.stored_artifacts()["kubeferry_migration"]["done"] == 1
+    assert helper_pods() == []
+
+
 def test_cancel_leaves_no_helper_pod(job, cluster):
     """AWX's cancel is a SIGTERM to ansible-runner, and ansible-runner kills the process group of ansible-playbook."""
     in_pod(SOURCE, 'head -c 100000000 /dev/urandom >"$1/large"', FOLDER)

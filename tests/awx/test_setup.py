@@ -24,7 +24,9 @@ GIVEN = {
     "awx_source": CLUSTER,
     "awx_destination": {**CLUSTER, "host": "https://api.example.org:6443"},
     "awx_event_server": EVENTS,
+    "awx_claims": "claims.yml",
 }
+NAMES = ["copy", "verify", "plan", "migrate"]
 
 
 @pytest.fixture(scope="module")
@@ -65,22 +67,46 @@ def test_each_object_is_made(awx, made):
     assert counts == {
         "organizations": 1,
         "execution_environments": 1,
-        "credential_types": 3,
-        "credentials": 3,
+        "credential_types": 4,  # with one that AWX has already
+        "credentials": 4,
         "projects": 1,
-        "inventories": 1,
+        "inventories": 2,
+        "inventory_sources": 1,
         "hosts": 1,
-        "job_templates": 2,
+        "job_templates": 4,
     }
     assert awx.named("projects", "kubeferry")["scm_url"] == GIVEN["awx_project_url"]
     host = awx.named("hosts", "localhost")
     assert json.loads(host["variables"])["ansible_python_interpreter"] == "{{ ansible_playbook_python }}"
-    for name in ("copy", "verify"):
+    ours = [each["id"] for each in awx.objects["credentials"] if each["name"] != "kubeferry claims"]
+    for name in NAMES:
         template = awx.named("job_templates", f"kubeferry {name}")
         assert template["playbook"] == f"{name}.yml"
         assert (AWX / "project" / template["playbook"]).is_file()
-        attached = awx.associations[f"{template['url']}credentials/"]
-        assert sorted(attached) == sorted(each["id"] for each in awx.objects["credentials"])
+        assert sorted(awx.associations[f"{template['url']}credentials/"]) == sorted(ours)
+
+
+def test_claims_are_hosts_of_their_own_inventory(awx, made):
+    """Listed with a credential that gives K8S_AUTH_*, since an inventory source has no variables of a job."""
+    inventory = awx.named("inventories", "kubeferry claims")
+    source = awx.named("inventory_sources", "kubeferry claims")
+    assert (source["inventory"], source["source"], source["source_path"]) == (
+        inventory["id"],
+        "scm",
+        "claims.yml",
+    )
+    assert source["source_project"] == awx.named("projects", "kubeferry")["id"]
+    assert (source["update_on_launch"], source["overwrite"]) == (True, True)
+    credential = awx.named("credentials", "kubeferry claims")
+    assert source["credential"] == credential["id"]
+    kind = awx.named("credential_types", "OpenShift or Kubernetes API Bearer Token")
+    assert credential["credential_type"] == kind["id"]
+    assert awx.secrets["kubeferry claims"]["bearer_token"] == CLUSTER["bearer_token"]
+    for name in NAMES:
+        template = awx.named("job_templates", f"kubeferry {name}")
+        of_claims = name in ("plan", "migrate")
+        assert template["ask_job_slice_count_on_launch"] is template["ask_limit_on_launch"] is of_claims
+        assert (template["inventory"] == inventory["id"]) is of_claims
 
 
 def test_secrets_reach_awx_and_nothing_else(awx, made):
@@ -91,6 +117,8 @@ def test_secrets_reach_awx_and_nothing_else(awx, made):
 
 def test_injectors_arrive_as_templates(awx, made):
     for kind in awx.objects["credential_types"]:
+        if kind.get("managed"):
+            continue
         assert kind["kind"] == "cloud"
         fields = {field["id"] for field in kind["inputs"]["fields"]}
         assert set(kind["inputs"]["required"]) <= fields
@@ -100,11 +128,13 @@ def test_injectors_arrive_as_templates(awx, made):
 
 
 def test_surveys_ask_for_variables_of_the_playbooks(awx, made):
-    for name in ("copy", "verify"):
+    for name in NAMES:
         survey = awx.surveys[awx.named("job_templates", f"kubeferry {name}")["id"]]
         playbook = (AWX / f"../../playbooks/{name}.yml").read_text()
+        playbook += (AWX / "../../roles/migrate/meta/argument_specs.yml").read_text()
         for question in survey["spec"]:
-            assert re.search(rf"\b{question['variable']}\b(?!:)", playbook), question["variable"]
+            wanted = rf"^      {question['variable']}:$|\b{question['variable']}\b(?!:)"
+            assert re.search(wanted, playbook, re.MULTILINE), question["variable"]
             assert question["type"] in ("text", "textarea", "multiplechoice")
             if question["type"] == "multiplechoice":
                 assert question["default"] in question["choices"]
@@ -130,7 +160,18 @@ def test_what_is_missing_is_said_before_anything_is_made():
     assert awx.requests == []
 
 
-@pytest.mark.parametrize("name", ["copy", "verify"])
+def test_an_inventory_of_claims_needs_their_cluster():
+    awx = Awx()
+    try:
+        status, output = set_up(awx, {key: GIVEN[key] for key in GIVEN if key != "awx_source"})
+    finally:
+        awx.stop()
+    assert status == 2
+    assert "awx_claims needs awx_source" in output
+    assert awx.requests == []
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_picker_of_awx_finds_the_playbooks(name):
     """Releases of AWX up to 24 look for these words at the beginning of a line, without a collection's name."""
     listed = re.compile(r"^\s*-?\s*(?:hosts|include|import_playbook):", re.MULTILINE)

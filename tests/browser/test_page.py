@@ -92,6 +92,7 @@ async def test_every_view_of_a_copy(server, publisher, look, name, scheme, width
         "✓ every byte arrived",
         "✕ 2 mismatches",
     ]
+    assert "sha256 · by tar · route direct" in await page.inner_text(".report")
     await shoot(page, f"{name}-parity")
     # Nothing is wider than the screen, and every view can be seen to be there.
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -54,12 +54,24 @@ def secure(certificate):
     server.stop()
 
 
-@pytest.mark.parametrize("setting", ["CA_CERT", "VALIDATE_CERTS"])
-def test_accepted(playbooks, secure, certificate, setting):
-    value = str(certificate) if setting == "CA_CERT" else "false"
-    run = playbooks.run("faults.yml", url=secure.url, **{f"KUBEFERRY_EVENTS_{setting}": value})
+def test_an_authority_of_the_users_own(playbooks, secure, certificate):
+    run = playbooks.run("faults.yml", url=secure.url, KUBEFERRY_EVENTS_CA_CERT=str(certificate))
     assert (run.status, run.warnings) == (0, [])
     assert_whole(secure.events)
+
+
+def test_no_check_at_all_is_warned_of(playbooks, secure):
+    run = playbooks.run("faults.yml", url=secure.url, KUBEFERRY_EVENTS_VALIDATE_CERTS="false")
+    assert (run.status, len(run.warnings)) == (0, 1)
+    assert "validate_certs is off" in run.warnings[0]
+    assert_whole(secure.events)
+
+
+def test_a_token_without_encryption_is_warned_of(playbooks):
+    """0.0.0.0 is this machine, and nobody listens at that port: nothing leaves it."""
+    run = playbooks.run("faults.yml", url="ws://0.0.0.0:9/ws", KUBEFERRY_EVENTS_TOKEN="t")
+    assert run.status == 0
+    assert "the token goes to 0.0.0.0 without encryption" in run.warnings[0]
 
 
 def test_refused(playbooks, secure):

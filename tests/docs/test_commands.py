@@ -42,7 +42,9 @@ def claims() -> None:
     yield
     for namespace in (SOURCE, TARGET):
         in_pod(namespace, 'cd "$1" && rm -rf 10 a uploads', "/mnt/pvc-0")
-        kubectl("delete", "-n", namespace, "rolebinding/ferry", "--ignore-not-found")
+        kubectl(
+            "delete", "-n", namespace, "rolebinding/ferry", "rolebinding/ferry-migrator", "--ignore-not-found"
+        )
     kubectl("delete", "-n", SOURCE, "serviceaccount/ferry", "--ignore-not-found")
 
 
@@ -67,7 +69,6 @@ def shell(tmp_path):
         "ANSIBLE_HOME": str(ROOT / ".cache/ansible"),
         "ANSIBLE_LOCALHOST_WARNING": "false",
         "KUBECONFIG": str(kubeconfig(tmp_path)),
-        "PWD": str(tmp_path),
     }
 
     def run(script: str) -> str:

@@ -171,7 +171,6 @@ class Playbook:
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
             "KUBECONFIG": COPIER,
-            "PWD": str(folder),
             MARK: self._mark,
             **(environment or {}),
         }

@@ -287,17 +287,23 @@ def test_endpoints_that_do_not_add_up(changes, names, played):
 
 @pytest.mark.parametrize(
     ("option", "value", "kind"),
-    [("delete", "perhaps", "bool"), ("retries", "many", "int")],
+    [("delete", "perhaps", "bool"), ("max_retries", "many", "int")],
 )
 def test_values_of_another_type(option, value, kind, played):
     """They are refused by Ansible, not taken for something else."""
-    assert re.search(rf"'copy_{option}' .* convert to {kind}", refusal(played({**PODS, option: value})))
+    said = refusal(played({**PODS, option: value}))
+    assert re.search(rf"'copy_{option.removeprefix('max_')}' .* convert to {kind}", said)
+
+
+@pytest.mark.parametrize("option", ["max_retries", "wait_timeout", "lifetime"])
+def test_numbers_below_zero(option, played):
+    assert f"{option.removeprefix('max_')} -1 is below zero" in sentence(played({**CLAIMS, option: -1}))
 
 
 def test_what_a_survey_leaves_empty(played, tmp_path):
     names = [
         "delete",
-        "retries",
+        "max_retries",
         "lifetime",
         "keep_staging",
         "include",

@@ -21,6 +21,8 @@ def parity_report(matched: int, **lists: list[Any]) -> dict[str, Any]:
         "source": "/mnt/pvc-0 in pod source-namespace/busybox-sleep",
         "target": "/mnt/pvc-0 in pod destination-namespace/busybox-sleep",
         "checksum": "sha256",
+        "transport": "tar",
+        "route": "direct",
         "files": matched,
         "bytes": 3 * 1024**3,
         "seconds": 11.5,

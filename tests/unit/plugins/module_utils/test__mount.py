@@ -150,28 +150,29 @@ def test_errors_are_ours(server):
 
 
 def test_a_borrowed_pod_is_gone_afterwards(server, guarded):
-    endpoint = {"namespace": "ns", "pvc": "pvc-0", "image": "busybox:1.36"}
+    endpoint = {"namespace": "ns", "pvc": "pvc-0", "image": "busybox:1.36", "lifetime": 77}
     cluster = server.cluster()
-    with _mount.borrowed(cluster, endpoint, 5, read_only=True) as mounted:
+    with _mount.borrowed(cluster, endpoint, read_only=True) as mounted:
         runner = cluster.runner(mounted.namespace, mounted.pod, mounted.container)
         assert output(runner, ["echo", "a"])[1] == b"a\n"
         made = server.api.find("pods", "ns", mounted.pod)
         assert made["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] is True
         assert made["spec"]["containers"][0]["securityContext"]["runAsUser"] == 0
+        assert made["spec"]["activeDeadlineSeconds"] == 77
     assert len(server.api.all("pods", "ns")) == 1
     assert {*guarded["start"]} == {*guarded["notify"]}
 
 
 def test_a_borrowed_pod_that_does_without_root(server, guarded):
     endpoint = {"namespace": "ns", "pvc": "pvc-0", "pod_security": "restricted", "run_as_user": 1001}
-    with _mount.borrowed(server.cluster(), endpoint, 5, read_only=True) as mounted:
+    with _mount.borrowed(server.cluster(), endpoint, read_only=True) as mounted:
         security = server.api.find("pods", "ns", mounted.pod)["spec"]["containers"][0]["securityContext"]
     assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 1001)
 
 
 def test_the_end_of_a_borrowed_pod_does_not_hide_an_error(server, monkeypatch):
     def work():
-        with _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, 5, read_only=True):
+        with _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, read_only=True):
             raise ZeroDivisionError
 
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -180,12 +181,23 @@ def test_the_end_of_a_borrowed_pod_does_not_hide_an_error(server, monkeypatch):
         work()
 
 
+def test_how_long_a_borrowed_pod_is_waited_for(server):
+    server.api.created = lambda item: item.update(status={"phase": "Pending"})
+    endpoint = {"namespace": "ns", "pvc": "pvc-0", "wait_timeout": 0}
+    with (
+        pytest.raises(HelperPodError, match="wasn't ready in time"),
+        _mount.borrowed(server.cluster(), endpoint, read_only=False),
+    ):
+        pytest.fail("there is no pod")
+    assert len(server.api.all("pods", "ns")) == 1
+
+
 def test_a_borrowed_pod_that_does_not_start(server):
     waiting = {"containerStatuses": [{"state": {"waiting": {"reason": "InvalidImageName"}}}]}
     server.api.created = lambda item: item.update(status=waiting)
     with (
         pytest.raises(HelperPodError, match="image name"),
-        _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, 5, read_only=False),
+        _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, read_only=False),
     ):
         pytest.fail("there is no pod")
     assert len(server.api.all("pods", "ns")) == 1

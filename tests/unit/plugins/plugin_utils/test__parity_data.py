@@ -24,12 +24,13 @@ FOUND = Parity(
     unreadable={"b": "Permission denied"},
     changed={"c": "vanished"},
 )
+ABOUT = {"metadata": "strict", "transport": "tar", "route": "mount"}
 
 
 def result(found=FOUND, whole=False):
-    """A result as `pvc_verify` returns it."""
+    """A result as `pvc_copy` returns it."""
     numbers = {"files": 4, "bytes": 12_288, "seconds": 1.25}
-    hop = Hop("the source", "the target", "sha256", whole, found, numbers, {"metadata": "strict"})
+    hop = Hop("the source", "the target", "sha256", whole, found, numbers, ABOUT)
     return {**hop.as_dict(100), "changed": False, "msg": "it differs"}
 
 
@@ -53,6 +54,8 @@ def test_a_report_is_taken_out_of_a_result():
             "source": "the source",
             "target": "the target",
             "checksum": "sha256",
+            "transport": "tar",
+            "route": "mount",
             "files": 4,
             "bytes": 12_288,
             "seconds": 1.25,

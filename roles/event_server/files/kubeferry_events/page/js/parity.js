@@ -53,7 +53,7 @@ export class ParityView {
     const broken = (counts.missing ?? 0) + (counts.mismatched ?? 0) + (counts.unreadable ?? 0);
     const whole = report.whole ?? !broken;
     const verdict = broken ? plural(broken, "mismatch", "mismatches") : whole ? "every byte arrived" : "not a whole copy";
-    const about = [report.files !== undefined && plural(report.files, "file"), report.bytes !== undefined && bytes(report.bytes), report.checksum, duration(report.seconds)].filter(Boolean);
+    const about = [report.files !== undefined && plural(report.files, "file"), report.bytes !== undefined && bytes(report.bytes), report.checksum, report.transport && `by ${report.transport}`, report.route && `route ${report.route}`, duration(report.seconds)].filter(Boolean);
     return h("article", { class: "card report" },
       h("header", {}, h("h2", {}, name), h("span", { class: "quiet small" }, `${host} · ${clock(time)}`), h("span", { class: "badge", "data-s": whole ? "ok" : "failed" }, `${whole ? "✓" : "✕"} ${verdict}`)),
       report.source && report.target ? h("p", { class: "ends" }, report.source, h("span", { "aria-label": "compared with" }, " → "), report.target) : null,
