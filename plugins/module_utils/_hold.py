@@ -19,6 +19,8 @@ BEAT_SECONDS = 10.0
 """How often a container without flock is told that this run is alive."""
 DEAD_SECONDS = 30
 """How long a container without flock must not have been told so until another run may have the target."""
+LOST_SECONDS = 45
+"""How long a hold lasts that isn't told so. A run that wants its target back waits for longer."""
 RELEASE_SECONDS = 120.0
 """Removing what was received and not used can take a while on a slow volume."""
 
@@ -28,7 +30,7 @@ class Hold:
 
     def __init__(self, runner: Runner, argv: Sequence[str], where: str) -> None:
         self._runner = runner
-        self._argv = (*argv, str(DEAD_SECONDS))
+        self._argv = (*argv, str(DEAD_SECONDS), str(LOST_SECONDS))
         self._where = where
         self._input, self._signal = os.pipe()
         self._answered = threading.Event()

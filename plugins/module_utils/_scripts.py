@@ -193,8 +193,10 @@ for left in "$3"/old/*; do
   fi
 done
 rm -rf -- "$3/old"
+patience=
+if (echo | read -t 1 -r word) 2>/dev/null; then patience="-t $6"; fi
 printf 'held\\n'
-while read -r word && [ "$word" != done ]; do
+while read $patience -r word && [ "$word" != done ]; do
   if [ "$word" = keep ]; then break; fi
   if [ -d .kubeferry/held ]; then touch .kubeferry/held; fi
 done
@@ -204,7 +206,9 @@ printf 'ended\\n'
 """
 )
 """Take the directory for this run, with `$3` as its place to work in, until a line or the end of standard input comes.
-The lock is the kernel's, so it ends with this process, whatever ends it.
+The lock is the kernel's, so it ends with this process, whatever ends it. A container runtime that was restarted never
+tells a command that its input has ended: where `read` can wait for a limited time, the hold also ends after `$6`
+seconds without a line.
 
 Large files (of more than `$4` blocks of 512 bytes) that a dead run, or this one before its connection broke, had on
 their way are put aside in `parts`; all else of theirs goes. At `done` the work directory is removed; else it stays for

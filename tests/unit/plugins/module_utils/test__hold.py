@@ -85,3 +85,22 @@ def test_nothing_is_written_without_a_hold(box, target):
     tree = engine.shell(box, target)
     with pytest.raises(ConnectionLost, match=r"^The hold on .*target in the .* was lost"):
         tree.receive([], [], "sha256")
+
+
+def test_a_hold_that_nobody_speaks_to_ends(tmp_path, target, monkeypatch):
+    """As that of a run whose stream a restarted container runtime has forgotten. BusyBox's `read` has a limit."""
+    monkeypatch.setattr(_hold, "BEAT_SECONDS", 60)
+    monkeypatch.setattr(_hold, "DEAD_SECONDS", 600)
+    monkeypatch.setattr(_hold, "LOST_SECONDS", 1)
+    box = Box(str(tmp_path / "busy"), "busybox")  # with BusyBox's own shell
+    first, second = engine.shell(box, target), engine.shell(box, target)
+    first.begin()
+    deadline = time.monotonic() + 20
+    while (target / ".kubeferry").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second.begin()
+    with pytest.raises(ConnectionLost, match="was lost"):
+        first.receive([], [], "sha256")
+    second.close()
+    first.close()
+    assert set(snapshot(target)) == {b"."}
