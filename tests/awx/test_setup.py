@@ -26,7 +26,7 @@ GIVEN = {
     "awx_event_server": EVENTS,
     "awx_claims": "claims.yml",
 }
-NAMES = ["copy", "verify", "plan", "migrate"]
+NAMES = ["copy", "verify", "plan", "migrate", "restore"]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_each_object_is_made(awx, made):
         "inventories": 2,
         "inventory_sources": 1,
         "hosts": 1,
-        "job_templates": 4,
+        "job_templates": 5,
     }
     assert awx.named("projects", "kubeferry")["scm_url"] == GIVEN["awx_project_url"]
     host = awx.named("hosts", "localhost")
@@ -104,7 +104,7 @@ def test_claims_are_hosts_of_their_own_inventory(awx, made):
     assert awx.secrets["kubeferry claims"]["bearer_token"] == CLUSTER["bearer_token"]
     for name in NAMES:
         template = awx.named("job_templates", f"kubeferry {name}")
-        of_claims = name in ("plan", "migrate")
+        of_claims = name in ("plan", "migrate", "restore")
         assert template["ask_job_slice_count_on_launch"] is template["ask_limit_on_launch"] is of_claims
         assert (template["inventory"] == inventory["id"]) is of_claims
 
@@ -128,7 +128,7 @@ def test_injectors_arrive_as_templates(awx, made):
 
 
 def test_surveys_ask_for_variables_of_the_playbooks(awx, made):
-    for name in NAMES:
+    for name in NAMES[:-1]:
         survey = awx.surveys[awx.named("job_templates", f"kubeferry {name}")["id"]]
         playbook = (AWX / f"../../playbooks/{name}.yml").read_text()
         playbook += (AWX / "../../roles/migrate/meta/argument_specs.yml").read_text()
@@ -138,6 +138,13 @@ def test_surveys_ask_for_variables_of_the_playbooks(awx, made):
             assert question["type"] in ("text", "textarea", "multiplechoice")
             if question["type"] == "multiplechoice":
                 assert question["default"] in question["choices"]
+
+
+def test_a_template_without_questions_has_no_survey(awx, made):
+    """AWX refuses an empty one."""
+    template = awx.named("job_templates", "kubeferry restore")
+    assert template["survey_enabled"] is False
+    assert template["id"] not in awx.surveys
 
 
 def test_a_second_run_changes_what_is_different_and_check_mode_only_asks(awx, made):
