@@ -330,9 +330,12 @@ class Lane:
         self.calm()
         self._thread.join()
         for name in self._names:
-            sys.stdout.buffer.write((self._place / name).read_bytes())
+            if (self._place / name).exists():
+                sys.stdout.buffer.write((self._place / name).read_bytes())
         sys.stdout.flush()
-        return self.outcomes
+        told = {outcome.suite for outcome in self.outcomes}
+        never = [Outcome(name, "failed", why="it was never run") for name in self._names if name not in told]
+        return self.outcomes + never
 
     def stop(self) -> None:
         """Leave nothing running, however this process ends."""
