@@ -7,7 +7,7 @@ usage: tests/run.py [suite ...]          (all of them without an argument; `make
 KUBECONFIG            an existing cluster for the suites that need one; without it they start their own
 KUBEFERRY_NO_SKIP=1   a suite that could not run, or a test that was skipped, is a failure
 KUBEFERRY_MATRIX=all  every supported combination of versions in the suite matrix, not just the oldest
-SCENARIO              one molecule scenario in place of all
+SCENARIO              molecule scenarios in place of all, with commas between them
 
 Run by the Python of .cache/venv.
 """
@@ -150,17 +150,25 @@ def awx() -> list[Step]:
     return [*publishing(), *on_archive("tests/awx")()[1:]]
 
 
+def scenarios() -> list[str]:
+    return sorted(path.parent.name for path in (ROOT / "extensions" / "molecule").glob("*/converge.yml"))
+
+
 def molecule() -> list[Step]:
-    scenarios = ROOT / "extensions" / "molecule"
-    if not any(scenarios.glob("*/converge.yml")):
-        raise NotRun("there is no scenario yet")
+    chosen = os.environ.get("SCENARIO", "").split(",") if os.environ.get("SCENARIO") else scenarios()
+    # Molecule keeps what it has prepared in there, for all scenarios at once.
+    home = CACHE / "molecule" / "-".join(chosen)
     # What is left of a run that was interrupted would count as prepared.
-    for left in (CACHE / "ansible" / "tmp").glob("molecule.*"):
-        shutil.rmtree(left)
-    chosen = ["--scenario-name", os.environ["SCENARIO"]] if os.environ.get("SCENARIO") else ["--all"]
+    shutil.rmtree(home, ignore_errors=True)
+    environment = {
+        "MOLECULE_COMMAND_BORDERS": "0",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+        "ANSIBLE_HOME": str(home),
+    }
+    names = [word for name in chosen for word in ("--scenario-name", name)]
     command = Step(
-        ["molecule", "test", *chosen],
-        {"MOLECULE_COMMAND_BORDERS": "0", "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", **cluster()},
+        ["molecule", "test", *names],
+        environment | cluster(),
         # A scenario lists the steps that it has. Without this a misnamed verify.yml would pass.
         forbidden=r"Executed: Missing playbook",
     )
@@ -191,8 +199,10 @@ SUITES = (
 # The one that restarts what the cluster consists of, those that run beside the others, and the ones of them that have
 # something to do with the cluster.
 RESTARTS = "live"
-BESIDE = ("lint", "sanity", "package", "unit", "callback", "server", "browser")
-ON_CLUSTER = ("server", "browser")
+BESIDE = ("lint", "sanity", "package", "unit", "callback", "server", "browser", "molecule")
+ON_CLUSTER = ("server", "browser", "molecule")
+# The scenarios that make namespaces of their own; the others share claims with the suites that run meanwhile.
+APART = ("event_server", "migrate")
 
 
 def cluster() -> dict[str, str]:
@@ -316,7 +326,7 @@ class Lane:
             with (self._place / name).open("wb") as out:
                 self._running = subprocess.Popen(
                     [sys.executable, __file__, name],
-                    env={**os.environ, "KUBEFERRY_OUTCOMES": str(told)},
+                    env={**os.environ, "KUBEFERRY_OUTCOMES": str(told), "SCENARIO": ",".join(APART)},
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,
@@ -354,8 +364,9 @@ def everything() -> list[Outcome]:
         lane = Lane(BESIDE, Path(place))
         try:
             outcomes = []
+            os.environ["SCENARIO"] = ",".join(name for name in scenarios() if name not in APART)
             for suite in SUITES:
-                if suite.name not in BESIDE:
+                if suite.name not in BESIDE or suite.name == "molecule":
                     outcomes.append(run_suite(suite))
                 if suite.name == RESTARTS:
                     lane.calm()
