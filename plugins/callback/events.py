@@ -51,9 +51,11 @@ options:
       - section: callback_kubeferry_events
         key: ca_cert
   validate_certs:
-    description: Whether the server's certificate is checked.
-    type: bool
-    default: true
+    description:
+      - Whether the server's certificate is checked, V(true) or V(false).
+      - It is no C(bool), since Ansible would take any other word for a no.
+    type: str
+    default: 'true'
     env:
       - name: KUBEFERRY_EVENTS_VALIDATE_CERTS
     ini:

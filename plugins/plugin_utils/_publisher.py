@@ -17,6 +17,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ._forks import tell_of_forks
 from ._helper_process import HelperProcess
 from ._progress_socket import SOCKET, bind
@@ -37,7 +39,7 @@ class Options:
     url: str | None
     token: str | None
     ca_cert: str | None
-    validate_certs: bool
+    validate_certs: str
     redact_keys: list[str]
     redact_values: list[str]
     spool: str
@@ -109,6 +111,10 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
     if wrong:
         return None, wrong
     try:
+        verify = boolean(options.validate_certs or True)
+    except TypeError:
+        return None, "the option validate_certs is neither true nor false, so nothing is published"
+    try:
         run = str(uuid.UUID(options.run)) if options.run else str(uuid.uuid4())
     except ValueError:
         return None, "the option run is not a UUID, so nothing is published"
@@ -119,7 +125,7 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
         "url": url,
         "token": options.token,
         "ca": options.ca_cert,
-        "verify": options.validate_certs,
+        "verify": verify,
         "redact_keys": options.redact_keys,
         "redact_values": redactor.known(),
         "spool": options.spool,
@@ -142,7 +148,7 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
         # Before the first fork, so that every worker and so every module that runs here inherits it.
         os.environ[SOCKET_VARIABLE] = f"{place}/{SOCKET}"
         tell_of_forks(f"{place}/{SOCKET}")
-    return Publisher(helper, redactor, bool(url)), _exposed(url, options)
+    return Publisher(helper, redactor, bool(url)), _exposed(url, options.token, verify)
 
 
 def _server_url(given: str | None) -> tuple[str | None, str | None]:
@@ -154,12 +160,12 @@ def _server_url(given: str | None) -> tuple[str | None, str | None]:
     return parts._replace(scheme=_SCHEMES[parts.scheme], path=parts.path or "/ws").geturl(), None
 
 
-def _exposed(url: str | None, options: Options) -> str | None:
+def _exposed(url: str | None, token: str | None, verify: bool) -> str | None:
     """What there is to say of a connection that others may read, or take over."""
     parts = urlsplit(url or "")
-    if parts.scheme == "ws" and options.token and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+    if parts.scheme == "ws" and token and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         return f"the token goes to {parts.hostname} without encryption: give a url with wss://"
-    if parts.scheme == "wss" and not options.validate_certs:
+    if parts.scheme == "wss" and not verify:
         return (
             f"validate_certs is off, so whoever answers for {parts.hostname} gets the token and the events: give "
             "ca_cert instead"

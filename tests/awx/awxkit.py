@@ -56,8 +56,8 @@ def credential_type(name: str) -> dict[str, Any]:
 SURVEYS = {
     "copy": ("claims", "copy", "options", "helpers"),
     "verify": ("claims", "extra", "options", "helpers"),
-    "plan": ("plan",),
-    "migrate": ("migrate",),
+    "plan": ("plan", "migrate_helpers"),
+    "migrate": ("migrate", "migrate_helpers"),
 }
 
 

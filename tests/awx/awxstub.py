@@ -34,7 +34,6 @@ class Awx:
         self.requests: list[tuple[str, str]] = []
         self._next = 1
         self.add("organizations", {"name": "Default"})
-        self.add("credential_types", {"name": "OpenShift or Kubernetes API Bearer Token", "managed": True})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"awx": self}))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"

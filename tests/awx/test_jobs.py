@@ -100,6 +100,21 @@ def test_claims_of_an_inventory_are_planned_and_migrated(job, cluster):
     assert helper_pods() == []
 
 
+def test_a_limit_leaves_the_guard_on(job, cluster):
+    """With a limit there is no localhost, but there is a claim. Nothing is copied to whatever cluster is at hand."""
+    host = {
+        "claim_source": {"namespace": SOURCE, "pvc": "pvc-0"},
+        "claim_target": {"namespace": TARGET, "pvc": "pvc-0"},
+        "ansible_connection": "local",
+    }
+    made = job("migrate", migrate_mode="live")
+    made.hold({"claims": {"hosts": ["a.claim"]}, "_meta": {"hostvars": {"a.claim": host}}})
+    made.attach("source cluster", cluster)
+    assert made.run("--limit", "a.claim") == 2
+    assert '"kubeferry destination cluster" to the job template' in " ".join(made.output.split())
+    assert digests(TARGET, FOLDER) == {}
+
+
 def test_cancel_leaves_no_helper_pod(job, cluster):
     """AWX's cancel is a SIGTERM to ansible-runner, and ansible-runner kills the process group of ansible-playbook."""
     in_pod(SOURCE, 'head -c 100000000 /dev/urandom >"$1/large"', FOLDER)

@@ -67,7 +67,7 @@ def test_each_object_is_made(awx, made):
     assert counts == {
         "organizations": 1,
         "execution_environments": 1,
-        "credential_types": 4,  # with one that AWX has already
+        "credential_types": 4,
         "credentials": 4,
         "projects": 1,
         "inventories": 2,
@@ -99,7 +99,7 @@ def test_claims_are_hosts_of_their_own_inventory(awx, made):
     assert (source["update_on_launch"], source["overwrite"]) == (True, True)
     credential = awx.named("credentials", "kubeferry claims")
     assert source["credential"] == credential["id"]
-    kind = awx.named("credential_types", "OpenShift or Kubernetes API Bearer Token")
+    kind = awx.named("credential_types", "kubeferry claims")
     assert credential["credential_type"] == kind["id"]
     assert awx.secrets["kubeferry claims"]["bearer_token"] == CLUSTER["bearer_token"]
     for name in NAMES:
@@ -117,8 +117,6 @@ def test_secrets_reach_awx_and_nothing_else(awx, made):
 
 def test_injectors_arrive_as_templates(awx, made):
     for kind in awx.objects["credential_types"]:
-        if kind.get("managed"):
-            continue
         assert kind["kind"] == "cloud"
         fields = {field["id"] for field in kind["inputs"]["fields"]}
         assert set(kind["inputs"]["required"]) <= fields

@@ -67,6 +67,14 @@ def test_no_check_at_all_is_warned_of(playbooks, secure):
     assert_whole(secure.events)
 
 
+def test_what_is_neither_yes_nor_no_publishes_nothing(playbooks, secure):
+    """Ansible would take it for a no, and the token would go to whoever answers."""
+    run = playbooks.run("faults.yml", url=secure.url, KUBEFERRY_EVENTS_VALIDATE_CERTS="maybe")
+    assert (run.status, len(run.warnings)) == (0, 1)
+    assert "validate_certs is neither true nor false" in run.warnings[0]
+    assert secure.frames == []
+
+
 def test_a_token_without_encryption_is_warned_of(playbooks):
     """0.0.0.0 is this machine, and nobody listens at that port: nothing leaves it."""
     run = playbooks.run("faults.yml", url="ws://0.0.0.0:9/ws", KUBEFERRY_EVENTS_TOKEN="t")

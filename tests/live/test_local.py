@@ -35,3 +35,13 @@ def test_an_inventory_that_cannot_be_read_is_no_success(played, tmp_path, name, 
     ended = played({}, name, ("--inventory", str(tmp_path / "shop.claims.yml")))
     assert ended.status == 2, ended.output
     assert f"The inventory has no host in {pattern}: give one of kubeferry.pvc.claims" in ended.output
+
+
+def test_names_keep_their_blanks_and_home_is_home(played, trees, tmp_path):
+    (tmp_path / "one" / " one").write_text("the one with a blank")
+    variables = {"source_path": "one", "target_path": "~/to", "staging": "~/staged", "files": " one\r\n \n"}
+    ended = played(variables, environment={"HOME": str(tmp_path / "home")})
+    assert ended.status == 0, ended.output
+    assert [path.name for path in (tmp_path / "home/to").iterdir()] == [" one"]
+    assert (tmp_path / "home/staged/report.json").exists()
+    assert not (tmp_path / "~").exists()
