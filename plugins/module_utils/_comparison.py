@@ -57,6 +57,11 @@ class Comparison:
         self._first = True
         self._seen: Manifest | None = None
 
+    @property
+    def apart(self) -> bool:
+        """Whether looking at one side leaves this process time for the other."""
+        return not (self._source.near and self._target.near)
+
     def manifests(self) -> tuple[Manifest, Manifest]:
         """Both sides as they are now. Raises EndpointError when a selected path isn't there or can't be read."""
         self._progress.phase("manifest")
@@ -64,7 +69,7 @@ class Comparison:
         xattrs = self._criteria.metadata != "ignore" and self._source.facts().xattrs
         with Beside(
             lambda: self._target.scan(self._selection, self._store, xattrs=xattrs),
-            at_once=not self._both_near,
+            at_once=self.apart,
         ) as scanning:
             source = self._source_now()
             target = scanning.result()
@@ -107,10 +112,6 @@ class Comparison:
         """The files of these changes were found whole where they were received, and should have got their names."""
         self._placed.note(changes)
 
-    @property
-    def _both_near(self) -> bool:
-        return self._source.near and self._target.near
-
     def _source_now(self) -> Manifest:
         """The source's manifest: the one from before, where a walk sees what it saw then."""
         if self._seen is None or not self._criteria.still(self._seen):
@@ -125,7 +126,7 @@ class Comparison:
         self._progress.phase("compare", size, count)
         with Beside(
             lambda: self._at_target.take(self._target.digests, target.paths(theirs), target),
-            at_once=not self._both_near or size >= count * LARGE_BYTES,
+            at_once=self.apart or size >= count * LARGE_BYTES,
         ) as comparing:
             self._at_source.take(self._source.digests, source.paths(ours), source, self._progress)
             comparing.result()

@@ -138,8 +138,9 @@ class Copy:
         if not self._proofs.about(self._subject):
             return None
         self._progress.phase("look")
-        apart = not (self._source.near and self._target.near)
-        with Beside(lambda: self._target.fingerprint(self._selection), at_once=apart) as looking:
+        with Beside(
+            lambda: self._target.fingerprint(self._selection), at_once=self._comparison.apart
+        ) as looking:
             source = self._source.fingerprint(self._selection)
             proof = self._proofs.find(self._subject + key(looking.result(), source))
         if proof is None:
