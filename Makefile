@@ -11,6 +11,8 @@ endif
 PYTHON ?= python3
 venv := .cache/venv/bin
 run := .cache/venv-run/bin
+# Benches share helpers with the tests.
+bench := PYTHONPATH=tests/cluster:tests/server:tests/browser $(venv)/python tests/bench
 suites := lint sanity unit callback server browser live awx docs package molecule
 
 .DEFAULT_GOAL := help
@@ -70,17 +72,17 @@ images: browser ## Copy those screenshots of the browser tests to docs/images th
 bench: venv ## Measure beside peers, as ratios in the same run; KUBECONFIG=... uses a cluster of yours
 	@$(venv)/python tools/make_collections.py archive
 	@$(if $(KUBECONFIG),,tests/cluster/cluster up)
-	@KUBECONFIG=$(abspath $(or $(KUBECONFIG),.cache/cluster/kubeconfig-copier)) $(venv)/python tests/bench/copying.py
-	@$(if $(KUBECONFIG),,$(venv)/python tests/bench/routes.py)
-	@$(venv)/python tests/bench/scale.py
-	@$(venv)/python tests/bench/callback_overhead.py
-	@$(venv)/python tests/bench/events.py
+	@KUBECONFIG=$(abspath $(or $(KUBECONFIG),.cache/cluster/kubeconfig-copier)) $(bench)/copying.py
+	@$(if $(KUBECONFIG),,$(bench)/routes.py)
+	@$(bench)/scale.py
+	@$(bench)/callback_overhead.py
+	@$(bench)/events.py
 
 .PHONY: bench-fleet
 bench-fleet: venv ## Migrate 200 claims in one run on the project's own cluster; CLAIMS=... is another number
 	@$(venv)/python tools/make_collections.py archive
 	@tests/cluster/cluster up
-	@$(venv)/python tests/bench/fleet.py --claims $(or $(CLAIMS),200)
+	@$(bench)/fleet.py --claims $(or $(CLAIMS),200)
 
 .PHONY: cluster cluster-down
 cluster: ## Start a real single-node Kubernetes for the tests (root on Linux)

@@ -140,9 +140,12 @@ def frozen_server() -> Iterator[str]:
     """Listen, take connections and say nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         taken = []
-        threading.Thread(
-            target=lambda: [taken.append(listening.accept()) for _connection in range(1_000)], daemon=True
-        ).start()
+
+        def take() -> None:
+            while True:
+                taken.append(listening.accept())
+
+        threading.Thread(target=take, daemon=True).start()
         yield f"ws://127.0.0.1:{listening.getsockname()[1]}/ws"
 
 
@@ -156,7 +159,8 @@ def run(folder: Path, python: Path, **extra: str) -> tuple[float, float]:
         "KUBEFERRY_PROGRESS": "never",
         **extra,
     }
-    command = [python.parent / "ansible-playbook", "-i", folder / "hosts", folder / "playbook.yml"]
+    program, hosts, playbook = python.parent / "ansible-playbook", folder / "hosts", folder / "playbook.yml"
+    command = [str(program), "-i", str(hosts), str(playbook)]
     began, used = time.monotonic(), os.times()
     done = subprocess.run(
         command,

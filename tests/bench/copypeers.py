@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from copytable import OURS, YARDSTICK
+from testkube.kubectl import find
 
 NAMESPACE, POD, BASE = "source-namespace", "kubeferry-bench", "/mnt/pvc-0/kubeferry-bench"
 LIMIT = 900
@@ -135,12 +135,7 @@ class Peers:
         return run([*self._kubectl(), *words])
 
     def _kubectl(self) -> list[str]:
-        """The machine's own, or the one that was built for the test cluster."""
-        built = sorted(Path("~/.cache/kubeferry").expanduser().glob("kubernetes-*/kubectl"))
-        found = shutil.which("kubectl") or (str(built[-1]) if built else None)
-        if found is None:
-            sys.exit("There is no kubectl to compare with: run `make cluster`, which builds one.")
-        return [found, f"--kubeconfig={self._kubeconfig}", "-n", NAMESPACE]
+        return [str(find()), f"--kubeconfig={self._kubeconfig}", "-n", NAMESPACE]
 
     def _written(self, name: str, text: str) -> Path:
         self._out.mkdir(parents=True, exist_ok=True)

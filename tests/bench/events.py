@@ -20,7 +20,6 @@ import asyncio
 import json
 import shutil
 import statistics
-import sys
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -28,12 +27,9 @@ from pathlib import Path
 
 import aiohttp
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "server"), str(TESTS / "browser")]
-
-import sample  # noqa: E402 -- lies in another folder of tests
-from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, running  # noqa: E402
-from events_peers import LATENCY, peer  # noqa: E402
+import sample
+from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, running
+from events_peers import LATENCY, peer
 
 BATCH = 50
 VIEWERS = 100

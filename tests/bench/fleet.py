@@ -12,7 +12,6 @@ second run comes after these pods are gone. Run by the Python of .cache/venv, as
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
@@ -24,8 +23,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from copying import ROOT, find_kubectl
+from testkube.errors import ClusterError
+from testkube.kubectl import Kubectl, find
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 MADE = ROOT / ".cache" / "cluster"
 OUT = ROOT / "build" / "fleet"
 SOURCE, TARGET, CLASS = "kubeferry-fleet", "kubeferry-fleet-new", "kubeferry-fleet"
@@ -35,22 +36,12 @@ RIGHTS = ("copier-role", "copier-binding", "migrator-role", "migrator-binding")
 SIZES = ((5, 2_000), (50, 8_000), (400, 4_000), (3, 4_000_000), (2, 30_000_000))
 
 
-def kubectl(*words: str, stdin: str | None = None) -> str:
-    done = subprocess.run(
-        [find_kubectl(), f"--kubeconfig={MADE / 'kubeconfig'}", *words],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"kubectl {' '.join(words)[:200]} failed:\n{done.stderr[-2000:]}")
-    return done.stdout
+def kubectl(*words: str) -> str:
+    return Kubectl(find(), MADE / "kubeconfig")(*words, timeout=600)
 
 
 def apply(items: Sequence[dict[str, Any]]) -> None:
-    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(items)}))
+    Kubectl(find(), MADE / "kubeconfig").apply(items)
 
 
 def volume(name: str, claim: str = "") -> dict[str, Any]:
@@ -268,6 +259,13 @@ def main() -> None:
     parser.add_argument("--broken", type=int, default=5)
     parser.add_argument("--forks", type=int, default=8)
     options = parser.parse_args()
+    try:
+        bench(options)
+    except ClusterError as error:
+        sys.exit(str(error))
+
+
+def bench(options: argparse.Namespace) -> None:
     names = [f"claim-{number:03}" for number in range(options.claims)]
     broken = names[:: max(1, len(names) // max(1, options.broken))][: options.broken]
     total = prepare(names, broken)

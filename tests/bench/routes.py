@@ -61,9 +61,9 @@ def seed(folder: Path, size: int, files: int) -> None:
         path.write_bytes(blob[number : number + number // 10 * 8 % 8000 + 8])
 
 
-def rsync(source: Path, target: Path) -> float:
+def rsync(source: Path, target: Path, place: str) -> float:
     """The same bytes between the two directories, by a tool that has nothing in between."""
-    return run(["rsync", "-a", f"{source}/", f"{target}/"])
+    return run(["rsync", "-a", f"{source}/", f"{target / place}/"])
 
 
 def route(name: str, folder: str, place: str) -> float:
@@ -92,7 +92,7 @@ def measure(rounds: int, source: Path, target: Path) -> None:
     for number in range(rounds):
         for case in CASES:
             tools: dict[str, Callable[[str], float]] = {
-                LIMIT: lambda place, case=case: rsync(source / case.folder, target / place),
+                LIMIT: partial(rsync, source / case.folder, target),
                 **{name: partial(route, name, case.folder) for name in ROUTES},
             }
             for name, copy in tools.items():

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -199,10 +199,18 @@ class Playbook:
         return Ended(self.process.wait(seconds), self.output)
 
     def kill_everything(self) -> None:
-        """SIGKILL for all processes, as when the machine goes down."""
-        for process in self.processes():
+        """SIGKILL for all processes at one moment, as when the machine goes down: all stop before the first one dies."""
+        stopped: set[int] = set()
+        while fresh := set(self.processes()) - stopped:
+            self._signal(fresh, signal.SIGSTOP)
+            stopped |= fresh
+        self._signal(stopped, signal.SIGKILL)
+        eventually("the end of all processes", lambda: not self.processes(), 10)
+
+    def _signal(self, processes: Iterable[int], number: signal.Signals) -> None:
+        for process in processes:
             with _vanishing():
-                os.kill(process, signal.SIGKILL)
+                os.kill(process, number)
 
     def processes(self) -> list[int]:
         """Every process that has this playbook's mark in its environment, so also those that left its group."""
