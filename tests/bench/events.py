@@ -26,7 +26,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
-
 import sample
 from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, running
 from events_peers import LATENCY, peer

@@ -199,7 +199,7 @@ class Playbook:
         return Ended(self.process.wait(seconds), self.output)
 
     def kill_everything(self) -> None:
-        """SIGKILL for all processes at one moment, as when the machine goes down: all stop before the first one dies."""
+        """SIGKILL for all processes at one moment, as when the machine goes down: all stop before one dies."""
         stopped: set[int] = set()
         while fresh := set(self.processes()) - stopped:
             self._signal(fresh, signal.SIGSTOP)
