@@ -17,7 +17,19 @@ from ._checksum import hasher
 from ._folder import Folder
 from ._local_files import COMMON, READ_SIZE, opened, trouble
 from ._names import display
-from ._pieces import UNKNOWN, ZERO, Asked, Part, Span, Work, islands, piece_count, piece_length
+from ._pieces import (
+    UNKNOWN,
+    ZERO,
+    Asked,
+    Closer,
+    Part,
+    Span,
+    Work,
+    block_length,
+    islands,
+    piece_count,
+    piece_length,
+)
 
 ZEROS = bytes(READ_SIZE)
 
@@ -46,6 +58,10 @@ class LocalPieces:
     def digests(self, asked: Sequence[Asked], checksum: str) -> list[list[str]]:
         with Folder(self._place.root) as folder:
             return [self._digests(folder, file, checksum) for file in asked]
+
+    def blocks(self, asked: Sequence[Closer], checksum: str) -> list[list[list[str]]]:
+        with Folder(self._place.root) as folder:
+            return [_blocks(folder, file, checksum) for file in asked]
 
     def received(self, paths: Sequence[bytes]) -> dict[bytes, int]:
         sizes: dict[bytes, int] = {}
@@ -148,6 +164,20 @@ def _digest(descriptor: int, span: Span, checksum: str) -> str:
         zeros = zeros and data == ZEROS[: len(data)]
         digest.update(data)
     return ZERO if zeros else digest.hexdigest()
+
+
+def _blocks(folder: Folder, file: Closer, checksum: str) -> list[list[str]]:
+    length = block_length(file.size)
+    with contextlib.suppress(OSError), opened(folder, file.path) as descriptor:
+        end = os.fstat(descriptor).st_size
+        return [
+            [
+                hasher(checksum, b"".join(_bytes(descriptor, Span(start, min(length, piece.end - start))))).hexdigest()
+                for start in range(piece.start, min(piece.end, end), length)
+            ]
+            for piece in file.pieces
+        ]
+    return [[] for _piece in file.pieces]
 
 
 def _extents(descriptor: int, start: int, end: int) -> Iterator[Span]:

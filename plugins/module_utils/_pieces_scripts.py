@@ -67,6 +67,40 @@ say just `zeros` or `data` where the tools for that work. Of one that takes up n
 is 1.
 """
 
+BLOCKS = (
+    _START
+    + _NAMED
+    + """
+SUM=$3; TOOL=$4
+digests() {
+  case $TOOL in
+    openssl) openssl dgst "-$SUM" -r "$@" ;;
+    *) "$TOOL" "$@" ;;
+  esac
+}
+folder=
+trap 'rm -rf -- "$folder"' EXIT
+trap 'exit 1' HUP INT PIPE TERM
+if command -v split >/dev/null 2>&1; then folder=$(mktemp -d -p /dev/shm 2>/dev/null); fi
+while read -r length skip count name && [ "$length" != end ]; do
+  named "$name"
+  if [ -n "$folder" ] && regular "$name" && [ -r "$name" ]; then
+    dd bs=65536 skip="$skip" count="$count" <"$name" 2>/dev/null |
+      (cd -- "$folder" && split -a 2 -b "$((length * 65536))" - b) &&
+      digests "$folder"/b* 2>/dev/null
+    rm -f -- "$folder"/b*
+  fi
+  printf '\\0'
+done
+printf 'end\\0'
+"""
+    + _LINGER
+)
+"""Tells about each line `LENGTH SKIP COUNT NAME` the digests of what lies in COUNT blocks of 64 KiB from block SKIP on,
+LENGTH of them at a time, and a NUL. What is told is a line of the tool `$4` for each, or nothing.
+
+One command digests all of them, which lie in memory meanwhile: one command for each takes ten times as long."""
+
 _PART = """
 part() {
   got=

@@ -12,15 +12,35 @@ trust in the first place, as the whole file's digest tells in the end.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
 from ._beside import Beside
 from ._entry import Entry
-from ._pieces import UNKNOWN, Asked, Part, PiecesSource, PiecesTarget, Work, piece_count, piece_length, work
+from ._pieces import (
+    UNKNOWN,
+    ZERO,
+    Asked,
+    Closer,
+    Part,
+    PiecesSource,
+    PiecesTarget,
+    Span,
+    Work,
+    piece_count,
+    piece_length,
+    pieces_to_send,
+    refine,
+    work,
+)
 from ._progress import Progress
 
 QUICK = "md5"
 """What pieces are compared by where an end takes several times as long for the copy's own algorithm."""
+
+SAMPLE = 8
+"""Pieces of a file whose blocks are compared to see whether it is of use."""
+WORTH = 4
+"""One block in so many has to be the same: to read and digest a byte once more costs a quarter of sending it."""
 
 
 class PiecesTransport:
@@ -95,10 +115,48 @@ class PiecesTransport:
             theirs = looking.result()
         received = dict(zip((e.path for e in known), theirs[: len(known)], strict=True))
         present = dict(zip((e.path for e in known), theirs[len(known) :], strict=True))
-        return [
+        works = [
             work(entry, digests, received.get(entry.path), present.get(entry.path, ()))
             for entry, digests in zip(entries, ours, strict=True)
         ]
+        self._refine(works, present, checksum)
+        return works
+
+    def _refine(self, works: Sequence[Work], present: Mapping[bytes, Sequence[str]], checksum: str) -> None:
+        """Compare the blocks of pieces that differ from the file in the target's tree, where a sample says it pays."""
+        left = [
+            (made, [piece for piece in pieces_to_send(made) if _at_hand(made, piece, present)])
+            for made in works
+            if present.get(made.entry.path)
+        ]
+        sample = [(made, pieces[:: -(-len(pieces) // SAMPLE)]) for made, pieces in left if pieces]
+        told = self._same_blocks(sample, checksum)
+        rest = [
+            (made, [piece for piece in pieces if piece.start not in told[made.entry.path]])
+            for made, pieces in left
+            if pieces and _pays(told[made.entry.path].values())
+        ]
+        more = self._same_blocks([(made, pieces) for made, pieces in rest if pieces], checksum)
+        for made, _pieces in sample:
+            refine(made, told[made.entry.path] | more.get(made.entry.path, {}))
+
+    def _same_blocks(
+        self, asked: Sequence[tuple[Work, Sequence[Span]]], checksum: str
+    ) -> dict[bytes, dict[int, list[bool]]]:
+        """For each file, by the starts of the pieces, which of their blocks are the same at both ends."""
+        if not asked:
+            return {}
+        questions = [Closer(made.entry.path, made.entry.size, pieces) for made, pieces in asked]
+        with Beside(lambda: self._target.blocks(questions, checksum)) as looking:
+            ours = self._source.blocks(questions, checksum)
+            theirs = looking.result()
+        return {
+            file.path: {
+                piece.start: [one == other for one, other in zip(here, there, strict=False)]
+                for piece, here, there in zip(file.pieces, mine, yours, strict=True)
+            }
+            for file, mine, yours in zip(questions, ours, theirs, strict=True)
+        }
 
     def _work(self, entries: Sequence[Entry], works: Sequence[Work]) -> None:
         if not works:
@@ -131,6 +189,19 @@ class PiecesTransport:
         for data in payload:
             self._passed(len(data))
             yield data
+
+
+def _at_hand(made: Work, piece: Span, present: Mapping[bytes, Sequence[str]]) -> bool:
+    """Whether the file in the target's tree has something where a piece is that has to be sent."""
+    digests = present[made.entry.path]
+    number = piece.start // piece_length(made.entry.size)
+    return number < len(digests) and digests[number] != ZERO
+
+
+def _pays(told: Iterable[Sequence[bool]]) -> bool:
+    """Whether so many blocks are the same that reading both sides once more costs less than sending them."""
+    blocks = [same for piece in told for same in piece]
+    return sum(blocks) * WORTH > len(blocks)
 
 
 def _of_use(entry: Entry, basis: Mapping[bytes, int]) -> int:

@@ -19,13 +19,16 @@ from ._entry import DIGEST_BYTES
 from ._errors import ConnectionLost, EndpointError, ProtocolError
 from ._names import display
 from ._pieces import (
+    BLOCKS,
     PAGE,
     UNKNOWN,
     ZERO,
     Asked,
+    Closer,
     Part,
     Span,
     Work,
+    block_length,
     islands,
     piece_count,
     piece_length,
@@ -71,12 +74,22 @@ class ShellPieces:
 
     def digests(self, asked: Sequence[Asked], checksum: str) -> list[list[str]]:
         lines = [self._question(file) for file in asked]
-        answers = self._tell(lines, checksum, max((piece_count(file.size) for file in asked), default=0))
+        most = max((piece_count(file.size) for file in asked), default=0)
+        answers = self._tell(scripts.PIECES, lines, checksum, most)
         return [_digests(file, answer, checksum) for file, answer in zip(asked, answers, strict=True)]
+
+    def blocks(self, asked: Sequence[Closer], checksum: str) -> list[list[list[str]]]:
+        questions = [
+            b"%d %d %d %b\n" % (block_length(file.size) // BLOCK, *blocks(piece), escaped(b"./" + file.path))
+            for file in asked
+            for piece in file.pieces
+        ]
+        answers = iter(self._tell(scripts.BLOCKS, questions, checksum, BLOCKS))
+        return [[_lines_of(next(answers), checksum) for _piece in file.pieces] for file in asked]
 
     def received(self, paths: Sequence[bytes]) -> dict[bytes, int]:
         files = [Asked(path, 0, 0, received=True) for path in paths]
-        answers = self._tell([self._question(file) for file in files], "md5", 0)
+        answers = self._tell(scripts.PIECES, [self._question(file) for file in files], "md5", 0)
         return {file.path: _head(answer)[0] for file, answer in zip(files, answers, strict=True) if answer}
 
     def read(self, works: Sequence[Work]) -> Generator[Iterator[Part], None, None]:
@@ -111,15 +124,15 @@ class ShellPieces:
         counts = (blocks, file.compare, piece_count(file.size), file.doubted)
         return b"%d %d %d %d %b\n" % (*counts, escaped(name))
 
-    def _tell(self, questions: Sequence[bytes], checksum: str, most: int) -> list[bytes]:
-        """What the PIECES script says about each question."""
+    def _tell(self, script: str, questions: Sequence[bytes], checksum: str, most: int) -> list[bytes]:
+        """What a script says about each question: at most so many digests, and another line."""
         if not questions:
             return []
         tool = f"{checksum}sum"
         if "openssl" in self._place.tools and (checksum != "md5" or tool not in self._place.tools):
             tool = "openssl"
         lines = _lines(questions)
-        process = self._start(scripts.PIECES, lines, checksum, tool)
+        process = self._start(script, lines, checksum, tool)
         with self._place.asker.told(process, lines, "Reading pieces of files from") as stream:
             answers = [stream.until(b"\0", MAX_LINE * (most + 1)) for _question in questions]
             if stream.exactly(4) != b"end\0":
@@ -241,13 +254,22 @@ def _digests(file: Asked, answer: bytes, checksum: str) -> list[str]:
         return [ZERO] * count
     if allocated >= size:
         count = min(count, file.compare)
-    digits = rb"[0-9a-f]{%d}" % (2 * DIGEST_BYTES[checksum])
-    found = re.findall(rb"^(%b(?= [ *])|zeros$|data$)" % digits, answer, re.MULTILINE)
+    found = re.findall(rb"^(%b|zeros$|data$)" % _line(checksum), answer, re.MULTILINE)
     # A tool that fails, or a file that changes, leaves the others out of step: then nothing is known.
     if len(found) != count:
         return [UNKNOWN] * count
     lengths = (min(length, size - number * length) for number in range(count))
     return [_digest(said, checksum, long) for said, long in zip(found, lengths, strict=True)]
+
+
+def _line(checksum: str) -> bytes:
+    """How a digest tool's line begins."""
+    return rb"[0-9a-f]{%d}(?= [ *])" % (2 * DIGEST_BYTES[checksum])
+
+
+def _lines_of(answer: bytes, checksum: str) -> list[str]:
+    """The digests in what the BLOCKS script says about a piece."""
+    return [said.decode("ascii") for said in re.findall(rb"^%b" % _line(checksum), answer, re.MULTILINE)]
 
 
 def _digest(said: bytes, checksum: str, length: int) -> str:

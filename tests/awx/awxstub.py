@@ -106,7 +106,10 @@ class Awx:
 
 
 def _matches(item: dict[str, Any], query: dict[str, str]) -> bool:
-    return all(str(item.get(key)) == value for key, value in query.items())
+    """All of the filters, and one of those that begin with `or__`."""
+    found = {key: str(item.get(key.removeprefix("or__"))) == value for key, value in query.items()}
+    either = [found.pop(key) for key in list(found) if key.startswith("or__")]
+    return all(found.values()) and (not either or any(either))
 
 
 class _Handler(BaseHTTPRequestHandler):

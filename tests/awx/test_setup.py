@@ -154,6 +154,48 @@ def test_a_second_run_changes_what_is_different_and_check_mode_only_asks(awx, ma
     assert len(awx.writes) == before
 
 
+def test_check_mode_of_an_awx_that_has_nothing_yet():
+    awx = Awx()
+    try:
+        status, output = set_up(awx, GIVEN, "--check")
+    finally:
+        awx.stop()
+    assert status == 0, output
+    assert re.search(r"changed=4 +unreachable=0 +failed=0 +skipped=6 ", output), output
+    assert awx.writes == []
+
+
+def test_an_organization_beside_another_one_has_its_own():
+    """Names of projects, inventories, credentials and templates are unique in an organization only."""
+    awx = Awx()
+    try:
+        first = awx.named("organizations", "Default")["id"]
+        for kind, names in (
+            ("projects", ["kubeferry"]),
+            ("inventories", ["kubeferry", "kubeferry claims"]),
+            ("credentials", ["kubeferry source", "kubeferry claims"]),
+            ("job_templates", [f"kubeferry {name}" for name in NAMES]),
+        ):
+            for name in names:
+                awx.add(kind, {"name": name, "organization": first, "credential_type": None})
+        theirs = {each["id"] for kind in awx.objects for each in awx.objects[kind]}
+        second = awx.add("organizations", {"name": "Other"})["id"]
+        status, output = set_up(awx, {**GIVEN, "awx_organization": "Other"})
+    finally:
+        awx.stop()
+    assert status == 0, output
+    made = {kind: [each for each in awx.objects[kind] if each["id"] not in theirs] for kind in awx.objects}
+    for kind, number in (("projects", 1), ("inventories", 2), ("credentials", 4), ("job_templates", 5)):
+        assert [each["organization"] for each in made[kind]] == [second] * number
+    for template in made["job_templates"]:
+        assert not theirs & {template["project"], template["inventory"]}
+        assert not theirs & set(awx.associations[f"{template['url']}credentials/"])
+    (source,) = made["inventory_sources"]
+    assert not theirs & {source["inventory"], source["source_project"], source["credential"]}
+    (host,) = made["hosts"]
+    assert host["inventory"] not in theirs
+
+
 def test_what_is_missing_is_said_before_anything_is_made():
     awx = Awx()
     try:

@@ -335,12 +335,14 @@ async def test_how_a_transfer_ended(server, publisher, look):
     p = sample.Publisher()
     events = [p.started()]
     about = {"pid": 7, "files": 1, "files_total": 2, "bytes": 500, "bytes_total": 1000, "phase": "end"}
+    owned = [{"path": "10", "differs": {"uid": ["1001", "0"]}}]
+    reports = {"good": sample.parity_report(1204), "bad": sample.parity_report(3, metadata_differences=owned)}
     for host, state in (("good", "ok"), ("bad", "failed")):
         events += [
             p.event("task.started", {"task_id": host, "name": f"Copy {host}", "action": "a.b.pvc_copy"})
         ]
         events += [p.event("progress", {**about, "label": "", "host": host, "task_id": host})]
-        events += [p.result(host, f"Copy {host}", host, state, parity=sample.parity_report(1204))]
+        events += [p.result(host, f"Copy {host}", host, state, parity=reports[host])]
     await publisher.publish(events)
     page = await look.page(server.url, f"/runs/{p.run}/transfers")
     await page.wait_for_selector(".transfer")
@@ -351,30 +353,57 @@ async def test_how_a_transfer_ended(server, publisher, look):
     assert sorted(
         await page.locator(".progress").evaluate_all("all => all.map((one) => one.ariaValueNow)")
     ) == ["100", "50"]
-    assert "1,204 paths match" in await page.inner_text(".transfers")
+    text = await page.inner_text(".transfers")
+    assert "1,204 paths match" in text
+    assert "3 paths match, 1 more but for owner, mode or time" in text
 
 
 async def test_the_page_and_the_server_see_the_same(server, publisher, look):
     """The page's model.js and the server's run_state.py are two renderings of the same rules."""
-    events = [*sample.wide_run(20, 6), *sample.copy_run()]
+    events = [*sample.wide_run(20, 6), *sample.copy_run(), *sample.included_run(5)]
     page = await look.page(server.url)
-    shown = await page.evaluate(
-        COMPARE.read_text(),
-        events,
-    )
+    shown = await page.evaluate(COMPARE.read_text(), {"events": events})
     states: dict[str, RunState] = {}
     for seq, event in enumerate(events, 1):
         states.setdefault(event["runid"], RunState(event["runid"])).apply(event, seq)
     for state, seen in zip(states.values(), shown, strict=True):
-        ours = state.as_dict()
-        summary = ours["summary"]
-        expected = {
-            name: ours[name]
-            for name in ("hosts", "tasks", "plays", "progress", "parity", "problems", "namespaces")
-        }
-        expected |= {
-            "counts": summary["counts"],
-            "status": summary["status"],
-            "mismatches": summary["mismatches"],
-        }
-        assert seen == json.loads(json.dumps(expected))
+        assert seen == comparable(state)
+
+
+@pytest.mark.parametrize("before", [3, 9, 16, 30])
+async def test_the_page_goes_on_from_a_snapshot_as_the_server_does(server, look, before):
+    events = sample.included_run(5)
+    page = await look.page(server.url)
+    state = RunState(events[0]["runid"])
+    for seq, event in enumerate(events[:before], 1):
+        state.apply(event, seq)
+    snapshot = {"run": state.run, "seq": before, "state": state.as_dict()}
+    (seen,) = await page.evaluate(COMPARE.read_text(), {"events": events[before:], "snapshot": snapshot})
+    for seq, event in enumerate(events[before:], before + 1):
+        state.apply(event, seq)
+    assert seen == comparable(state)
+
+
+def comparable(state: RunState) -> dict[str, object]:
+    """What compare.js returns of a run."""
+    ours = state.as_dict()
+    names = ("hosts", "tasks", "plays", "progress", "parity", "problems", "namespaces")
+    summary = {name: ours["summary"][name] for name in ("counts", "status", "mismatches")}
+    return json.loads(json.dumps({name: ours[name] for name in names} | summary))
+
+
+async def test_tasks_that_are_included_for_each_host_are_one(server, publisher, look):
+    p = sample.Publisher()
+    await publisher.publish(sample.included_run(40, 1, p))
+    page = await look.page(server.url, f"/runs/{p.run}/timeline")
+    await page.wait_for_selector(".step")
+    assert await texts(page, ".step .what b") == ["Mount the claim", "Copy"]
+    assert await texts(page, ".step .mark") == ["40 ok", "39 ok", "1 failed"]
+    await page.click(".step:nth-of-type(3) .what button")
+    hosts = await texts(page, "dialog .hosts li")
+    assert hosts[0] == "failed shop.claim-1"
+    assert len(hosts) == 40
+    await page.click("dialog .hosts li:first-child button")
+    await page.wait_for_selector("dialog section.card")
+    assert await texts(page, "dialog section.card b") == ["shop.claim-1"]
+    await shoot(page, "included")

@@ -39,7 +39,9 @@ class Meter:
         return self.runner.where
 
     def start(self, argv, stdin=None, stdin_size=None):
-        name = next(name for name in ("PIECES", "READ", "WRITE") if getattr(scripts, name) == argv[2])
+        name = next(
+            name for name in ("PIECES", "BLOCKS", "READ", "WRITE") if getattr(scripts, name) == argv[2]
+        )
         return Metered(self, name, self.runner.start(argv, self._passed(name, stdin), stdin_size))
 
     def _passed(self, name, stdin):

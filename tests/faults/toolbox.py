@@ -14,7 +14,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import Local
 
 GNU = (
     "cat chgrp chmod chown cut dd df find flock head id ln mkdir mv readlink rm rmdir stat tail tar touch tr xargs "
-    "sleep wc mkfifo mktemp md5sum sha1sum sha256sum sha512sum"
+    "sleep split wc mkfifo mktemp md5sum sha1sum sha256sum sha512sum"
 ).split()
 ATTR = ("getfattr", "setfattr")
 
@@ -42,7 +42,9 @@ class Box:
             tools = {name: found(name, name) for name in GNU} | {name: found(name, "attr") for name in ATTR}
             tools["sh"] = found("sh", "dash")
         else:
-            tools = dict.fromkeys(self._applets(), found("busybox", "busybox-static"))
+            # Debian's BusyBox is built without split, which others have.
+            tools = {"split": found("split", "coreutils")}
+            tools |= dict.fromkeys(self._applets(), found("busybox", "busybox-static"))
         for extra, kinds in {"rsync": ("rsync",), "openssl": ("openssl", "tls")}.items():
             if kind in kinds:
                 tools[extra] = found(extra, extra)

@@ -45,3 +45,13 @@ def test_names_keep_their_blanks_and_home_is_home(played, trees, tmp_path):
     assert [path.name for path in (tmp_path / "home/to").iterdir()] == [" one"]
     assert (tmp_path / "home/staged/report.json").exists()
     assert not (tmp_path / "~").exists()
+
+
+def test_what_may_differ_is_said_beside_what_matches(played, trees, tmp_path):
+    ended = played({"source_path": "one", "target_path": "to"})
+    assert ended.status == 0, ended.output
+    (tmp_path / "to" / "one").chmod(0o600)
+    ends = {"source_path": "one", "target_path": "to", "metadata": "report"}
+    ended = played(ends, "verify")
+    assert ended.status == 0, ended.output
+    assert "1 paths match, and 1 more but for owner, mode or time, 1 files with" in ended.output

@@ -208,6 +208,35 @@ def copy_run(publisher: Publisher | None = None) -> list[dict[str, Any]]:
     return events
 
 
+def included_run(hosts: int, rounds: int = 2, publisher: Publisher | None = None) -> list[dict[str, Any]]:
+    """Two tasks of a file that is included for each host by itself, in a loop: each time they have new identities."""
+    p = publisher or Publisher(start=datetime.now(UTC) - timedelta(minutes=5))
+    names = [f"shop.claim-{number}" for number in range(hosts)]
+    about = {"play_id": "p1", "name": "Migrate", "hosts": names, "strategy": "free"}
+    events = [p.started("migrate.yml"), p.event("play.started", about)]
+    for turn in range(rounds):
+        for step, name in enumerate(("Mount the claim", "Copy")):
+            for number, host in enumerate(names):
+                task = {"task_id": f"{turn}-{step}-{number}", "play_id": "p1"}
+                where = {
+                    "path": f"claim.yml:{step + 1}",
+                    "action": "kubeferry.pvc.pvc_copy",
+                    "role": "migrate",
+                }
+                events.append(p.event("task.started", {**task, "name": name, **where}))
+                events.append(p.event("host.started", {**task, "task": name, "host": host}))
+            for number, host in enumerate(names):
+                state = "failed" if step and number == 1 else "ok"
+                events.append(p.result(f"{turn}-{step}-{number}", name, host, state, play_id="p1"))
+    events += [
+        p.event("task.finished", {"task_id": f"{turn}-{step}-{number}", "duration": 2.5})
+        for turn in range(rounds)
+        for step in range(2)
+        for number in range(hosts)
+    ]
+    return [*events, p.finished("failed", 290.0)]
+
+
 def wide_run(hosts: int, tasks: int, publisher: Publisher | None = None) -> list[dict[str, Any]]:
     """Many hosts and tasks, with some failures spread over them."""
     p = publisher or Publisher(start=datetime.now(UTC) - timedelta(minutes=5))

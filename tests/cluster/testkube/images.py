@@ -71,12 +71,17 @@ class Layer:
         self.files |= {"etc/passwd": (0o644, PASSWD.encode()), "etc/group": (0o644, GROUP.encode())}
 
     def busybox(self) -> None:
-        """BusyBox, under the name of each of its applets, as in the well-known image."""
+        """BusyBox, under the name of each of its applets, as in the well-known image.
+
+        Debian's is built without `split`, which that image has; it gets coreutils' one.
+        """
         program = Path("/bin/busybox").resolve()
         self.files["bin/busybox"] = (0o755, program.read_bytes())
         for applet in run([program, "--list"]).stdout.split():
             if applet != "busybox":
                 self.hardlinks[f"bin/{applet}"] = "bin/busybox"
+        if "bin/split" not in self.hardlinks:
+            self.program(Path("/usr/bin/split"), "bin/split")
         self.symlinks["usr/bin/env"] = "../../bin/env"
 
     def program(self, path: Path, target: str) -> None:

@@ -4,6 +4,10 @@
 
 A run with a thousand hosts and a hundred tasks has a hundred thousand results; their details stay in the history, and
 here each is one letter (see `runState` in the schema).
+
+A file of tasks that is included for each host by itself becomes a task with an identity of its own for each of them.
+They have one place in the playbook, and are one task here, in which each host has the letter of its own. Where a host
+comes to a place again, as in a loop, that is another task.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from .ledger import Ledger
 from .wire import kind_of
@@ -25,8 +29,12 @@ IGNORED = b"i"
 MAX_HOSTS = 20_000
 MAX_TASKS = 5_000
 MAX_PLAYS = 2_000
+MAX_JOINED = 100_000
+MAX_REPEATED = 100
 MAX_PROGRESS = 200
-MAX_PARITY = 200
+# Reports that list paths, and all of them.
+MAX_PARITY_LISTS = 200
+MAX_PARITY = 2_000
 MAX_PROBLEMS = 200
 MAX_GAPS = 100
 MAX_NAMESPACES = 50
@@ -46,12 +54,25 @@ STARTED_FIELDS = (
 PROBLEM_FIELDS = ("task_id", "task", "host", "item", "msg", "ignored", "action")
 
 
+Place: TypeAlias = tuple[str, str, str]
+"""A play, where in its files a task is written, and the task's name."""
+FIELDS = ("play_id", "name", "action", "role", "path", "handler", "no_log", "namespaces")
+
+
 @dataclass
 class Task:
-    """A task and the letters of its hosts."""
+    """A task and the letters of its hosts. `joined` has the hosts whose letters are of tasks of the same place."""
 
     about: dict[str, Any]
+    place: Place | None = None
     cells: bytearray = field(default_factory=bytearray)
+    joined: dict[int, str] = field(default_factory=dict)
+
+    def owner(self, host: int) -> str | None:
+        """Which task a host's letter is of, if it has one."""
+        if bytes(self.cells[host : host + 1]) in (b"", b"."):
+            return None
+        return self.joined.get(host) or str(self.about["task_id"])
 
     def set(self, host: int, letter: bytes) -> bytes:
         """Write a host's letter and return the one that was there."""
@@ -77,11 +98,15 @@ class RunState:
         self.counts = dict.fromkeys(("ok", "changed", "failed", "skipped", "unreachable", "ignored"), 0)
         self.plays: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.tasks: OrderedDict[str, Task] = OrderedDict()
+        self.places: dict[Place, list[str]] = {}
+        self.joined: dict[str, str] = {}
+        self.task = ""
         self.hosts: dict[str, int] = {}
         self.stats: dict[str, Any] = {}
         self.progress: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.parity: list[dict[str, Any]] = []
         self.mismatches = 0
+        self.lists = 0
         self.problems: deque[dict[str, Any]] = deque(maxlen=MAX_PROBLEMS)
         self.gaps: deque[dict[str, Any]] = deque(maxlen=MAX_GAPS)
         self.namespaces: dict[str, None] = {}
@@ -144,20 +169,61 @@ class RunState:
         task = self._task_of(data)
         if task is None:
             return
+        alone = task.about["task_id"] == data["task_id"]
         if what == "started":
-            fields = ("play_id", "name", "action", "role", "path", "handler", "no_log", "namespaces")
-            task.about |= {name: data[name] for name in fields if name in data}
-            task.about["started"] = time
+            if alone:
+                task.about |= {name: data[name] for name in FIELDS if name in data}
+                task.about["started"] = time
+            else:
+                task.about.pop("finished", None)
+                task.about.pop("duration", None)
+            self.task = task.about.get("name", "")
         else:
             task.about["finished"] = time
-            if "duration" in data:
+            if "duration" in data and alone and not task.joined:
                 task.about["duration"] = data["duration"]
 
     def _task_of(self, data: dict[str, Any]) -> Task | None:
-        task = self.tasks.get(data["task_id"])
-        if task is None and len(self.tasks) < MAX_TASKS:
-            task = self.tasks[data["task_id"]] = Task({"task_id": data["task_id"]})
+        """The task that an event is of, or the one of the same place that it has joined."""
+        number = data["task_id"]
+        task = self.tasks.get(self.joined.get(number, number))
+        if task is not None:
+            return task
+        place = None
+        if "path" in data:
+            place = (data.get("play_id", ""), data["path"], data.get("name", ""))
+            before = self.places.get(place, [])
+            if before and len(before) < MAX_REPEATED and len(self.joined) < MAX_JOINED:
+                self.joined[number] = before[0]
+                return self.tasks[before[0]]
+        return self._new_task({"task_id": number}, place)
+
+    def _new_task(self, about: dict[str, Any], place: Place | None) -> Task | None:
+        if len(self.tasks) >= MAX_TASKS:
+            return None
+        task = self.tasks[about["task_id"]] = Task(about, place)
+        if place is not None:
+            self.places.setdefault(place, []).append(about["task_id"])
         return task
+
+    def _task_at(self, data: dict[str, Any], host: int | None) -> Task | None:
+        """The task that a host's event is of: of those of the same place the one where it is, or can be."""
+        task, number = self._task_of(data), data["task_id"]
+        if task is None or host is None or task.place is None:
+            return task
+        there = [self.tasks[each] for each in self.places[task.place]]
+        owners = [each.owner(host) for each in there]
+        if number in owners:
+            return there[owners.index(number)]
+        if None in owners:
+            free = there[owners.index(None)]
+            if free.about["task_id"] != number:
+                self.joined[number] = free.about["task_id"]
+                free.joined[host] = number
+            return free
+        self.joined.pop(number, None)
+        about = {name: task.about[name] for name in FIELDS if name in task.about}
+        return self._new_task({"task_id": number, **about}, task.place)
 
     def _host_number(self, host: str) -> int | None:
         number = self.hosts.get(host)
@@ -166,7 +232,8 @@ class RunState:
         return number
 
     def _host(self, what: str, data: dict[str, Any], time: str) -> None:
-        task, host = self._task_of(data), self._host_number(data["host"])
+        host = self._host_number(data["host"])
+        task = self._task_at(data, host)
         if task is not None:
             # A result may arrive without its task's start, after a gap: it brings the name along.
             task.about.setdefault("name", data.get("task", ""))
@@ -198,7 +265,9 @@ class RunState:
         report = data["parity"]
         counts = report["counts"]
         self.mismatches += sum(counts.get(name, 0) for name in ("missing", "mismatched", "unreadable"))
-        if len(self.parity) < MAX_PARITY:
+        lists = any(value for value in report.values() if isinstance(value, list))
+        if len(self.parity) < MAX_PARITY and (not lists or self.lists < MAX_PARITY_LISTS):
+            self.lists += lists
             known: dict[str, Any] = {name: data[name] for name in ("task", "item") if name in data}
             self.parity.append(
                 {"task_id": data["task_id"], "host": data["host"], "time": time, **known, "report": report}
@@ -228,11 +297,10 @@ class RunState:
         status = self.status
         if status == "running" and now is not None and seconds_since(self.updated, now) > SILENT_SECONDS:
             status = "silent"
-        task = next(reversed(self.tasks.values())).about.get("name", "") if self.tasks else ""
         row = {
             "run": self.run, "status": status, **self.about, "started": self.started, "updated": self.updated,
             "finished": self.finished, "duration": self.duration, "events": self.events, "hosts": len(self.hosts),
-            "tasks": len(self.tasks), "task": task, "counts": dict(self.counts), "mismatches": self.mismatches,
+            "tasks": len(self.tasks), "task": self.task, "counts": dict(self.counts), "mismatches": self.mismatches,
             "gaps": len(self.gaps) + len(self.ledger.missing()), "seq": self.seq,
         }  # fmt: skip
         return {name: value for name, value in row.items() if value not in ("", None)}
@@ -242,7 +310,7 @@ class RunState:
         return {
             "summary": self.summary(now),
             "plays": list(self.plays.values()),
-            "tasks": [{**task.about, "cells": task.cells.decode()} for task in self.tasks.values()],
+            "tasks": self._tasks(),
             "hosts": list(self.hosts),
             "stats": self.stats,
             "progress": list(self.progress.values()),
@@ -252,6 +320,22 @@ class RunState:
             "missing": [list(hole) for hole in self.ledger.missing()],
             "namespaces": list(self.namespaces),
         }
+
+    def _tasks(self) -> list[dict[str, Any]]:
+        joined: dict[str, dict[str, list[int]]] = {}
+        for number, other in self.joined.items():
+            joined.setdefault(other, {})[number] = []
+        for name, task in self.tasks.items():
+            for host, number in task.joined.items():
+                joined.setdefault(name, {}).setdefault(number, []).append(host)
+        return [
+            {
+                **task.about,
+                "cells": task.cells.decode(),
+                **({"joined": joined[name]} if name in joined else {}),
+            }
+            for name, task in self.tasks.items()
+        ]
 
 
 def progress_key(data: dict[str, Any]) -> str:

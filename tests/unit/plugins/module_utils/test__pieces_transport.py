@@ -18,7 +18,7 @@ from trees import NAMES
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _pieces
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, EndpointError
 
-PIECE = 1 << 17
+PIECE, BLOCK = 1 << 17, 1 << 16
 DATA = random.Random(7).randbytes(10 * PIECE + 777)
 WAYS = [("local", "local"), ("local", "busybox"), ("gnu", "local"), ("busybox", "gnu")]
 OVERHEAD = 8 * 1024
@@ -73,9 +73,44 @@ def test_of_an_older_version_only_what_changed_is_sent(ferry):
     ferry.place(ferry.source, "file", DATA)
     old = changed(DATA, 0, 3 * PIECE, 3 * PIECE + 9, 5 * PIECE - 1)
     have = ferry.place(ferry.target, "file", old)
-    assert ferry.move("file", basis={b"file": have}) == 3 * PIECE
+    assert ferry.move("file", basis={b"file": have}) == 3 * BLOCK
     assert ferry.same()
     assert content(ferry.target, "file") == old
+
+
+def test_blocks_of_many_pieces_are_compared_where_a_sample_says_that_it_pays(ferry):
+    pieces = 30
+    new = random.Random(8).randbytes(pieces * PIECE + 11)
+    ferry.place(ferry.source, "file", new)
+    have = ferry.place(ferry.target, "file", changed(new, *range(5, len(new), PIECE)))
+    ferry.place(ferry.source, "other", new)
+    ferry.place(ferry.target, "other", new[::-1])
+    sent = ferry.move("file", "other", basis={b"file": have, b"other": have})
+    assert sent == pieces * BLOCK + 11 + len(new)
+    assert ferry.same()
+    assert ferry.same("other")
+    for meter in ferry.meters.values():
+        # Of one file all pieces, and of the other one a few.
+        answers = meter.carried[("BLOCKS", "out")]
+        assert (pieces + 4) * 2 * 32 < answers < (pieces + 10) * 2 * 100
+
+
+def test_a_block_that_became_zeros_is_written(ferry):
+    new = bytearray(DATA)
+    new[2 * PIECE : 2 * PIECE + BLOCK] = bytes(BLOCK)
+    ferry.place(ferry.source, "file", new)
+    have = ferry.place(ferry.target, "file", DATA)
+    assert ferry.move("file", basis={b"file": have}) == BLOCK
+    assert ferry.same()
+
+
+@pytest.mark.parametrize("way", [("gnu", "local"), ("local", "gnu")], ids=" to ".join)
+def test_where_blocks_can_not_be_told_pieces_are_sent(tmp_path, way):
+    ferry = Ferry({"gnu": Box(str(tmp_path / "box"), "gnu", without=["split"])}, tmp_path, *way)
+    ferry.place(ferry.source, "file", DATA)
+    have = ferry.place(ferry.target, "file", changed(DATA, 0, 3 * PIECE))
+    assert ferry.move("file", basis={b"file": have}) == 2 * PIECE
+    assert ferry.same()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +128,7 @@ def test_a_part_and_an_older_version_are_both_of_use(ferry):
     ferry.place(ferry.source, "file", DATA)
     ferry.place(ferry.work, "file", DATA[: 3 * PIECE])
     have = ferry.place(ferry.target, "file", changed(DATA, 1, 7 * PIECE))
-    assert ferry.move("file", basis={b"file": have}) == PIECE
+    assert ferry.move("file", basis={b"file": have}) == BLOCK
     assert ferry.same()
 
 
@@ -213,10 +248,10 @@ def test_a_cut_while_an_older_version_is_changed(boxes, tmp_path):
     ferry = Ferry(boxes, tmp_path, "local", "busybox")
     ferry.place(ferry.source, "file", DATA)
     have = ferry.place(ferry.target, "file", changed(DATA, 0, 4 * PIECE, 9 * PIECE))
-    broken = ferry.between("local", "busybox", cut=("WRITE", "in", 2 * PIECE))
+    broken = ferry.between("local", "busybox", cut=("WRITE", "in", 2 * BLOCK))
     with pytest.raises(ConnectionLost):
         broken.move([ferry.entry("file")], {b"file": have})
-    assert ferry.move("file", basis={b"file": have}) <= 3 * PIECE
+    assert ferry.move("file", basis={b"file": have}) <= 3 * BLOCK
     assert ferry.same()
 
 

@@ -23,14 +23,21 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ExecError,
     ProtocolError,
 )
-from ansible_collections.kubeferry.pvc.plugins.module_utils._pieces import UNKNOWN, ZERO, Asked, Span, Work
+from ansible_collections.kubeferry.pvc.plugins.module_utils._pieces import (
+    UNKNOWN,
+    ZERO,
+    Asked,
+    Closer,
+    Span,
+    Work,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_pieces import (
     ShellPieces,
     ShellPlace,
     escaped,
 )
 
-PIECE = 1 << 17
+PIECE, BLOCK = 1 << 17, 1 << 16
 DATA = random.Random(9).randbytes(3 * PIECE + 5)
 KINDS = pytest.mark.parametrize("kind", ["busybox", "gnu"])
 
@@ -109,6 +116,50 @@ HEAD = b"%d 800\n" % len(DATA)
 )
 def test_what_a_pod_says_about_a_file(answer, digests):
     assert liar(b"mark\n", answer + b"\0", b"end\0").digests([asked()], "md5") == [digests]
+
+
+@pytest.mark.parametrize(
+    ("answer", "digests"),
+    [
+        (lines(*MANY[:2]), MANY[:2]),
+        (b"", []),
+        (b"sh: md5sum: not found\n", []),
+        (lines(MANY[0].upper(), MANY[1][:-1]), []),
+    ],
+    ids="good nothing noise upper".split(),
+)
+def test_what_a_pod_says_about_the_blocks_of_a_piece(answer, digests):
+    question = Closer(b"file", len(DATA), [Span(PIECE, PIECE)])
+    assert liar(b"mark\n", answer + b"\0", b"end\0").blocks([question], "md5") == [[digests]]
+
+
+def test_more_blocks_than_there_can_be():
+    question = Closer(b"file", len(DATA), [Span(PIECE, PIECE)])
+    with pytest.raises(ProtocolError, match=r"/mnt in pod bad/liar"):
+        liar(b"mark\n", *[lines(*MANY)] * 1000).blocks([question], "md5")
+
+
+@KINDS
+def test_blocks_of_real_files(boxes, tmp_path, kind):
+    ferry = Ferry(boxes, tmp_path, kind)
+    memory = set(os.listdir("/dev/shm"))
+    for name in (b"file", b"-rf", b"\xff\n\n"):
+        ferry.place(ferry.source, name, DATA)
+    ferry.place(ferry.source, "short", DATA[: PIECE + 7])
+    os.mkfifo(ferry.source / "fifo")
+    os.symlink("file", ferry.source / "link")
+    spans = [Span(0, PIECE), Span(PIECE, PIECE), Span(3 * PIECE, 5)]
+    all_there = [
+        [md5(DATA[at : at + BLOCK]) for at in range(*way)]
+        for way in ((0, PIECE, BLOCK), (PIECE, 2 * PIECE, BLOCK))
+    ]
+    all_there.append([md5(DATA[3 * PIECE :])])
+    names = (b"file", b"-rf", b"\xff\n\n", b"short", b"fifo", b"link", b"absent")
+    questions = [Closer(name, len(DATA), spans) for name in names]
+    told = ferry.transport._source.blocks(questions, "md5")
+    assert told == [*[all_there] * 3, [all_there[0], [md5(DATA[PIECE : PIECE + 7])], []], *[[[]] * 3] * 3]
+    assert ferry.between("local", "local")._source.blocks(questions, "md5") == told
+    assert set(os.listdir("/dev/shm")) == memory
 
 
 @pytest.mark.parametrize("head", [b"-1 8", b"x y", b"5", b"1 2 3", b"9" * 20 + b" 1", b"\xff 8"], ids=repr)

@@ -108,3 +108,53 @@ def test_what_a_publisher_can_make_it_hold_is_bounded(monkeypatch):
     state = state_of(events)
     assert (len(state.hosts), len(state.tasks), len(state.progress)) == (3, 2, 2)
     assert state.counts["ok"] == 9
+
+
+def test_tasks_that_are_included_for_each_host_are_one_until_a_host_comes_again():
+    state = state_of(sample.included_run(300, rounds=2))
+    shown = state.as_dict()
+    assert [(task["name"], task["cells"][:3]) for task in shown["tasks"]] == [
+        ("Mount the claim", "ooo"),
+        ("Copy", "ofo"),
+        ("Mount the claim", "ooo"),
+        ("Copy", "ofo"),
+    ]
+    assert [len(task["cells"]) for task in shown["tasks"]] == [300] * 4
+    first = shown["tasks"][0]
+    assert first["joined"]["0-0-7"] == [7]
+    assert "0-0-0" not in first["joined"]
+    assert "finished" in first
+    assert "duration" not in first
+    assert shown["summary"]["tasks"] == 4
+
+
+def test_a_task_that_comes_again_for_the_same_hosts_is_another_one():
+    """A loop over a file of tasks, which all hosts go through together."""
+    p = sample.Publisher()
+    about = {"play_id": "p1", "path": "loop.yml:3", "name": "Step"}
+    events = [p.started()]
+    for turn in ("a", "b", "c"):
+        events.append(p.event("task.started", {**about, "task_id": turn}))
+        events += [p.result(turn, "Step", host, "ok", play_id="p1") for host in ("h1", "h2")]
+    shown = state_of(events).as_dict()
+    assert [(task["task_id"], task["cells"]) for task in shown["tasks"]] == [
+        ("a", "oo"),
+        ("b", "oo"),
+        ("c", "oo"),
+    ]
+    assert not [task for task in shown["tasks"] if "joined" in task]
+
+
+def test_reports_that_list_nothing_are_kept_beyond_those_that_do(monkeypatch):
+    monkeypatch.setattr("kubeferry_events.run_state.MAX_PARITY_LISTS", 2)
+    monkeypatch.setattr("kubeferry_events.run_state.MAX_PARITY", 5)
+    p = sample.Publisher()
+    broken, whole = sample.parity_report(1, missing=["10"]), sample.parity_report(1)
+    events = [p.started()]
+    events += [
+        p.result(f"t{number}", "Copy", "h", "ok", parity=report)
+        for number, report in enumerate([broken, broken, broken, whole, whole, whole, whole])
+    ]
+    state = state_of(events)
+    assert [entry["task_id"] for entry in state.as_dict()["parity"]] == ["t0", "t1", "t3", "t4", "t5"]
+    assert state.mismatches == 3

@@ -4,27 +4,47 @@
 // A result in full, fetched from the history when somebody wants to see it.
 
 import { dialog, h, put } from "./dom.js";
-import { clock, dateTime, duration } from "./format.js";
+import { CELLS, clock, dateTime, duration } from "./format.js";
+import { Run } from "./model.js";
 
 const STATE = { started: "running", poll: "running", retry: "retry" };
 
 let asked = null;
 
 export function showResult(owner, { task, host }) {
-  const body = dialog([task?.name || "Task", host].filter(Boolean).join(" · "), h("p", { class: "quiet" }, "Reading the history …"));
-  asked = { owner, body, task_id: task?.task_id, host };
-  const sent = owner.app.connection.send({ type: "GET_HISTORY", run: owner.id, limit: 200, ...(task ? { task_id: task.task_id } : {}), ...(host ? { host } : {}) });
+  const title = [task?.name || "Task", host].filter(Boolean).join(" · ");
+  if (task?.joined.size && !host) {
+    asked = null;
+    dialog(title, facts(task), h("ul", { class: "hosts" }, hostsOf(owner.run, task).map(({ name, cell }) => h("li", {},
+      h("span", { class: "badge", "data-s": cell.state }, cell.word), " ",
+      h("button", { type: "button", class: "link-like", onclick: () => showResult(owner, { task, host: name }) }, name)))));
+    return;
+  }
+  const body = dialog(title, h("p", { class: "quiet" }, "Reading the history …"));
+  const id = task && host ? Run.owner(task, owner.run.hostNumber.get(host)) ?? task.task_id : task?.task_id;
+  asked = { owner, body, task, task_id: id, host };
+  const sent = owner.app.connection.send({ type: "GET_HISTORY", run: owner.id, limit: 200, ...(id ? { task_id: id } : {}), ...(host ? { host } : {}) });
   if (!sent) put(body, h("p", {}, "Not connected now: try again when the page is live."));
 }
 
 export function receiveHistory(message) {
   if (!asked || message.task_id !== asked.task_id || message.host !== asked.host || message.run !== asked.owner.id) return;
   const results = message.events.filter((event) => /^kubeferry\.v1\.(host|item)\./.test(event.type) && !event.type.endsWith(".started"));
-  const task = asked.owner.run?.tasks.get(asked.task_id);
   put(asked.body,
-    task && h("dl", { class: "pairs" }, pairs({ Module: task.action, Role: task.role, Defined: task.path, Started: dateTime(task.started), Took: duration(task.duration) })),
+    asked.task && facts(asked.task),
     results.length === 0 ? h("p", { class: "quiet" }, "No result yet.") : results.map(result),
     message.more ? h("p", { class: "quiet" }, "Only the newest 200 events are shown: choose one host in the matrix.") : null);
+}
+
+// Those first that ask for a look.
+function hostsOf(run, task) {
+  const found = run.hosts.map((name, number) => ({ name, letter: task.cells[number] ?? "." })).filter(({ letter }) => letter !== ".");
+  const order = "fuisrcko";
+  return found.sort((a, b) => order.indexOf(a.letter) - order.indexOf(b.letter)).map(({ name, letter }) => ({ name, cell: CELLS[letter] }));
+}
+
+function facts(task) {
+  return h("dl", { class: "pairs" }, pairs({ Module: task.action, Role: task.role, Defined: task.path, Started: dateTime(task.started), Took: duration(task.duration) }));
 }
 
 function pairs(values) {

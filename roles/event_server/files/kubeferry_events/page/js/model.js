@@ -7,7 +7,8 @@
 const PREFIX = "kubeferry.v1.";
 const LETTERS = { started: "s", poll: "s", retry: "r", ok: "o", changed: "c", failed: "f", skipped: "k", unreachable: "u" };
 const FINAL = "ocfkui";
-const LIMITS = { problems: 200, parity: 200, progress: 200, gaps: 100, namespaces: 50 };
+const LIMITS = { repeated: 100, problems: 200, parity: 2000, lists: 200, progress: 200, gaps: 100, namespaces: 50 };
+const TASK_FIELDS = ["play_id", "name", "action", "role", "path", "handler", "no_log", "namespaces"];
 const PROBLEM_FIELDS = ["task_id", "task", "host", "item", "msg", "ignored", "action"];
 const STARTED_FIELDS = ["playbook", "controller", "user", "job", "check", "ansible_version", "limit", "diff", "tags"];
 
@@ -19,6 +20,15 @@ export function progressKey(data) {
   return data.key || `${data.host ?? ""} ${data.label} ${data.pid ?? ""}`;
 }
 
+// Where in the playbook a task is: those that are included for each host by itself have one place.
+function placeOf(task) {
+  return task.path === undefined ? null : JSON.stringify([task.play_id ?? "", task.path, task.name ?? ""]);
+}
+
+function hasLists(report) {
+  return Object.values(report).some((value) => Array.isArray(value) && value.length > 0);
+}
+
 export class Run {
   constructor(snapshot) {
     const state = snapshot.state;
@@ -28,7 +38,11 @@ export class Run {
     Object.assign(this, { gaps: state.gaps, missing: state.missing ?? [] });
     this.namespaces = new Set(state.namespaces);
     this.plays = new Map(state.plays.map((play) => [play.play_id, play]));
-    this.tasks = new Map(state.tasks.map((task) => [task.task_id, { ...task, cells: [...task.cells] }]));
+    this.tasks = new Map();
+    this.places = new Map();
+    this.joined = new Map();
+    for (const { joined = {}, cells, ...about } of state.tasks) this.#add({ ...about, cells: [...cells] }, joined);
+    this.lists = this.parity.filter((entry) => hasLists(entry.report)).length;
     this.hosts = [...state.hosts];
     this.hostNumber = new Map(this.hosts.map((host, at) => [host, at]));
     this.progress = new Map(state.progress.map((item) => [item.key, item]));
@@ -67,14 +81,58 @@ export class Run {
     } else play.finished = time;
   }
 
-  #task(data) {
-    let task = this.tasks.get(data.task_id);
-    if (!task) {
-      task = { task_id: data.task_id, cells: [] };
-      this.tasks.set(data.task_id, task);
-      this.summary.tasks = this.tasks.size;
+  // The task of that identity, or the one of the same place in the playbook that it has joined.
+  taskOf(id) {
+    return this.tasks.get(this.joined.get(id) ?? id);
+  }
+
+  // The identity of a task where a host has its letter.
+  static owner(task, host) {
+    return (task.cells[host] ?? ".") === "." ? null : task.joined.get(host) ?? task.task_id;
+  }
+
+  #add(about, joined = {}) {
+    const task = { ...about, joined: new Map() };
+    for (const [id, hosts] of Object.entries(joined)) {
+      this.joined.set(id, task.task_id);
+      for (const host of hosts) task.joined.set(host, id);
     }
+    this.tasks.set(task.task_id, task);
+    this.summary.tasks = this.tasks.size;
+    const place = placeOf(task);
+    if (place) this.places.set(place, [...(this.places.get(place) ?? []), task]);
     return task;
+  }
+
+  #task(data) {
+    const task = this.taskOf(data.task_id);
+    if (task) return task;
+    const before = this.places.get(placeOf(data)) ?? [];
+    if (before.length && before.length < LIMITS.repeated) {
+      this.joined.set(data.task_id, before[0].task_id);
+      return before[0];
+    }
+    return this.#add({ task_id: data.task_id, cells: [], ...(placeOf(data) ? pick(data, TASK_FIELDS) : {}) });
+  }
+
+  // The task of a host's event: of those of the same place the one where it is, or can be.
+  #taskAt(data, host) {
+    const task = this.#task(data);
+    const there = this.places.get(placeOf(task));
+    if (!there) return task;
+    const id = data.task_id;
+    const found = there.find((each) => Run.owner(each, host) === id);
+    if (found) return found;
+    const free = there.find((each) => Run.owner(each, host) === null);
+    if (free) {
+      if (free.task_id !== id) {
+        this.joined.set(id, free.task_id);
+        free.joined.set(host, id);
+      }
+      return free;
+    }
+    this.joined.delete(id);
+    return this.#add({ task_id: id, cells: [], ...pick(task, TASK_FIELDS) });
   }
 
   #number(host) {
@@ -89,18 +147,23 @@ export class Run {
 
   _task(what, data, time) {
     const task = this.#task(data);
+    const alone = task.task_id === data.task_id;
     if (what === "started") {
-      Object.assign(task, pick(data, ["play_id", "name", "action", "role", "path", "handler", "no_log", "namespaces"]), { started: time });
+      if (alone) Object.assign(task, pick(data, TASK_FIELDS), { started: time });
+      else {
+        delete task.finished;
+        delete task.duration;
+      }
       this.summary.task = task.name;
-    } else Object.assign(task, { finished: time }, pick(data, ["duration"]));
+    } else Object.assign(task, { finished: time }, alone && !task.joined.size ? pick(data, ["duration"]) : {});
   }
 
   _host(what, data, time, event) {
-    const task = this.#task(data);
+    const number = this.#number(data.host);
+    const task = this.#taskAt(data, number);
     task.name ??= data.task ?? "";
     task.play_id ??= data.play_id ?? "";
     task.started ??= time;
-    const number = this.#number(data.host);
     while (task.cells.length <= number) task.cells.push(".");
     const before = task.cells[number];
     const ignored = Boolean(data.ignored) && (what === "failed" || what === "unreachable");
@@ -125,7 +188,9 @@ export class Run {
   #parity(data, time) {
     const counts = data.parity.counts;
     this.summary.mismatches = (this.summary.mismatches ?? 0) + ["missing", "mismatched", "unreadable"].reduce((sum, name) => sum + (counts[name] ?? 0), 0);
-    if (this.parity.length < LIMITS.parity) {
+    const lists = hasLists(data.parity);
+    if (this.parity.length < LIMITS.parity && (!lists || this.lists < LIMITS.lists)) {
+      this.lists += lists ? 1 : 0;
       this.parity.push({ task_id: data.task_id, host: data.host, time, ...pick(data, ["task", "item"]), report: data.parity });
     }
   }

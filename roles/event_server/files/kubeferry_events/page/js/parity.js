@@ -40,7 +40,7 @@ export class ParityView {
 
   draw(run) {
     const query = this.search.value.toLowerCase();
-    const reports = run.parity.map((entry, at) => ({ ...entry, at, name: entry.item || entry.task || run.tasks.get(entry.task_id)?.name || "comparison" }));
+    const reports = run.parity.map((entry, at) => ({ ...entry, at, name: entry.item || entry.task || run.taskOf(entry.task_id)?.name || "comparison" }));
     const shown = reports.map((entry) => ({ ...entry, rows: rows(entry.report).filter((row) => row.path.toLowerCase().includes(query)) }))
       .filter((entry) => (!query || entry.rows.length) && (!this.onlyProblems || entry.rows.some((row) => STATE[row.kind] === "failed")));
     keyed(this.list, shown, (entry) => `${entry.at} ${query}`, (entry) => this.#make(entry));

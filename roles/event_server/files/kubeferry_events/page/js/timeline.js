@@ -134,7 +134,7 @@ export class TimelineView {
     put(this.problems,
       h("h2", {}, all > shown.length ? `${plural(all, "problem")}, the newest first` : plural(all, "problem")),
       h("ul", {}, shown.map((problem) => h("li", {},
-        h("button", { type: "button", class: "link-like", onclick: () => showResult(this.owner, { task: run.tasks.get(problem.task_id), host: problem.host }) },
+        h("button", { type: "button", class: "link-like", onclick: () => showResult(this.owner, { task: run.taskOf(problem.task_id), host: problem.host }) },
           `${problem.task || "task"} · ${problem.host}${problem.item ? ` · ${problem.item}` : ""}`),
         h("span", { class: "msg small" }, problem.msg || problem.what)))));
   }
