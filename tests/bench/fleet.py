@@ -162,8 +162,17 @@ def descendants(root: int) -> Iterator[int]:
         waiting += parents.get(process, [])
 
 
-def memory(process: int) -> int:
-    """The proportional set size in bytes; 0 for one that has ended."""
+def resident(process: int) -> int:
+    """The resident set size in bytes, with what is shared with forks; 0 for one that has ended."""
+    try:
+        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+def proportional(process: int) -> int:
+    """The proportional set size in bytes, which can be added up; 0 for one that has ended."""
     try:
         text = Path(f"/proc/{process}/smaps_rollup").read_text()
     except OSError:
@@ -183,8 +192,8 @@ class Sampler(threading.Thread):
 
     def run(self) -> None:
         while self._process.poll() is None:
-            self.main.append(memory(self._process.pid))
-            self.all.append(sum(map(memory, descendants(self._process.pid))))
+            self.main.append(resident(self._process.pid))
+            self.all.append(sum(map(proportional, descendants(self._process.pid))))
             time.sleep(2)
 
 
