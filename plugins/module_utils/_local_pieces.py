@@ -172,7 +172,9 @@ def _blocks(folder: Folder, file: Closer, checksum: str) -> list[list[str]]:
         end = os.fstat(descriptor).st_size
         return [
             [
-                hasher(checksum, b"".join(_bytes(descriptor, Span(start, min(length, piece.end - start))))).hexdigest()
+                hasher(
+                    checksum, b"".join(_bytes(descriptor, Span(start, min(length, piece.end - start))))
+                ).hexdigest()
                 for start in range(piece.start, min(piece.end, end), length)
             ]
             for piece in file.pieces
