@@ -17,8 +17,9 @@ def plan_summary(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     made = [dict(plan) for plan in plans]
     together = overflow([plan for plan in made if plan["possible"]])
     possible = [plan for plan in made if plan["possible"]]
+    seen = [plan for plan in made if "capacity" in plan]
     common = (
-        [note for note in made[0]["notes"] if all(note in plan["notes"] for plan in made)] if made[1:] else []
+        [note for note in seen[0]["notes"] if all(note in plan["notes"] for plan in seen)] if seen[1:] else []
     )
     lines = [line for plan in made for line in _lines(plan, common)]
     size = sum(plan.get("bytes", plan["capacity"]) for plan in possible)
@@ -39,7 +40,7 @@ def plan_summary(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _lines(plan: Mapping[str, Any], common: Sequence[str]) -> list[str]:
-    facts = [from_bytes(plan["capacity"])]
+    facts = [from_bytes(plan["capacity"])] if "capacity" in plan else []
     if "bytes" in plan:
         facts.append(f"{plan['files']} files, {readable(plan['bytes'])}")
     if plan["creates"]:
@@ -48,7 +49,7 @@ def _lines(plan: Mapping[str, Any], common: Sequence[str]) -> list[str]:
     facts += [f"stops {each['kind']} {each['name']}" for each in plan["workloads"]]
     facts += [note for note in plan["notes"] if note not in common]
     mark = "ok  " if plan["possible"] else "NO  "
-    lines = [f"{mark}{plan['source']} -> {plan['target']}: {'; '.join(facts)}"]
+    lines = [f"{mark}{plan['source']} -> {plan['target']}{': ' if facts else ''}{'; '.join(facts)}"]
     return lines + [f"      {text}" for text in plan["problems"]]
 
 

@@ -87,6 +87,8 @@ class Awx:
         if number is None:
             if method == "POST":
                 return 201, self.add(kind, sent)
+            if name := query.pop("organization__name", None):
+                query["organization"] = str(self.named("organizations", name)["id"])
             found = [each for each in self.objects[kind] if _matches(each, query)]
             return 200, {"count": len(found), "next": None, "results": found}
         (item,) = [each for each in self.objects[kind] if each["id"] == int(number)]

@@ -167,7 +167,7 @@ def test_check_mode_of_an_awx_that_has_nothing_yet():
     finally:
         awx.stop()
     assert status == 0, output
-    assert re.search(r"changed=4 +unreachable=0 +failed=0 +skipped=6 ", output), output
+    assert re.search(r"changed=4 +unreachable=0 +failed=0 +skipped=8 ", output), output
     assert awx.writes == []
 
 
@@ -186,7 +186,13 @@ def test_an_organization_beside_another_one_has_its_own():
                 awx.add(kind, {"name": name, "organization": first, "credential_type": None})
         theirs = {each["id"] for kind in awx.objects for each in awx.objects[kind]}
         second = awx.add("organizations", {"name": "Other"})["id"]
-        status, output = set_up(awx, {**GIVEN, "awx_organization": "Other"})
+        mine = awx.add("credentials", {"name": "by hand", "organization": second, "credential_type": None})[
+            "id"
+        ]
+        awx.add("credentials", {"name": "by hand", "organization": first, "credential_type": None})
+        theirs |= {mine, mine + 1}
+        given = {**GIVEN, "awx_organization": "Other", "awx_other_credentials": ["by hand"]}
+        status, output = set_up(awx, given)
     finally:
         awx.stop()
     assert status == 0, output
@@ -195,11 +201,24 @@ def test_an_organization_beside_another_one_has_its_own():
         assert [each["organization"] for each in made[kind]] == [second] * number
     for template in made["job_templates"]:
         assert not theirs & {template["project"], template["inventory"]}
-        assert not theirs & set(awx.associations[f"{template['url']}credentials/"])
+        assert theirs & set(awx.associations[f"{template['url']}credentials/"]) == {mine}
     (source,) = made["inventory_sources"]
     assert not theirs & {source["inventory"], source["source_project"], source["credential"]}
     (host,) = made["hosts"]
     assert host["inventory"] not in theirs
+
+
+def test_a_credential_of_another_organization_is_refused_before_anything_is_made():
+    awx = Awx()
+    try:
+        other = awx.add("organizations", {"name": "Other"})["id"]
+        awx.add("credentials", {"name": "by hand", "organization": other, "credential_type": None})
+        status, output = set_up(awx, {**GIVEN, "awx_other_credentials": ["by hand"]})
+    finally:
+        awx.stop()
+    assert status == 2
+    assert "awx_other_credentials names by hand, of which the organization Default has 0" in output
+    assert awx.writes == []
 
 
 def test_what_is_missing_is_said_before_anything_is_made():

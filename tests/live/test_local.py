@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import pytest
 
 pytestmark = pytest.mark.timeout(200)
@@ -35,6 +38,48 @@ def test_an_inventory_that_cannot_be_read_is_no_success(played, tmp_path, name, 
     ended = played({}, name, ("--inventory", str(tmp_path / "shop.claims.yml")))
     assert ended.status == 2, ended.output
     assert f"The inventory has no host in {pattern}: give one of kubeferry.pvc.claims" in ended.output
+
+
+@pytest.mark.parametrize("check", [False, True], ids=["done", "checked"])
+def test_a_claim_that_can_not_even_begin_is_in_the_list(played, tmp_path, check):
+    claims = {
+        name: {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "claim_source": {"namespace": "shop", "pvc": name},
+            "claim_target": {"namespace": "store", "pvc": name},
+            "claim_wanted": {"access_modes": ["ReadWriteOnce"], "size": "1Gi"},
+        }
+        for name in ("one", "two")
+    }
+    claims["two"]["migrate_retries"] = "abc"
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"children": {"claims": {"hosts": claims}}}}))
+    variables = {"source_kubeconfig": "no-such-file", "target_kubeconfig": "no-such-file"}
+    options = ("--inventory", str(tmp_path / "hosts.yml"), *(["--check"] if check else []))
+    ended = played(variables, "migrate", options)
+    assert ended.status == 2, ended.output
+    if check:
+        ended = played(variables, "plan", options[:2])
+        assert ended.status == 2, ended.output
+        for name in ("one", "two"):
+            assert f"NO  shop/{name} -> store/{name}" in ended.output
+        assert "0 of 2 claims can be copied" in ended.output
+        assert not (tmp_path / "pvc-migration").exists()
+    else:
+        assert "0 of 2 claims are migrated" in ended.output
+        assert "FAILED two" in ended.output or "FAILED shop/two -> store/two" in ended.output
+        assert (tmp_path / "pvc-migration/failed.txt").read_text().split() == ["one", "two"]
+    assert f"no usable kubeconfig no-such-file in {tmp_path}:" in ended.output
+    assert "Traceback" not in ended.output
+
+
+@pytest.mark.parametrize("name", ["/", "/tmp/..", "link"])
+def test_staging_is_not_the_root_however_it_is_written(played, trees, tmp_path, name):
+    (tmp_path / "link").symlink_to("/")
+    ended = played({"source_path": "one", "target_path": "to", "staging": name})
+    assert ended.status == 2, ended.output
+    assert "The staging directory can't be /" in ended.output
+    assert not (tmp_path / "to").exists()
 
 
 def test_names_keep_their_blanks_and_home_is_home(played, trees, tmp_path):
