@@ -40,6 +40,23 @@ def test_an_inventory_that_cannot_be_read_is_no_success(played, tmp_path, name, 
     assert f"The inventory has no host in {pattern}: give one of kubeferry.pvc.claims" in ended.output
 
 
+@pytest.mark.parametrize("only", [False, True], ids=["limited", "alone"])
+def test_a_claim_that_no_rule_matches_is_named(played, tmp_path, only):
+    groups = {"unmapped": {"hosts": {"shop.stray": {}}}} | (
+        {} if only else {"claims": {"hosts": {"shop.web": {}}}}
+    )
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"children": groups}}))
+    options = ("--inventory", str(tmp_path / "hosts.yml"), *([] if only else ["--limit", "shop.stray"]))
+    ended = played({}, "migrate", options)
+    if only:
+        assert ended.status == 2, ended.output
+        assert "has no host in claims: no rule of its map matches shop.stray." in ended.output
+    else:
+        assert ended.status == 0, ended.output
+        assert "No rule of the map matches shop.stray: it is left alone." in ended.output
+        assert not (tmp_path / "pvc-migration").exists()
+
+
 @pytest.mark.parametrize("check", [False, True], ids=["done", "checked"])
 def test_a_claim_that_can_not_even_begin_is_in_the_list(played, tmp_path, check):
     claims = {
