@@ -62,15 +62,16 @@ SURVEYS = {
 
 
 def survey_answers(playbook: str, **answers: str) -> dict[str, str]:
-    """The answers that a survey sends: the defaults of its questions, and what the user typed.
+    """The answers that a survey sends: its form is filled with the defaults, and then with what the user typed.
 
     AWX doesn't launch a job that a required answer is missing from.
     """
     survey = yaml.safe_load((AWX / "vars" / "surveys.yml").read_text())
     questions = [question for part in SURVEYS[playbook] for question in survey[f"kubeferry_survey_{part}"]]
     assert answers.keys() <= {question["variable"] for question in questions}
-    assert all(answers.get(question["variable"]) for question in questions if question["required"])
-    return {question["variable"]: question.get("default", "") for question in questions} | answers
+    sent = {question["variable"]: question.get("default", "") for question in questions} | answers
+    assert all(sent[question["variable"]] for question in questions if question["required"])
+    return sent
 
 
 class Job:
