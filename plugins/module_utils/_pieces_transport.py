@@ -124,20 +124,22 @@ class PiecesTransport:
 
     def _refine(self, works: Sequence[Work], present: Mapping[bytes, Sequence[str]], checksum: str) -> None:
         """Compare the blocks of pieces that differ from the file in the target's tree, where a sample says it pays."""
-        left = [
+        at_hand = (
             (made, [piece for piece in pieces_to_send(made) if _at_hand(made, piece, present)])
             for made in works
             if present.get(made.entry.path)
-        ]
-        sample = [(made, pieces[:: -(-len(pieces) // SAMPLE)]) for made, pieces in left if pieces]
-        told = self._same_blocks(sample, checksum)
+        )
+        left = [(made, pieces) for made, pieces in at_hand if pieces]
+        told = self._same_blocks(
+            [(made, pieces[:: -(-len(pieces) // SAMPLE)]) for made, pieces in left], checksum
+        )
         rest = [
             (made, [piece for piece in pieces if piece.start not in told[made.entry.path]])
             for made, pieces in left
-            if pieces and _pays(told[made.entry.path].values())
+            if _pays(told[made.entry.path].values())
         ]
         more = self._same_blocks([(made, pieces) for made, pieces in rest if pieces], checksum)
-        for made, _pieces in sample:
+        for made, _pieces in left:
             refine(made, told[made.entry.path] | more.get(made.entry.path, {}))
 
     def _same_blocks(
