@@ -60,6 +60,8 @@ _NOT_RUNNING = re.compile(
 )
 _WRONG_CONTAINER = re.compile(r"container .{0,300}is not valid for pod|container name must be specified")
 _NODE_AWAY = re.compile(r"dial tcp|dialing backend|i/o timeout|TLS handshake timeout|no route to host")
+# The kubelet can't reach containerd or CRI-O, which is being restarted; its gRPC status says so.
+_RUNTIME_AWAY = re.compile(r"code = (Unavailable|DeadlineExceeded)|dial unix|context deadline exceeded")
 _CUT = re.compile(
     r"EOF|stream reset|connection reset|broken pipe|use of closed network|connection was lost|GOAWAY"
 )
@@ -124,6 +126,11 @@ def _by_text(status: dict[str, Any], target: Target, argv: Sequence[str]) -> Kub
     text = server_says(status)
     if _WRONG_CONTAINER.search(text):
         return _wrong_container(target, status)
+    # Before the search for a missing program: "no such file or directory" may be said of the runtime's socket.
+    if _RUNTIME_AWAY.search(text):
+        return Throttled(
+            f"The container runtime on the node of {target.where} doesn't answer; try again later{quoted(status)}."
+        )
     if "exec" in text and _NO_PROGRAM.search(text):
         return _no_program(text, target, argv)
     if "permission denied" in text and "exec" in text:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,18 @@ def second_node(cluster) -> str:
         pytest.skip("makes nodes and volumes, so it needs a cluster of this project's own")
     subprocess.run([ROOT / "tests" / "cluster" / "cluster", "up", "--nodes", "2"], check=True, timeout=240)
     return "node2"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure comes with the state of the cluster, which an earlier test may have left broken."""
+    report = yield
+    if report.failed and Path(ADMIN).parent == MADE:
+        program = ROOT / "tests" / "cluster" / "cluster"
+        for words in (["status"], ["logs", "node1-containerd", "--lines", "20"]):
+            done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60, check=False)
+            report.sections.append((f"cluster {words[0]}", done.stdout + done.stderr))
+    return report
 
 
 @pytest.fixture

@@ -200,6 +200,20 @@ def arrived_here(folder: Path) -> Callable[[], bool]:
     return check
 
 
+def answering(namespace: str) -> Callable[[], bool]:
+    """Whether kubectl can run a command in the namespace's pod, so that the node's kubelet and runtime are back."""
+    words = ("exec", "-n", namespace, SLEEPER, "--", "true")
+
+    def check() -> bool:
+        try:
+            kubectl(*words)
+        except AssertionError:
+            return False
+        return True
+
+    return check
+
+
 def below(files: dict[str, str], part: str) -> dict[str, str]:
     """The files of a folder, as named from there on."""
     start = f"./{part}/"
@@ -261,6 +275,8 @@ def test_an_outage_of_the_cluster(own_cluster, files, tmp_path, what, way):
             eventually("a part of it", arrived_here(folder), 30, 0.01)
         restart = [ROOT / "tests" / "cluster" / "cluster", what]
         subprocess.run(restart, check=True, capture_output=True, timeout=90)
+        for namespace in (SOURCE, TARGET):
+            eventually(f"a command in {namespace}", answering(namespace), 60, 1)
     found = digests(TARGET, HERE) if way == "push" else local_digests(folder)
     future.result().judge(below(files, "many"), found)
     # The API server that is just up knows no rights yet and forbids everything, which no attempt mends.

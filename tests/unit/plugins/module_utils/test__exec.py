@@ -233,6 +233,14 @@ def test_a_silent_command_is_kept_alive_by_pings(server, runner):
     assert server.execs[-1].pings >= 10
 
 
+# What kubelets say whose container runtime is being restarted; the second one's socket isn't made yet.
+AWAY = (
+    'unable to upgrade connection: rpc error: code = Unavailable desc = connection error: desc = "transport: Error '
+    'while dialing: dial unix /run/containerd/containerd.sock: connect: connection refused"'
+)
+NOT_YET = "error executing command in container: dial unix /var/run/crio/crio.sock: connect: no such file or directory"
+
+
 @pytest.mark.parametrize(
     ("code", "message", "error", "words"),
     [
@@ -247,6 +255,7 @@ def test_a_silent_command_is_kept_alive_by_pings(server, runner):
         (400, "pod pod does not have a host assigned", PodNotRunning, "can't run"),
         (500, 'unable to upgrade connection: container not found ("main")', PodNotRunning, "can't run"),
         (500, "error dialing backend: dial tcp 10.0.0.1:10250: i/o timeout", Throttled, "node"),
+        (500, AWAY, Throttled, "container runtime on the node of pod ns/pod"),
     ],
 )
 def test_refusals_at_the_handshake(server, runner, code, message, error, words):
@@ -263,6 +272,8 @@ def test_refusals_at_the_handshake(server, runner, code, message, error, words):
         ("cannot exec in a stopped container: unknown", PodNotRunning),
         ('exec failed: exec: "rsync": executable file not found in $PATH: unknown', CommandNotFound),
         ("error sending request: Post: dial tcp 10.0.0.1:10250: connect: connection refused", Throttled),
+        (AWAY, Throttled),
+        (NOT_YET, Throttled),
         ("error reading from error stream: unexpected EOF", ConnectionLost),
         ("something new", ExecError),
     ],
