@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils._pair_plan import overflow
 from ansible_collections.kubeferry.pvc.plugins.module_utils._quantity import from_bytes, readable
 
 
 def plan_summary(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`lines` for people, the totals, and the `problems` of all claims together."""
     made = [dict(plan) for plan in plans]
-    together = overflow([plan for plan in made if plan["possible"]])
+    together = _overflow([plan for plan in made if plan["possible"]])
     possible = [plan for plan in made if plan["possible"]]
     seen = [plan for plan in made if "capacity" in plan]
     common = (
@@ -51,6 +50,30 @@ def _lines(plan: Mapping[str, Any], common: Sequence[str]) -> list[str]:
     mark = "ok  " if plan["possible"] else "NO  "
     lines = [f"{mark}{plan['source']} -> {plan['target']}{': ' if facts else ''}{'; '.join(facts)}"]
     return lines + [f"      {text}" for text in plan["problems"]]
+
+
+def _overflow(plans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each quota that all plans together exceed. Each is a result of `pvc_plan`."""
+    asked: dict[tuple[str, str, str], int] = {}
+    quotas: dict[tuple[str, str, str], tuple[str, int]] = {}
+    for plan in plans:
+        new = plan.get("creates") or {}
+        for each in plan.get("quotas") or []:
+            resource = str(each["resource"])
+            of_class, _dot, _rest = resource.partition(".storageclass.storage.k8s.io/")
+            if _rest and of_class != new["storage_class"]:
+                continue
+            key = (str(new["server"]), str(new["namespace"]), resource)
+            asked[key] = asked.get(key, 0) + (
+                1 if resource.endswith("persistentvolumeclaims") else int(new["bytes"])
+            )
+            quotas[key] = (str(each["quota"]), int(each["left"]))
+    return [
+        f"namespace {key[1]} has {quotas[key][1]} left of {key[2]} (quota {quotas[key][0]}), and all claims together "
+        f"need {need}: raise the quota, or limit the run"
+        for key, need in asked.items()
+        if need > quotas[key][1]
+    ]
 
 
 class FilterModule:

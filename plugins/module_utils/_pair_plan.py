@@ -10,7 +10,7 @@ and drops (`dryRun`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -181,27 +181,3 @@ def _add_workloads(plan: PairPlan, side: Side) -> None:
     except Forbidden as exc:
         raise BusyError(f"What uses the claim can't be looked at: {exc}") from None
     plan.workloads = [{"kind": each.kind.name, "name": each.name} for each in found]
-
-
-def overflow(plans: list[Mapping[str, Any]]) -> list[str]:
-    """A sentence for each quota that all plans together exceed. Each is a result of `pvc_plan`."""
-    asked: dict[tuple[str, str, str], int] = {}
-    quotas: dict[tuple[str, str, str], tuple[str, int]] = {}
-    for plan in plans:
-        new = plan.get("creates") or {}
-        for each in plan.get("quotas") or []:
-            resource = str(each["resource"])
-            of_class, _dot, _rest = resource.partition(".storageclass.storage.k8s.io/")
-            if _rest and of_class != new["storage_class"]:
-                continue
-            key = (str(new["server"]), str(new["namespace"]), resource)
-            asked[key] = asked.get(key, 0) + (
-                1 if resource.endswith("persistentvolumeclaims") else int(new["bytes"])
-            )
-            quotas[key] = (str(each["quota"]), int(each["left"]))
-    return [
-        f"namespace {key[1]} has {quotas[key][1]} left of {key[2]} (quota {quotas[key][0]}), and all claims together "
-        f"need {need}: raise the quota, or limit the run"
-        for key, need in asked.items()
-        if need > quotas[key][1]
-    ]
