@@ -24,6 +24,11 @@ def migration_summary(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     lines = [first] + [
         f"FAILED {each['title']}: {each['msg']}" for each in sorted(failed, key=lambda one: one["title"])
     ]
+    lines += [
+        f"{each['title']}: the destination has {each['extra']} paths that the source hasn't, see its report"
+        for each in sorted(done, key=lambda one: one["title"])
+        if int(each.get("extra", 0))
+    ]
     return {"lines": lines, "done": len(done), "failed": sorted(each["host"] for each in failed), **totals}
 
 

@@ -88,11 +88,22 @@ def users_of(pods: Sequence[dict[str, Any]], claim: str) -> list[dict[str, Any]]
         pod
         for pod in pods
         if (pod.get("status") or {}).get("phase") not in _ENDED
-        and any(
-            (volume.get("persistentVolumeClaim") or {}).get("claimName") == claim
-            for volume in (pod.get("spec") or {}).get("volumes") or []
-        )
+        and (goes_with(pod, claim) or any(_claim_of(volume) == claim for volume in _volumes(pod)))
     ]
+
+
+def goes_with(pod: Object, claim: str) -> bool:
+    """Whether a claim was made for a pod alone, and is deleted with it (a generic ephemeral volume)."""
+    name = pod["metadata"]["name"]
+    return any(f"{name}-{volume['name']}" == claim for volume in _volumes(pod) if volume.get("ephemeral"))
+
+
+def _volumes(pod: Object) -> Sequence[Object]:
+    return (pod.get("spec") or {}).get("volumes") or []
+
+
+def _claim_of(volume: Object) -> str:
+    return str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
 
 
 def node_of(users: Sequence[Object]) -> str:

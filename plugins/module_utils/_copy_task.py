@@ -16,7 +16,7 @@ from ._errors import ExecError
 from ._interrupt import interruptible
 from ._names import SHOWN, display
 from ._parity import LIST_LIMIT, sentence
-from ._plan import CREATE, DELETE, METADATA, REPLACE, Plan
+from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Plan
 from ._progress import Progress
 from ._proofs import directory, utc
 from ._report import Hop, record
@@ -86,12 +86,22 @@ def _hop(outcome: Outcome, options: Options, source: str, target: str, transport
     )
 
 
+def _extra_before(outcome: Outcome) -> int:
+    """How many paths the target had before the copy that the source hadn't."""
+    if outcome.proven is None:
+        return outcome.plan.count(DELETE, EXTRA)
+    return outcome.parity.true_counts()["extra"]
+
+
 def _result(hop: Hop, outcome: Outcome, params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     found = hop.as_dict(LIST_LIMIT)
     result = {
         **found,
         "changed": bool(outcome.plan),
-        "planned": {action: outcome.plan.count(action) for action in (CREATE, REPLACE, METADATA, DELETE)},
+        "planned": {
+            **{action: outcome.plan.count(action) for action in (CREATE, REPLACE, METADATA, DELETE)},
+            "extra": _extra_before(outcome),
+        },
         "diff": diff(outcome.plan),
         "manifest": params["target"]["manifest"],
     }

@@ -11,12 +11,14 @@ from typing import Any
 
 from . import _guard
 from ._cluster import Cluster, connect
-from ._errors import UsageError
+from ._errors import ClusterError, UsageError
+from ._helper_pod import HelperPods
 from ._interrupt import interruptible
 from ._lease import Hold, Leases, Taken
 
 # A playbook that runs longer than this has its leases expire.
 _LONGEST_RUN = 14 * 24 * 3600.0
+_REMOVE_SECONDS = 60.0
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -31,7 +33,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         if params["state"] == "absent":
             result = _absent(cluster, leases, hold, check_mode=check_mode)
         elif check_mode:
-            result = {"changed": leases.held_by(hold) != hold.holder, "taken_from": "", "guarded": False}
+            changed = leases.held_by(hold) != hold.holder
+            result = {"changed": changed, "taken_from": "", "removed": [], "guarded": False}
         else:
             result = _present(cluster, leases, hold, params)
     return {
@@ -55,6 +58,7 @@ def _present(cluster: Cluster, leases: Leases, hold: Hold, params: Mapping[str, 
     )
     cluster.read_certificates()
     taken = leases.take(hold, params["wait_timeout"])
+    removed = _bury(cluster, hold.namespace, taken.from_holder)
     try:
         guarded = _guard.start(watch)
     except BaseException:
@@ -64,7 +68,18 @@ def _present(cluster: Cluster, leases: Leases, hold: Hold, params: Mapping[str, 
         # Nobody renews it, so it is valid as long as the work may take.
         hold = Hold(hold.namespace, hold.claim, hold.holder, params["lifetime"])
         leases.renew(hold)
-    return {**_facts(taken), "guarded": guarded}
+    return {**_facts(taken), "removed": removed, "guarded": guarded}
+
+
+def _bury(cluster: Cluster, namespace: str, run_id: str) -> list[str]:
+    """Remove the helper pods of a run that has let its lease expire: nobody else will before their time is over."""
+    if not run_id:
+        return []
+    try:
+        return HelperPods(cluster).remove(namespace, run_id, _REMOVE_SECONDS)
+    except ClusterError as exc:
+        cluster.warnings.append(f"Helper pods of run {run_id}, which is dead, may be left: {exc}")
+        return []
 
 
 def _absent(cluster: Cluster, leases: Leases, hold: Hold, *, check_mode: bool) -> dict[str, Any]:

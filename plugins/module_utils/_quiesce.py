@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ._claims import users_of
+from ._claims import goes_with, users_of
 from ._cluster_api import ClusterApi
 from ._errors import BusyError, Conflict, Forbidden, NotFound
 from ._helper_spec import MANAGED_BY
 from ._rest import Request
-from ._workload_kinds import KINDS, QUIESCED, Workload, controller_of, known, on_claim
+from ._workload_kinds import KINDS, QUIESCED, Workload, controller_of, is_to_be_stopped, known, on_claim
 
 _PAUSE = 1.0
 _ATTEMPTS = 20
@@ -45,6 +45,11 @@ class Quiescer:
         """
         found = on_claim(self._all(), claim)
         for pod in self._users(claim):
+            if goes_with(pod, claim):
+                raise BusyError(
+                    f"Claim {self._namespace}/{claim} is an ephemeral volume of pod {pod['metadata']['name']} and is "
+                    "deleted with it: copy it without quiescing."
+                )
             owner = controller_of(pod)
             if owner is None or not known(str(owner.get("kind"))):
                 raise BusyError(self._stray(f"Pod {self._namespace}/{pod['metadata']['name']}", claim, owner))
@@ -76,12 +81,29 @@ class Quiescer:
 
     def restore(self, claim: str = "") -> list[Workload]:
         """Bring back what was stopped for a claim, or for any; those that are what they were again."""
-        marked = [each for each in self._all() if each.claims and (not claim or claim in each.claims)]
-        return [workload for workload in reversed(marked) if self._unmark(workload, claim)]
+        back = [workload for workload in reversed(self.stopped(claim)) if self._unmark(workload, claim)]
+        if back:
+            self._tidy()
+        return back
 
     def stopped(self, claim: str = "") -> list[Workload]:
         """The workloads that are stopped for a claim, or for any."""
-        return [each for each in self._all() if each.claims and (not claim or claim in each.claims)]
+        return [
+            each
+            for each in self._all()
+            if each.claims and is_to_be_stopped(each) and (not claim or claim in each.claims)
+        ]
+
+    def _tidy(self) -> None:
+        """Remove the copies of a record that is gone from what a workload looks after."""
+        found = self._all()
+        stopped = {(each.kind.name, each.name) for each in found if each.claims and is_to_be_stopped(each)}
+        for each in found:
+            owner = controller_of(each.item)
+            if owner is None or is_to_be_stopped(each) or not each.record:
+                continue
+            if (owner.get("kind"), owner.get("name")) not in stopped:
+                self._change(each, _without_record)
 
     def _all(self) -> list[Workload]:
         found = []
@@ -132,8 +154,8 @@ class Quiescer:
                 return {"metadata": {"annotations": {QUIESCED: json.dumps(record, sort_keys=True)}}}
             last = True
             patch: dict[str, Any] = {"metadata": {"annotations": {QUIESCED: None}}}
-            if now.kind.is_stopped(now.item):  # else somebody has started it by hand
-                patch["spec"] = now.kind.back(now.record.get("was") or {})
+            if spec := now.kind.back(now.item, now.record.get("was") or {}):
+                patch["spec"] = spec
             return patch
 
         return self._change(workload, change) and last
@@ -174,3 +196,7 @@ class Quiescer:
             f"{title} uses claim {claim} and belongs to {owner.get('kind')} {owner.get('name')}, which would start it "
             "again: stop that by its own means, or copy without quiescing."
         )
+
+
+def _without_record(now: Workload) -> dict[str, Any] | None:
+    return {"metadata": {"annotations": {QUIESCED: None}}} if now.record else None

@@ -68,13 +68,15 @@ class Kind:
             return patch
         return {"suspend": True} if self.by == "suspend" else _node_selector("true")
 
-    def back(self, was: Mapping[str, Any]) -> dict[str, Any]:
-        """The patch of the spec that makes it what it was."""
-        if self.by == "replicas":
-            patch: dict[str, Any] = {"replicas": int(was.get("replicas", 1))}
-            if was.get("whenScaled"):
-                patch["persistentVolumeClaimRetentionPolicy"] = {"whenScaled": was["whenScaled"]}
+    def back(self, item: Object, was: Mapping[str, Any]) -> dict[str, Any]:
+        """The patch of the spec that makes it what it was. Where somebody has started it by hand, that stays."""
+        patch: dict[str, Any] = {}
+        if self.by == "replicas" and was.get("whenScaled"):
+            patch["persistentVolumeClaimRetentionPolicy"] = {"whenScaled": was["whenScaled"]}
+        if not self.is_stopped(item):
             return patch
+        if self.by == "replicas":
+            return {**patch, "replicas": int(was.get("replicas", 1))}
         return {"suspend": bool(was.get("suspend"))} if self.by == "suspend" else _node_selector(None)
 
     def mounts(self, item: Object, claim: str) -> bool:
@@ -156,11 +158,15 @@ def on_claim(workloads: Sequence[Workload], claim: str) -> list[Workload]:
     return [
         each
         for each in workloads
-        if each.kind.mounts(each.item, claim) and not has_ended(each.item) and _is_to_be_stopped(each)
+        if each.kind.mounts(each.item, claim) and not has_ended(each.item) and is_to_be_stopped(each)
     ]
 
 
-def _is_to_be_stopped(workload: Workload) -> bool:
+def is_to_be_stopped(workload: Workload) -> bool:
+    """Whether it is stopped and brought back itself, and not by what looks after it.
+
+    A Deployment's annotations are also those of its ReplicaSets, as its controller copies them.
+    """
     owner = controller_of(workload.item)
     # A CronJob that is suspended doesn't end the Jobs that it has started.
     return owner is None or not known(str(owner.get("kind"))) or owner.get("kind") == "CronJob"

@@ -309,10 +309,12 @@ target:
   type: str
   sample: ./pvc-files on this machine
 planned:
-  description: How many paths were to be made, replaced, given other attributes, and deleted.
+  description:
+    - How many paths were to be made, replaced, given other attributes, and deleted.
+    - C(extra) is how many the target had that the source hadn't, whether they were to be deleted or not.
   returned: always, unless the task could not be carried out
   type: dict
-  sample: {create: 4, delete: 0, metadata: 0, replace: 0}
+  sample: {create: 4, delete: 0, extra: 0, metadata: 0, replace: 0}
 bytes_planned:
   description: The bytes of the files that were to be sent.
   returned: always, unless the task could not be carried out

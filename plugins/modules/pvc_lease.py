@@ -104,6 +104,12 @@ taken_from:
   returned: O(state=present)
   type: str
   sample: nightly-16
+removed:
+  description: The helper pods of that run in the claim's namespace, which nobody else would have removed.
+  returned: O(state=present)
+  type: list
+  elements: str
+  sample: [kubeferry-data-5078edf838]
 guarded:
   description: Whether it is renewed, and released at the end of C(ansible-playbook).
   returned: O(state=present)

@@ -40,6 +40,15 @@ def test_an_inventory_that_cannot_be_read_is_no_success(played, tmp_path, name, 
     assert f"The inventory has no host in {pattern}: give one of kubeferry.pvc.claims" in ended.output
 
 
+def test_a_limit_does_not_hide_that_the_inventory_cannot_be_read(played, tmp_path):
+    (tmp_path / "shop.claims.yml").write_text("plugin: kubeferry.pvc.claims\nmap: missing.yml\n")
+    (tmp_path / "failed.txt").write_text("shop.web\n")
+    options = ("--inventory", str(tmp_path / "shop.claims.yml"), "--limit", f"@{tmp_path / 'failed.txt'}")
+    ended = played({}, "migrate", options)
+    assert ended.status not in {0, None}, ended.output
+    assert "The inventory has no host in claims: give one of kubeferry.pvc.claims" in ended.output
+
+
 @pytest.mark.parametrize("only", [False, True], ids=["limited", "alone"])
 def test_a_claim_that_no_rule_matches_is_named(played, tmp_path, only):
     groups = {"unmapped": {"hosts": {"shop.stray": {}}}} | (

@@ -71,12 +71,13 @@ def test_what_became_of_all():
     outcomes = [
         {"host": "shop.b", "state": "failed", "title": "shop/b -> store/b", "msg": "it is gone"},
         {"host": "shop.a", "title": "shop/a -> store/a", **done},
-        {"host": "shop.c", "title": "shop/c -> store/c", **done},
+        {"host": "shop.c", "title": "shop/c -> store/c", "extra": 3, **done},
     ]
     assert migration_summary(outcomes) == {
         "lines": [
             "2 of 3 claims are migrated: 4 files, 5.9 KiB, 0 B of them sent now",
             "FAILED shop/b -> store/b: it is gone",
+            "shop/c -> store/c: the destination has 3 paths that the source hasn't, see its report",
         ],
         "done": 2,
         "failed": ["shop.b"],

@@ -76,11 +76,21 @@ def sentence_of(call, *arguments, kind=KubeferryError, **options):
     return said
 
 
+@pytest.mark.parametrize("delete", [False, True])
+def test_what_only_the_target_has_is_counted_before_anything_is_done(ends, delete):
+    (ends[1] / "more").mkdir(parents=True)
+    (ends[1] / "more" / "file").write_text("x")
+    first, second = copy(*ends, delete=delete), copy(*ends, delete=delete)
+    left = 0 if delete else 2
+    assert (first["planned"]["extra"], second["planned"]["extra"]) == (2, left)
+    assert first["counts"]["extra"] == second["counts"]["extra"] == left
+
+
 def test_the_files_of_the_procedure(ends):
     result = copy(*ends, files=["10", "a/11", "a/51"])
     assert (result["changed"], result["parity"]) == (True, True)
     assert (result["counts"]["matched"], result["files"], result["bytes"]) == (4, 3, 18)
-    assert result["planned"] == {"create": 4, "replace": 0, "metadata": 0, "delete": 0}
+    assert result["planned"] == {"create": 4, "replace": 0, "metadata": 0, "delete": 0, "extra": 0}
     assert (result["bytes_planned"], result["bytes_moved"], result["retries"]) == (18, 18, 0)
     assert "msg" not in result
     json.dumps(result)

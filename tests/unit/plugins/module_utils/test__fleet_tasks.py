@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from execserver import ExecServer
-from fakeapi import claim
+from fakeapi import claim, status
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import (
     _claim_task,
@@ -93,6 +93,29 @@ def test_a_lease_that_nobody_renews_is_valid_for_a_lifetime(server, ask, monkeyp
     assert server.api.all("leases")[0]["spec"]["leaseDurationSeconds"] == 3600
     assert not ask(_lease_task, **{**LEASE, "state": "absent", "run_id": "b"})["changed"]
     assert ask(_lease_task, **{**LEASE, "state": "absent"})["changed"]
+
+
+def test_a_lease_of_a_dead_run_is_taken_with_its_helper_pods(server, ask, monkeypatch):
+    """A claim for one pod alone could not be mounted before their time is over."""
+    ask(_lease_task, **LEASE)
+    (lease,) = server.api.all("leases")
+    lease["spec"].update(renewTime="2026-01-01T00:00:00.000000Z")
+    for name, run in (("old", "a"), ("other", "c")):
+        labels = {"app.kubernetes.io/managed-by": "kubeferry", "kubeferry.io/run": run}
+        server.api.add("pods", {"metadata": {"name": name, "namespace": "ns", "labels": labels}, "spec": {}})
+    taken = ask(_lease_task, **{**LEASE, "run_id": "b"})
+    assert (taken["taken_from"], taken["removed"]) == ("a", ["old"])
+    assert server.api.find("pods", "ns", "old") is None
+    assert server.api.find("pods", "ns", "other")
+
+
+def test_helper_pods_of_a_dead_run_that_can_not_be_removed_are_told(server, ask):
+    ask(_lease_task, **LEASE)
+    server.api.all("leases")[0]["spec"].update(renewTime="2026-01-01T00:00:00.000000Z")
+    server.api.refuse[("list", "pods")] = [(403, status(403, "no"))] * 5
+    taken = ask(_lease_task, **{**LEASE, "run_id": "b"})
+    assert taken["removed"] == []
+    assert any("Helper pods of run a, which is dead, may be left" in said for said in taken["warnings"])
 
 
 def deployment(server):

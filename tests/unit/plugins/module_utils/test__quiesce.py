@@ -240,3 +240,57 @@ def test_kinds_that_the_cluster_lacks_are_passed_over(cluster):
     cluster.api.refuse[("list", "deploymentconfigs")] = [(403, status(403, "no"))]
     cluster.api.refuse[("list", "replicationcontrollers")] = [(404, status(404, "no"))]
     assert cluster.quiescer.find("data") == []
+
+
+def test_what_a_deployment_looks_after_is_left_to_it(cluster):
+    """Its controller copies the record to its ReplicaSets, the old one's as well."""
+    deployment = cluster.add("Deployment", "shop", replicas=3)
+    sets = [
+        cluster.add("ReplicaSet", name, owner="Deployment", running=False, replicas=0)
+        for name in ("shop-1", "shop-2")
+    ]
+    for each in sets:
+        each["metadata"]["ownerReferences"][0]["name"] = "shop"
+    cluster.quiescer.quiesce("data", 60)
+    record = deployment["metadata"]["annotations"][QUIESCED]
+    for each in sets:
+        each["metadata"]["annotations"] = {QUIESCED: record, "kept": "yes"}
+    assert titles(cluster.quiescer.stopped("data")) == [("Deployment", "shop")]
+    assert titles(cluster.quiescer.restore("data")) == [("Deployment", "shop")]
+    assert deployment["spec"]["replicas"] == 3
+    assert [each["spec"]["replicas"] for each in sets] == [0, 0]
+    assert [each["metadata"]["annotations"] for each in sets] == [{"kept": "yes"}] * 2
+
+
+def test_copies_of_a_record_stay_while_the_workload_is_stopped(cluster):
+    shop = cluster.add("Deployment", "shop", replicas=3)
+    cluster.add("StatefulSet", "db", claim="logs", replicas=1)
+    copied = cluster.add("ReplicaSet", "shop-1", claim="data", owner="Deployment", running=False, replicas=0)
+    copied["metadata"]["ownerReferences"][0]["name"] = "shop"
+    for claim in ("data", "logs"):
+        cluster.quiescer.quiesce(claim, 60)
+    copied["metadata"]["annotations"] = dict(shop["metadata"]["annotations"])
+    assert titles(cluster.quiescer.restore("logs")) == [("StatefulSet", "db")]
+    assert QUIESCED in copied["metadata"]["annotations"]
+
+
+def test_a_retention_policy_comes_back_where_somebody_scaled_by_hand(cluster):
+    item = cluster.add(
+        "StatefulSet", "db", replicas=3, persistentVolumeClaimRetentionPolicy={"whenScaled": "Delete"}
+    )
+    cluster.quiescer.quiesce("data", 60)
+    item["spec"]["replicas"] = 1
+    cluster.quiescer.restore("data")
+    assert item["spec"]["replicas"] == 1
+    assert item["spec"]["persistentVolumeClaimRetentionPolicy"] == {"whenScaled": "Delete"}
+
+
+def test_a_claim_that_goes_with_its_pod_is_refused(cluster):
+    cluster.add("Deployment", "shop", claim="else", replicas=1, running=False)
+    item = cluster.add_pod("shop-1", claim="else", owner="ReplicaSet", app="shop")
+    item["spec"]["volumes"].append({"name": "data", "ephemeral": {"volumeClaimTemplate": {}}})
+    with pytest.raises(
+        BusyError, match=r"ns/shop-1-data is an ephemeral volume of pod shop-1 and is deleted with it"
+    ):
+        cluster.quiescer.quiesce("shop-1-data", 60)
+    assert cluster.changes == []
