@@ -22,6 +22,7 @@ from ._errors import BusyError, ClusterError, Forbidden, KubeferryError
 from ._helper_diagnosis import refused_creation, unusable_claim
 from ._helper_spec import HelperRequest, helper_pod
 from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem
+from ._nodes import cordoned_alone
 from ._placement import placement
 from ._quantity import to_bytes
 from ._quiesce import Quiescer
@@ -91,6 +92,7 @@ def plan_source(plan: PairPlan, side: Side, *, quiesce: bool) -> None:
     users = side.users()
     if quiesce:
         plan.trying(lambda: _add_workloads(plan, side))
+        _add_cordoned(plan, side.cluster, claim)
     elif users and "ReadWriteOncePod" in (claim["spec"].get("accessModes") or []):
         name = users[0]["metadata"]["name"]
         plan.problems.append(
@@ -181,3 +183,19 @@ def _add_workloads(plan: PairPlan, side: Side) -> None:
     except Forbidden as exc:
         raise BusyError(f"What uses the claim can't be looked at: {exc}") from None
     plan.workloads = [{"kind": each.kind.name, "name": each.name} for each in found]
+
+
+def _add_cordoned(plan: PairPlan, cluster: ClusterApi, claim: Object) -> None:
+    """Say that what is stopped can't come back for now; nothing where nodes and volumes may not be looked at."""
+    if not plan.workloads:
+        return
+    try:
+        volume = cluster.call(Request("get", "persistentvolumes", name=str(claim["spec"].get("volumeName"))))
+        names = cordoned_alone(volume, cluster.list_objects(Request("list", "nodes")))
+    except ClusterError:
+        return
+    if names:
+        plan.notes.append(
+            f"its volume is on {' and '.join(names)} alone, which is cordoned: what is stopped can't come back there "
+            "before that is undone"
+        )

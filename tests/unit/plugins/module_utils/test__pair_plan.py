@@ -9,6 +9,7 @@ from fakeapi import FakeApi, claim, pod, sender, status
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster_api import ClusterApi
 from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import HelperRequest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._new_claim import NewClaim
+from ansible_collections.kubeferry.pvc.plugins.module_utils._nodes import cordoned_alone
 from ansible_collections.kubeferry.pvc.plugins.module_utils._pair_plan import (
     PairPlan,
     Side,
@@ -110,3 +111,47 @@ def test_a_target_that_is_there(api, planned):
     assert planned("target").notes == ["pvc-0 is in use by app while it is written to"]
     item["spec"]["accessModes"] = ["ReadOnlyMany"]
     assert "can't be written to (ReadOnlyMany)" in only(planned("target"))
+
+
+@pytest.mark.parametrize(
+    ("cordoned", "says"),
+    [(["node2"], True), (["node1", "node2"], True), (["node1"], False), ([], False)],
+)
+def test_what_can_not_come_back_to_a_cordoned_node_is_noted(api, planned, cordoned, says):
+    pinned = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node2"]}
+    terms = [{"matchExpressions": [pinned]}, {"matchFields": [{**pinned, "key": "metadata.name"}]}]
+    affinity = {"required": {"nodeSelectorTerms": terms}}
+    api.find("persistentvolumeclaims", "ns", "pvc-0")["spec"]["volumeName"] = "pv-0"
+    api.add("persistentvolumes", {"metadata": {"name": "pv-0"}, "spec": {"nodeAffinity": affinity}})
+    for name in ("node1", "node2", "node3"):
+        labels = {"kubernetes.io/hostname": name}
+        spec = {"unschedulable": True} if name in cordoned else {}
+        api.add("nodes", {"metadata": {"name": name, "labels": labels}, "spec": spec})
+    volumes = [{"persistentVolumeClaim": {"claimName": "pvc-0"}}]
+    spec = {"replicas": 1, "template": {"spec": {"volumes": volumes}}}
+    assert planned(quiesce=True).notes == []
+    api.add("deployments", {"metadata": {"name": "shop", "namespace": "ns"}, "spec": spec})
+    notes = planned(quiesce=True).notes
+    assert [note.partition(",")[0] for note in notes] == ["its volume is on node2 alone"] * says
+    assert planned(quiesce=False).notes == []
+    api.refuse[("list", "nodes")] = [(403, status(403, "no"))]
+    assert planned(quiesce=True).notes == []
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "fits"),
+    [
+        ("In", ["a", "b"], True),
+        ("In", ["b"], False),
+        ("NotIn", ["b"], True),
+        ("NotIn", ["a"], False),
+        ("Exists", [], True),
+        ("DoesNotExist", [], False),
+    ],
+)
+def test_nodes_by_their_labels(operator, values, fits):
+    node = {"metadata": {"name": "n", "labels": {"zone": "a"}}, "spec": {"unschedulable": True}}
+    term = {"matchExpressions": [{"key": "zone", "operator": operator, "values": values}]}
+    volume = {"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [term, {}]}}}}
+    assert cordoned_alone(volume, [node]) == ["n"] * fits
+    assert cordoned_alone({"spec": {}}, [node]) == []
