@@ -69,11 +69,16 @@ def _overflow(plans: Sequence[Mapping[str, Any]]) -> list[str]:
             )
             quotas[key] = (str(each["quota"]), int(each["left"]))
     return [
-        f"namespace {key[1]} has {quotas[key][1]} left of {key[2]} (quota {quotas[key][0]}), and all claims together "
-        f"need {need}: raise the quota, or limit the run"
+        f"namespace {key[1]} has {_amount(key[2], quotas[key][1])} left of {key[2]} (quota {quotas[key][0]}), and all "
+        f"claims together need {_amount(key[2], need)}: raise the quota, or limit the run"
         for key, need in asked.items()
         if need > quotas[key][1]
     ]
+
+
+def _amount(resource: str, count: int) -> str:
+    """So many of a quota's resource: claims, or bytes."""
+    return str(count) if resource.endswith("persistentvolumeclaims") else readable(count)
 
 
 class FilterModule:

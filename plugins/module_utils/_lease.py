@@ -172,5 +172,5 @@ def _busy(hold: Hold, found: Object) -> str:
     host = (found["metadata"].get("annotations") or {}).get(HOST) or "an unknown machine"
     return (
         f"Claim {hold.namespace}/{hold.claim} is being worked on by run {_holder(found)} on {host}, which holds the "
-        f"lease {hold.name}: wait for its end, or give more wait_timeout."
+        f"lease {hold.name}: wait for its end, or give more wait_timeout (migrate_lease_timeout of the role migrate)."
     )

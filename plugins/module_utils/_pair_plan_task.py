@@ -18,8 +18,8 @@ from ._new_claim import NewClaim
 from ._pair_plan import PairPlan, Side, plan_source, plan_target
 from ._runner import output
 
-# The size of each file, a line each; what a file isn't costs next to nothing.
-_SIZES = 'cd "$1" && find . -path ./.kubeferry -prune -o -type f -exec stat -c %s {} +'
+# The size of each file, how many names it has, and which file it is; what a file isn't costs next to nothing.
+_SIZES = 'cd "$1" && find . -path ./.kubeferry -prune -o -type f -exec stat -c "%s %h %d:%i" {} +'
 
 
 def run(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,8 +66,15 @@ def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> d
     except ClusterError as exc:
         plan.problems.append(str(exc).rstrip("."))
         return {}
-    sizes = [int(line) for line in printed.split()]
-    return {"files": len(sizes), "bytes": sum(sizes)}
+    return _totals(printed)
+
+
+def _totals(printed: bytes) -> dict[str, int]:
+    """Files by their names, and the bytes of each once, whatever it has of those."""
+    files = [line.split() for line in printed.splitlines()]
+    linked = {which: int(size) for size, names, which in files if names != b"1"}
+    alone = sum(int(size) for size, names, _which in files if names == b"1")
+    return {"files": len(files), "bytes": alone + sum(linked.values())}
 
 
 def _new(params: Mapping[str, Any], target: Mapping[str, Any]) -> NewClaim | None:

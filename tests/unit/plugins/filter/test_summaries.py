@@ -63,6 +63,10 @@ def test_quotas_that_all_claims_together_exceed():
     ):
         plans = [plan(name, creates=new(), quotas=quotas) for name in "ab"]
         assert bool(plan_summary(plans)["problems"]) is exceeded, quotas
+    plans = [plan(name, creates=new(), quotas=quota("requests.storage", 3 * GI)) for name in "ab"]
+    (problem,) = plan_summary(plans)["problems"]
+    assert "has 3.0 GiB left of requests.storage" in problem
+    assert "need 4.0 GiB" in problem
     assert plan_summary([])["lines"] == ["0 of 0 claims can be copied, 0 B in their files"]
 
 

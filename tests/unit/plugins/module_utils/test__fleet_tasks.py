@@ -22,6 +22,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     NotFound,
     UsageError,
 )
+from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
 
 
 @pytest.fixture
@@ -183,3 +184,14 @@ def test_a_plan_of_both_sides(server):
     ]
     with pytest.raises(UsageError, match="create needs size and access_modes"):
         _pair_plan_task.run({**params, "create": True})
+
+
+@pytest.mark.parametrize("kind", ["busybox", "gnu"])
+def test_a_file_with_several_names_is_measured_once(boxes, tmp_path, kind):
+    (tmp_path / "a").write_bytes(b"x" * 1000)
+    (tmp_path / "with blank").write_bytes(b"x" * 10)
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    script = ["sh", "-c", _pair_plan_task._SIZES, "sh", str(tmp_path)]
+    _status, printed, said = output(boxes[kind].runner(), script)
+    assert said == b""
+    assert _pair_plan_task._totals(printed) == {"files": 3, "bytes": 1010}
