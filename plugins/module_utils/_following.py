@@ -19,7 +19,7 @@ from select import PIPE_BUF
 from . import _pieces_scripts as scripts
 from ._beside import Beside
 from ._entry import Entry
-from ._errors import KubeferryError
+from ._errors import KubeferryError, ProtocolError
 from ._pieces import Span
 from ._pieces_scripts import BLOCK
 from ._shell_pieces import MAX_LINE, ShellPlace, blocks, digest_lines, digest_tool, escaped
@@ -81,6 +81,8 @@ class Follower:
             stream = asker.begun(process)
             count = 0
             while (answer := stream.until(b"\0", MAX_LINE)) != b"end":
+                if count >= len(self._followed):
+                    raise ProtocolError("more digests came than files were named")
                 said = digest_lines(answer, self._checksum)
                 if len(said) == 1:
                     self.digests[self._followed[count]] = said[0]

@@ -239,6 +239,18 @@ def test_without_what_reads_back_digests_are_taken_afterwards(pod, small_groups,
     assert asked.paths == [b"large"]
 
 
+@pytest.mark.parametrize(
+    "says", ["yes | tr '\\n' '\\000'", "head -c 100000 /dev/zero", "echo end; exit 1", ":"]
+)
+def test_what_reads_back_is_not_believed_when_it_says_what_can_not_be(pod, small_groups, monkeypatch, says):
+    write(pod.source, "large", random.Random(1).randbytes(5 * MIB))
+    monkeypatch.setattr(_following.scripts, "FOLLOW", f'printf "%s\\n" "$2"; {says}')
+    asked = Asked(monkeypatch)
+    assert engine.whole(pod.copy())
+    assert pod.unlike() == {}
+    assert asked.paths == [b"large"]
+
+
 def test_a_copy_that_breaks_off_ends_what_reads_back(pod, small_groups, monkeypatch):
     """The part that came stays, and is neither taken for the whole nor waited for."""
     write(pod.source, "large", random.Random(1).randbytes(5 * MIB))
