@@ -24,6 +24,7 @@ from trees import touched, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _carry, _tls_link
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, RouteFailed
+from ansible_collections.kubeferry.pvc.plugins.module_utils._following import Follower
 from ansible_collections.kubeferry.pvc.plugins.module_utils._session_key import session_key
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tls_link import Receiver, TlsLink
 
@@ -52,15 +53,13 @@ def test_what_goes_over_the_link_is_read_back_meanwhile(pair, monkeypatch):
     monkeypatch.setattr(_carry, "FOLLOWED", 3 * MIB)
     monkeypatch.setattr(_carry, "LARGE_BYTES", 2 * MIB)
     write(pair.source, "large", random.Random(1).randbytes(9 * MIB + 1))
-    found, following = {}, _carry.following
+    found, listen = {}, Follower.listen
 
-    @contextlib.contextmanager
-    def noted(*arguments):
-        with following(*arguments) as follower:
-            yield follower
+    def noted(follower, descriptor):
+        listen(follower, descriptor)
         found.update(follower.digests)
 
-    monkeypatch.setattr(_carry, "following", noted)
+    monkeypatch.setattr(Follower, "listen", noted)
     assert engine.whole(pair.copy())
     assert pair.unlike() == {}
     assert found == {b"large": hashlib.sha256((pair.source / "large").read_bytes()).hexdigest()}
