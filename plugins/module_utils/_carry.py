@@ -9,11 +9,10 @@ The transports here give orders over a `Link`; it is the pods that read, send an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from ._carry_scripts import NAMES_BLOCK
 from ._entry import Entry
-from ._following import following
 from ._link import Link
 from ._pieces import Span, Work
 from ._pieces_scripts import BLOCK
@@ -28,8 +27,6 @@ GROUP_NAMES = 96_000
 """Bytes of names that one tar is given: the argument that one process may have is 128 KiB on some systems."""
 GROUP_BYTES = 64 << 20
 """Bytes that go by before progress is heard of."""
-FOLLOWED = 2 * GROUP_BYTES
-"""Bytes from which on a file is read back while it is written."""
 ARCHIVE_END = 20 * BLOCK_SIZE
 """What GNU tar fills up the last record to."""
 SHORT_NAME = 98
@@ -62,34 +59,20 @@ class CarriedFiles:
 
 
 class CarriedPieces(PiecesTransport):
-    """Pieces of large files, by dd at both ends. Files that come whole are read back meanwhile."""
+    """Pieces of large files, by dd at both ends."""
 
     def __init__(
         self, link: Link, source: ShellPieces, target: ShellPieces, checksum: str, progress: Progress
     ) -> None:
         super().__init__(source, target, checksum, progress)
         self._link = link
-        self._place = target.place
+        self._tools = target.place.tools
 
     def _deliver(self, works: Sequence[Work]) -> None:
-        whole = [work for work in works if _comes_whole(work)]
-        apart = [work for work in works if not _comes_whole(work)]
-        if apart:
-            self._carry(apart, lambda _entry, _span: None)
-        if whole:
-            with following(self._place, self._checksum) as follower:
-                self._carry(whole, follower.arrived)
-            self.read_back.update(follower.digests)
-
-    def _carry(self, works: Sequence[Work], arrived: Callable[[Entry, Span], None]) -> None:
-        left = ((work.entry, span) for work in works for span in _strides(work))
-
-        def took() -> None:
-            entry, span = next(left)
-            self._passed(span.length)
-            arrived(entry, span)
-
-        self._link.carry([order for work in works for order in self._orders(work)], took)
+        spans = [span for work in works for span in _strides(work)]
+        left = iter(spans)
+        orders = [order for work in works for order in self._orders(work)]
+        self._link.carry(orders, lambda: self._passed(next(left).length))
         for _work in works:
             self._progress.advance(0, files=1)
 
@@ -97,7 +80,7 @@ class CarriedPieces(PiecesTransport):
         yield opening(work)
         for span in _strides(work):
             yield b"part %d %d\n" % blocks(span)
-        yield closing(work, self._place.tools)
+        yield closing(work, self._tools)
 
 
 def carrying(link: Link, source: ShellTree, target: ShellTree, progress: Progress) -> Transport:
@@ -139,12 +122,6 @@ def archived(entry: Entry) -> int:
     name = len(entry.path) + 64
     headers = 3 + (2 - -name // BLOCK_SIZE if len(entry.path) > SHORT_NAME else 0)
     return (headers - -entry.size // BLOCK_SIZE) * BLOCK_SIZE
-
-
-def _comes_whole(work: Work) -> bool:
-    """Whether all of a file is sent, and enough that it pays to have a command that reads it back."""
-    size = work.entry.size
-    return size > FOLLOWED and [(span.start, span.length) for span in work.send] == [(0, size)]
 
 
 def _strides(work: Work) -> Iterator[Span]:

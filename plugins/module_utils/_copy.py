@@ -349,8 +349,8 @@ class Copy:
         untold = [entry.path for entry in _wanted(moving) if not entry.digest]
         with Beside(lambda: self._comparison.take_at_source(untold, source)) as digesting:
             moved = self._transport.move(_wanted(fresh), _wanted(changed), self._options.checksum)
-            paths = [entry.path for entry in _wanted(moving) if entry.path not in moved.read_back]
-            arrived = moved.read_back | dict(self._target.received(paths, self._options.checksum))
+            paths = [entry.path for entry in _wanted(moving)]
+            arrived = dict(self._target.received(paths, self._options.checksum))
             digesting.result()
         self._moved += moved.bytes
         return moved.bare, arrived

@@ -22,24 +22,19 @@ named() { name=$(printf '%b.' "$1"); name=${name%.}; }
 regular() { [ -f "$1" ] && [ ! -L "$1" ]; }
 """
 
-_DIGEST = """
-SUM=$3; TOOL=$4
-digest() {
-  case $TOOL in
-    openssl) openssl dgst "-$SUM" -r "$@" ;;
-    *) "$TOOL" "$@" ;;
-  esac
-}
-"""
-"""Digests files, or the standard input, with the tool `$4` for algorithm `$3`."""
-
 PIECES = (
     _START
     + _NAMED
-    + _DIGEST
     + """
+SUM=$3; TOOL=$4
 full() { tr -d '\\000' | head -c 1 | wc -c; }
 piece() { dd bs=65536 skip=$((number * length)) count="$length" <"$name" 2>/dev/null; }
+digest() {
+  case $TOOL in
+    openssl) openssl dgst "-$SUM" -r ;;
+    *) "$TOOL" ;;
+  esac
+}
 can=
 if [ "$(printf '\\000\\n' | full 2>/dev/null)" = 1 ]; then can=1; fi
 while read -r length compare count doubted name && [ "$length" != end ]; do
@@ -75,8 +70,14 @@ is 1.
 BLOCKS = (
     _START
     + _NAMED
-    + _DIGEST
     + """
+SUM=$3; TOOL=$4
+digests() {
+  case $TOOL in
+    openssl) openssl dgst "-$SUM" -r "$@" ;;
+    *) "$TOOL" "$@" ;;
+  esac
+}
 folder=
 trap 'rm -rf -- "$folder"' EXIT
 trap 'exit 1' HUP INT PIPE TERM
@@ -86,7 +87,7 @@ while read -r length skip count name && [ "$length" != end ]; do
   if [ -n "$folder" ] && regular "$name" && [ -r "$name" ]; then
     dd bs=65536 skip="$skip" count="$count" <"$name" 2>/dev/null |
       (cd -- "$folder" && split -a 2 -b "$((length * 65536))" - b) &&
-      digest "$folder"/b* 2>/dev/null
+      digests "$folder"/b* 2>/dev/null
     rm -f -- "$folder"/b*
   fi
   printf '\\0'
@@ -99,31 +100,6 @@ printf 'end\\0'
 LENGTH of them at a time, and a NUL. What is told is a line of the tool `$4` for each, or nothing.
 
 One command digests all of them, which lie in memory meanwhile: one command for each takes ten times as long."""
-
-FOLLOW = (
-    _START
-    + _NAMED
-    + _DIGEST
-    + """
-follow() {
-  while read -r skip count && [ "$skip" != quit ]; do
-    if [ "$count" = rest ]; then dd bs=65536 skip="$skip" <"$name"; break; fi
-    dd bs=65536 skip="$skip" count="$count" <"$name"
-  done 2>/dev/null
-}
-while read -r name && [ "$name" != end ]; do
-  named "$name"
-  regular "$name" || name=/dev/null
-  follow | digest
-  printf '\\0'
-done
-printf 'end\\0'
-"""
-    + _LINGER
-)
-"""Digests files while they are being written: tells about each line `NAME` the digest of what the lines after it say to
-read, and a NUL. `SKIP COUNT` are blocks; `SKIP rest` is all that there is from there on, and the last line about a
-file, as is `quit` of one that will not be whole."""
 
 _PART = """
 part() {

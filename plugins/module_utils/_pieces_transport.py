@@ -44,10 +44,7 @@ WORTH = 4
 
 
 class PiecesTransport:
-    """Moves regular files between two ends. `checksum` is the copy's own.
-
-    `read_back` has the digests of what has arrived, of those files of the last move that were read back meanwhile.
-    """
+    """Moves regular files between two ends. `checksum` is the copy's own."""
 
     def __init__(self, source: PiecesSource, target: PiecesTarget, checksum: str, progress: Progress) -> None:
         self._source = source
@@ -57,7 +54,6 @@ class PiecesTransport:
         self._sent = 0
         self._moved: set[bytes] = set()
         self._begun: set[bytes] = set()
-        self.read_back: dict[bytes, str] = {}
 
     def move(
         self, entries: Sequence[Entry], basis: Mapping[bytes, int], begun: Collection[bytes] = ()
@@ -74,7 +70,6 @@ class PiecesTransport:
         algorithm, and read even where its file system says that it is empty.
         """
         before = self._sent
-        self.read_back = {}
         both = self._source.quick(self._checksum) and self._target.quick(self._checksum)
         again = [entry for entry in entries if entry.path in self._moved]
         rest = [entry for entry in entries if entry.path not in self._moved]

@@ -85,7 +85,7 @@ class ShellPieces:
             for piece in file.pieces
         ]
         answers = iter(self._tell(scripts.BLOCKS, questions, checksum, BLOCKS))
-        return [[digest_lines(next(answers), checksum) for _piece in file.pieces] for file in asked]
+        return [[_lines_of(next(answers), checksum) for _piece in file.pieces] for file in asked]
 
     def received(self, paths: Sequence[bytes]) -> dict[bytes, int]:
         files = [Asked(path, 0, 0, received=True) for path in paths]
@@ -128,8 +128,11 @@ class ShellPieces:
         """What a script says about each question: at most so many digests, and another line."""
         if not questions:
             return []
+        tool = f"{checksum}sum"
+        if "openssl" in self._place.tools and (checksum != "md5" or tool not in self._place.tools):
+            tool = "openssl"
         lines = _lines(questions)
-        process = self._start(script, lines, checksum, digest_tool(self._place, checksum))
+        process = self._start(script, lines, checksum, tool)
         with self._place.asker.told(process, lines, "Reading pieces of files from") as stream:
             answers = [stream.until(b"\0", MAX_LINE * (most + 1)) for _question in questions]
             if stream.exactly(4) != b"end\0":
@@ -165,14 +168,6 @@ class ShellPieces:
     def _start(self, script: str, stdin: Iterable[bytes], *arguments: str) -> Process:
         asker = self._place.asker
         return asker.runner.start(asker.argv(script, *arguments), stdin)
-
-
-def digest_tool(place: ShellPlace, checksum: str) -> str:
-    """The fastest tool there for this algorithm."""
-    tool = f"{checksum}sum"
-    if "openssl" in place.tools and (checksum != "md5" or tool not in place.tools):
-        return "openssl"
-    return tool
 
 
 def _lines(lines: Iterable[bytes]) -> Question:
@@ -272,8 +267,8 @@ def _line(checksum: str) -> bytes:
     return rb"[0-9a-f]{%d}(?= [ *])" % (2 * DIGEST_BYTES[checksum])
 
 
-def digest_lines(answer: bytes, checksum: str) -> list[str]:
-    """The digests in what the BLOCKS or the FOLLOW script says at a time."""
+def _lines_of(answer: bytes, checksum: str) -> list[str]:
+    """The digests in what the BLOCKS script says about a piece."""
     return [said.decode("ascii") for said in re.findall(rb"^%b" % _line(checksum), answer, re.MULTILINE)]
 
 

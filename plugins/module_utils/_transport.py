@@ -25,7 +25,6 @@ from ._shell_tree import ShellTree
 from ._tree import PART, SourceTree, TargetTree
 
 AnyTree: TypeAlias = "LocalTree | ShellTree"
-Digests: TypeAlias = dict[bytes, str]
 
 DELTA_BYTES = 64 << 10
 """From this size on it pays to send a difference instead of the whole file."""
@@ -37,14 +36,10 @@ SPARSE_BYTES = 1 << 20
 
 @dataclass
 class Moved:
-    """What one move did: bytes sent or received, and the entries that arrived without their attributes.
-
-    `read_back` has digests of what lies in the target's work directory, where they were taken already.
-    """
+    """What one move did: bytes sent or received, and the entries that arrived without their attributes."""
 
     bytes: int = 0
     bare: list[Entry] = field(default_factory=list)
-    read_back: Digests = field(default_factory=dict)
 
 
 class Transport(Protocol):
@@ -141,7 +136,6 @@ class PiecewiseTransport:
                 self._pieces = self._make(checksum)
             moved.bytes += self._pieces.move(entries, {**had, **basis})
             moved.bare = [*moved.bare, *entries]
-            moved.read_back = self._pieces.read_back
         return moved
 
 

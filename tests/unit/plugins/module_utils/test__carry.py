@@ -16,14 +16,11 @@ from carried import Carried
 from toolbox import Box, found
 from trees import snapshot, touched, write
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _carry, _following, _transport
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _carry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._carry import ARCHIVE_END, archived, grouped
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import Entry
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, EndpointError
-from ansible_collections.kubeferry.pvc.plugins.module_utils._following import Follower
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._link import Orders, PodLink
-from ansible_collections.kubeferry.pvc.plugins.module_utils._pieces import Span
-from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
 
 MIB = 1 << 20
 
@@ -166,128 +163,3 @@ def test_a_target_that_is_full_is_named(tmp_path):
     with pytest.raises(EndpointError, match="is full: make room there"):
         pod.copy(retries=0)
     assert not (pod.target / "files").exists()
-
-
-class Asked:
-    """The paths whose digests were taken at the target after they had arrived."""
-
-    def __init__(self, monkeypatch):
-        self.paths = []
-        received = ShellTree.received
-
-        def noted(tree, paths, checksum):
-            self.paths += paths
-            return received(tree, paths, checksum)
-
-        monkeypatch.setattr(ShellTree, "received", noted)
-
-
-@pytest.fixture
-def small_groups(monkeypatch):
-    """Files of 4 MiB go in spans of 1 MiB, and are read back while they are written."""
-    monkeypatch.setattr(_carry, "GROUP_BYTES", MIB)
-    monkeypatch.setattr(_carry, "FOLLOWED", 3 * MIB)
-    monkeypatch.setattr(_transport, "LARGE_BYTES", MIB)
-    monkeypatch.setattr(_carry, "LARGE_BYTES", MIB)
-
-
-def test_large_files_are_read_back_while_they_are_written(pod, small_groups, monkeypatch):
-    names = ["0", " a b\\", "new\nline", "dir/2"]
-    for number, name in enumerate(names):
-        write(pod.source, name, random.Random(number).randbytes(4 * MIB + number * 4095))
-    write(pod.source, "short", random.Random(9).randbytes(2 * MIB))
-    asked = Asked(monkeypatch)
-    assert engine.whole(pod.copy())
-    assert pod.unlike() == {}
-    assert asked.paths == [b"short"]
-
-
-@pytest.mark.parametrize("at", [0, 2 * MIB + 5, 4 * MIB + 76])
-def test_what_changes_on_its_way_is_seen_by_what_reads_it_back(pod, small_groups, monkeypatch, at):
-    """A byte is another one at the target, in the first, a middle or the last span: the file is sent again."""
-    content = random.Random(1).randbytes(4 * MIB + 77)
-    write(pod.source, "large", content)
-    spoilt = []
-
-    def spoil(follower, entry, span):
-        (path,) = pod.target.glob(".kubeferry/run-*/tree/large")
-        if not spoilt and span.end > at:
-            with open(path, "r+b") as stream:
-                stream.seek(at)
-                stream.write(bytes([content[at] ^ 1]))
-            spoilt.append(span)
-        arrived(follower, entry, span)
-
-    arrived = Follower.arrived
-    monkeypatch.setattr(Follower, "arrived", spoil)
-    outcome = pod.copy(retries=2)
-    assert spoilt
-    assert engine.whole(outcome)
-    assert outcome.retries == 1
-    assert pod.unlike() == {}
-
-
-def test_without_what_reads_back_digests_are_taken_afterwards(pod, small_groups, monkeypatch):
-    write(pod.source, "large", random.Random(1).randbytes(5 * MIB))
-
-    def broken(follower, descriptor):
-        raise ConnectionLost("gone")
-
-    monkeypatch.setattr(Follower, "listen", broken)
-    asked = Asked(monkeypatch)
-    assert engine.whole(pod.copy())
-    assert asked.paths == [b"large"]
-
-
-@pytest.mark.parametrize(
-    "says", ["yes | tr '\\n' '\\000'", "head -c 100000 /dev/zero", "echo end; exit 1", ":"]
-)
-def test_what_reads_back_is_not_believed_when_it_says_what_can_not_be(pod, small_groups, monkeypatch, says):
-    write(pod.source, "large", random.Random(1).randbytes(5 * MIB))
-    monkeypatch.setattr(_following.scripts, "FOLLOW", f'printf "%s\\n" "$2"; {says}')
-    asked = Asked(monkeypatch)
-    assert engine.whole(pod.copy())
-    assert pod.unlike() == {}
-    assert asked.paths == [b"large"]
-
-
-def test_a_copy_that_breaks_off_ends_what_reads_back(pod, small_groups, monkeypatch):
-    """The part that came stays, and is neither taken for the whole nor waited for."""
-    write(pod.source, "large", random.Random(1).randbytes(5 * MIB))
-    arrived, broke = Follower.arrived, []
-
-    def breaks(follower, entry, span):
-        arrived(follower, entry, span)
-        if span.start == 2 * MIB and not broke:
-            broke.append(span)
-            raise ConnectionLost("gone")
-
-    monkeypatch.setattr(Follower, "arrived", breaks)
-    outcome = pod.copy(retries=1)
-    assert broke
-    assert engine.whole(outcome)
-    assert pod.unlike() == {}
-
-
-@pytest.mark.parametrize("room", [0, 9000])
-def test_no_more_is_said_than_fits_where_nobody_listens(boxes, tmp_path, monkeypatch, room):
-    pod = Carried(tmp_path, boxes["busybox"])
-    place = ShellTree(pod.spy, str(pod.target), engine.progress()).pieces().place
-    monkeypatch.setattr(_following, "_capacity", lambda _descriptor: _following.ROOM + room)
-    reader, writer = os.pipe()
-    try:
-        follower = Follower(place, "sha256", writer)
-        for number in range(40):
-            size = 1 << 34
-            entry = Entry(b"%d" % number * 50, "file", size, 0o644, 0, 0, 0)
-            for start in range(0, size, 64 * MIB):
-                follower.arrived(entry, Span(start, 64 * MIB))
-        follower.finish(whole=True)
-        os.set_blocking(reader, False)
-        said = os.read(reader, 1 << 20)
-    finally:
-        os.close(reader)
-        os.close(writer)
-    assert said.endswith(b"end\n\n")
-    assert len(said) <= _following.ROOM + room
-    assert (said == b"end\n\n") is (room == 0)

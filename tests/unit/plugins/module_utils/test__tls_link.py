@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import random
 import socket
 import subprocess
@@ -22,9 +21,8 @@ from carried import Carried
 from toolbox import found
 from trees import touched, write
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _carry, _tls_link
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _tls_link
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, RouteFailed
-from ansible_collections.kubeferry.pvc.plugins.module_utils._following import Follower
 from ansible_collections.kubeferry.pvc.plugins.module_utils._session_key import session_key
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tls_link import Receiver, TlsLink
 
@@ -46,23 +44,6 @@ def pair(boxes, tmp_path):
     pods = Carried(tmp_path, boxes["tls"], boxes["openssl"], link=link)
     write(pods.source, "a", b"content of a")
     return pods
-
-
-def test_what_goes_over_the_link_is_read_back_meanwhile(pair, monkeypatch):
-    monkeypatch.setattr(_carry, "GROUP_BYTES", MIB)
-    monkeypatch.setattr(_carry, "FOLLOWED", 3 * MIB)
-    monkeypatch.setattr(_carry, "LARGE_BYTES", 2 * MIB)
-    write(pair.source, "large", random.Random(1).randbytes(9 * MIB + 1))
-    found, listen = {}, Follower.listen
-
-    def noted(follower, descriptor):
-        listen(follower, descriptor)
-        found.update(follower.digests)
-
-    monkeypatch.setattr(Follower, "listen", noted)
-    assert engine.whole(pair.copy())
-    assert pair.unlike() == {}
-    assert found == {b"large": hashlib.sha256((pair.source / "large").read_bytes()).hexdigest()}
 
 
 @pytest.fixture
