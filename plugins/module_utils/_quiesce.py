@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from ._claims import goes_with, users_of
 from ._cluster_api import ClusterApi
-from ._errors import BusyError, Conflict, Forbidden, NotFound
+from ._errors import BusyError, ClusterError, Conflict, Forbidden, NotFound
 from ._helper_spec import MANAGED_BY
 from ._rest import Request
 from ._workload_kinds import KINDS, QUIESCED, Workload, controller_of, is_to_be_stopped, known, on_claim
@@ -83,7 +84,8 @@ class Quiescer:
         """Bring back what was stopped for a claim, or for any; those that are what they were again."""
         back = [workload for workload in reversed(self.stopped(claim)) if self._unmark(workload, claim)]
         if back:
-            self._tidy()
+            with suppress(ClusterError):  # what would be left does no harm
+                self._tidy()
         return back
 
     def stopped(self, claim: str = "") -> list[Workload]:
