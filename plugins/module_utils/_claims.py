@@ -88,7 +88,7 @@ def users_of(pods: Sequence[dict[str, Any]], claim: str) -> list[dict[str, Any]]
         pod
         for pod in pods
         if (pod.get("status") or {}).get("phase") not in _ENDED
-        and (goes_with(pod, claim) or any(_claim_of(volume) == claim for volume in _volumes(pod)))
+        and (goes_with(pod, claim) or any(claim_of(volume) == claim for volume in _volumes(pod)))
     ]
 
 
@@ -102,8 +102,10 @@ def _volumes(pod: Object) -> Sequence[Object]:
     return (pod.get("spec") or {}).get("volumes") or []
 
 
-def _claim_of(volume: Object) -> str:
-    return str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
+def claim_of(volume: Object) -> str | None:
+    """The claim that a volume of a pod names, if it names one."""
+    name: str | None = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+    return name
 
 
 def node_of(users: Sequence[Object]) -> str:

@@ -33,6 +33,9 @@ from ._pod_state import is_ready
 _PAUSE = 0.25
 _LONGEST_PAUSE = 1.0
 
+REMOVE_SECONDS = 60.0
+"""How long it is waited until a pod that was told to end is gone, unless the user gives more."""
+
 
 @dataclass
 class Mounted:

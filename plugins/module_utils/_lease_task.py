@@ -12,13 +12,12 @@ from typing import Any
 from . import _guard
 from ._cluster import Cluster, connect
 from ._errors import ClusterError, UsageError
-from ._helper_pod import HelperPods
+from ._helper_pod import REMOVE_SECONDS, HelperPods
 from ._interrupt import interruptible
 from ._lease import Hold, Leases, Taken
 
 # A playbook that runs longer than this has its leases expire.
 _LONGEST_RUN = 14 * 24 * 3600.0
-_REMOVE_SECONDS = 60.0
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def _bury(cluster: Cluster, namespace: str, run_id: str) -> list[str]:
     if not run_id:
         return []
     try:
-        return HelperPods(cluster).remove(namespace, run_id, _REMOVE_SECONDS)
+        return HelperPods(cluster).remove(namespace, run_id, REMOVE_SECONDS)
     except ClusterError as exc:
         cluster.warnings.append(f"Helper pods of run {run_id}, which is dead, may be left: {exc}")
         return []

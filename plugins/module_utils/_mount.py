@@ -14,12 +14,10 @@ from . import _guard
 from ._cluster import Cluster, connect
 from ._endpoint_args import DEFAULT_WAIT
 from ._errors import ClusterError, Interrupted
-from ._helper_pod import HelperPods, Mounted
+from ._helper_pod import REMOVE_SECONDS, HelperPods, Mounted
 from ._helper_spec import Further, HelperRequest, new_run_id
 from ._interrupt import interruptible
 from ._object_names import check_objects
-
-_REMOVE_SECONDS = 60.0
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -61,7 +59,7 @@ def borrowed(
         finally:
             # What goes wrong here must not hide how the work itself ended: the pod ends by its deadline anyway.
             with suppress(ClusterError):
-                pods.remove(request.namespace, request.run_id, _REMOVE_SECONDS)
+                pods.remove(request.namespace, request.run_id, REMOVE_SECONDS)
                 pods.reap(request.namespace)
             _guard.notify(_name(cluster, request.namespace, request.run_id))
 
@@ -123,7 +121,7 @@ def _absent(
         removed = pods.of_run(namespace, run_id)
         reaped = [name for name in pods.expired(namespace) if name not in removed]
     else:
-        removed = pods.remove(namespace, run_id, max(_REMOVE_SECONDS, float(params["wait_timeout"])))
+        removed = pods.remove(namespace, run_id, max(REMOVE_SECONDS, float(params["wait_timeout"])))
         reaped = pods.reap(namespace)
         _guard.notify(_name(cluster, namespace, run_id))
     return {

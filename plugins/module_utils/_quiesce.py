@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,16 @@ from ._cluster_api import ClusterApi
 from ._errors import BusyError, ClusterError, Conflict, Forbidden, NotFound
 from ._helper_spec import MANAGED_BY
 from ._rest import Request
-from ._workload_kinds import KINDS, QUIESCED, Workload, controller_of, is_to_be_stopped, known, on_claim
+from ._workload_kinds import (
+    KINDS,
+    QUIESCED,
+    Workload,
+    controller_of,
+    is_to_be_stopped,
+    known,
+    on_claim,
+    stopped_for,
+)
 
 _PAUSE = 1.0
 _ATTEMPTS = 20
@@ -82,29 +91,26 @@ class Quiescer:
 
     def restore(self, claim: str = "") -> list[Workload]:
         """Bring back what was stopped for a claim, or for any; those that are what they were again."""
-        back = [workload for workload in reversed(self.stopped(claim)) if self._unmark(workload, claim)]
+        found = self._all()
+        stopped = stopped_for(found, claim)
+        back = [workload for workload in reversed(stopped) if self._unmark(workload, claim)]
         if back:
             with suppress(ClusterError):  # what would be left does no harm
-                self._tidy()
+                self._tidy(found, [each for each in stopped_for(found) if each not in back])
         return back
 
     def stopped(self, claim: str = "") -> list[Workload]:
         """The workloads that are stopped for a claim, or for any."""
-        return [
-            each
-            for each in self._all()
-            if each.claims and is_to_be_stopped(each) and (not claim or claim in each.claims)
-        ]
+        return stopped_for(self._all(), claim)
 
-    def _tidy(self) -> None:
-        """Remove the copies of a record that is gone from what a workload looks after."""
-        found = self._all()
-        stopped = {(each.kind.name, each.name) for each in found if each.claims and is_to_be_stopped(each)}
+    def _tidy(self, found: Sequence[Workload], stopped: Sequence[Workload]) -> None:
+        """Remove the copies of a record from what workloads look after that aren't stopped any more."""
+        owners = {(each.kind.name, each.name) for each in stopped}
         for each in found:
             owner = controller_of(each.item)
             if owner is None or is_to_be_stopped(each) or not each.record:
                 continue
-            if (owner.get("kind"), owner.get("name")) not in stopped:
+            if (owner.get("kind"), owner.get("name")) not in owners:
                 self._change(each, _without_record)
 
     def _all(self) -> list[Workload]:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ._claims import claim_of
+
 Object = Mapping[str, Any]
 
 QUIESCED = "kubeferry.io/quiesced"
@@ -82,7 +84,7 @@ class Kind:
     def mounts(self, item: Object, claim: str) -> bool:
         """Whether the pods that a workload makes mount the claim."""
         for volume in self.template(item).get("volumes") or []:
-            if (volume.get("persistentVolumeClaim") or {}).get("claimName") == claim:
+            if claim_of(volume) == claim:
                 return True
         for each in item["spec"].get("volumeClaimTemplates") or []:
             name = f"{each['metadata']['name']}-{item['metadata']['name']}"
@@ -159,6 +161,15 @@ def on_claim(workloads: Sequence[Workload], claim: str) -> list[Workload]:
         each
         for each in workloads
         if each.kind.mounts(each.item, claim) and not has_ended(each.item) and is_to_be_stopped(each)
+    ]
+
+
+def stopped_for(workloads: Sequence[Workload], claim: str = "") -> list[Workload]:
+    """Those that are on record as stopped for a claim, or for any."""
+    return [
+        each
+        for each in workloads
+        if each.claims and is_to_be_stopped(each) and (not claim or claim in each.claims)
     ]
 
 
