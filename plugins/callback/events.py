@@ -146,7 +146,7 @@ from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._bounded import Bounded
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._forks import CONTEXT_VARIABLE
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._forks import set_context
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._hook_types import (
     Host,
     Play,
@@ -263,7 +263,7 @@ class CallbackModule(CallbackBase):
         name = host.get_name()
         run, told = self._state.host_started(name, task)
         self._tell_of_task(task, told)
-        os.environ[CONTEXT_VARIABLE] = f"{run.task_id} {name}"
+        set_context(f"{run.task_id} {name}" if run.copies else "")
         self._tell("host.started", {**run.about, "host": name})
 
     def v2_runner_on_ok(self, result: Result) -> None:

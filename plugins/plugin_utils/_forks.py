@@ -10,12 +10,12 @@ import json
 import os
 import socket
 
-# What a module is told of its task, to hand it back with its progress (plugins/module_utils/_progress.py). The callback
-# sets it in the hook that comes right before Ansible forks the worker for one host.
+# What a module is told of its task, to hand it back with its progress (plugins/module_utils/_progress.py).
 CONTEXT_VARIABLE = "KUBEFERRY_PROGRESS_CONTEXT"
 
 _closed_in_forks: set[int] = set()
 _told: set[str] = set()
+_context = ""
 
 
 def close_in_forks(descriptor: int) -> None:
@@ -32,14 +32,28 @@ def tell_of_forks(path: str) -> None:
     _told.add(path)
 
 
+def set_context(context: str) -> None:
+    """Say what the next worker has to do, right before Ansible forks it; nothing for one that has no progress to tell.
+
+    Every other worker is spared the note: in a process just forked it costs half a millisecond.
+    """
+    global _context  # noqa: PLW0603 (one process has one)
+    if context == _context:
+        return
+    _context = context
+    if context:
+        os.environ[CONTEXT_VARIABLE] = context
+    else:
+        os.environ.pop(CONTEXT_VARIABLE, None)
+
+
 def _in_fork() -> None:
     for descriptor in _closed_in_forks:
         os.close(descriptor)
     _closed_in_forks.clear()
-    context = os.environ.get(CONTEXT_VARIABLE)
-    if not context:
+    if not _context:
         return
-    note = json.dumps({"v": 1, "worker": os.getpid(), "context": context}).encode()
+    note = json.dumps({"v": 1, "worker": os.getpid(), "context": _context}).encode()
     for path in _told:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:

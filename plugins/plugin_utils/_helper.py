@@ -39,6 +39,8 @@ PATIENCE_SECONDS = 3.0
 # How long a run's end waits for events to be delivered, and for a server that says nothing.
 DRAIN_SECONDS = 1.4
 STUCK_SECONDS = 0.6
+# A connection that isn't made after so long is not waited for any more at a run's end.
+HANDSHAKE_SECONDS = 1.0
 
 
 class Helper:
@@ -199,9 +201,9 @@ class Helper:
             if session.connected:
                 if waited > STUCK_SECONDS and time.monotonic() - session.moved > STUCK_SECONDS:
                     return
-            elif session.attempts > attempts or (
-                waited > STUCK_SECONDS and ended - session.parted > PATIENCE_SECONDS
-            ):
+            elif session.attempts > attempts:
+                return
+            elif (began := session.trying) is not None and time.monotonic() - began > HANDSHAKE_SECONDS:
                 return
             time.sleep(0.005)
 

@@ -49,6 +49,8 @@ class TaskRun:
             self.about["play_id"] = self.play_id
         if self.handler:
             self.about["handler"] = True
+        # Whether it may have progress to tell: modules of this collection can, and nobody knows yet what a template is.
+        self.copies = self.action.rpartition(".")[2].startswith("pvc_") or "{{" in self.action
 
 
 class RunState:

@@ -92,6 +92,8 @@ class Session(threading.Thread):
         # Since when it is not.
         self.parted = time.monotonic()
         self.attempts = 0
+        # Since when an attempt to connect is under way; None between attempts.
+        self.trying: float | None = None
         self.moved = time.monotonic()
         self.problem: str | None = None
 
@@ -124,6 +126,7 @@ class Session(threading.Thread):
             self.attempts = 1_000_000
             return
         while True:
+            self.trying = time.monotonic()
             try:
                 with_tls = self._server.tls()
                 connection = websocket.create_connection(
@@ -146,6 +149,7 @@ class Session(threading.Thread):
                 delay = BACKOFF_SECONDS[1] if error.lasting else delay
             except (OSError, ValueError, websocket.WebSocketException) as error:
                 self.problem = _reason(error)
+            self.trying = None
             self.attempts += 1
             # At the end of a run its helper decides how long it is worth while.
             self._ending.wait(delay * random.uniform(0.75, 1.25))  # noqa: S311 (spreads load)
