@@ -135,3 +135,18 @@ def test_paths_do_not_show_the_controllers_directories(path, short):
     state = RunState("/project/playbooks")
     ((_kind, data),) = state.task_started(Task(path=path))
     assert data["path"] == short
+
+
+@pytest.mark.parametrize(
+    ("action", "copies"),
+    [
+        ("kubeferry.pvc.pvc_copy", True),
+        ("pvc_verify", True),
+        ("{{ chosen }}", True),
+        ("ansible.builtin.copy", False),
+        ("debug", False),
+    ],
+)
+def test_which_tasks_may_have_progress(action, copies):
+    run, _told = RunState().host_started("h1", Task(action=action))
+    assert run.copies is copies
