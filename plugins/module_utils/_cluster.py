@@ -135,12 +135,17 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     path = auth.get("kubeconfig") or os.environ.get("K8S_AUTH_KUBECONFIG") or os.environ.get("KUBECONFIG")
     name = "kubeconfig"
     if isinstance(path, str):
+        path = os.path.expanduser(path)
         # In two pieces: `kubernetes.core` has the option as a secret, since it may be the content itself, so
         # Ansible would put stars in place of the whole path.
         folder, file = os.path.split(path)
-        name += f" {file} in {folder or 'the working directory'}"
+        name += f" {file} in {os.path.join(os.getcwd(), folder).rstrip('/') or '/'}"
     kind, text = type(exc).__name__, str(exc)
     if isinstance(exc, FileNotFoundError) or "does not exist" in text or "No configuration found" in text:
+        if isinstance(path, str) and not os.path.isabs(path):
+            return UsageError(
+                f"There is no usable {name}, where Ansible runs this module: give its absolute path."
+            )
         return UsageError(f"There is no usable {name}: check its path, or give host and api_key.")
     if "context" in text.lower() and ("Expected" in text or "not found" in text.lower()):
         context = auth.get("context") or os.environ.get("K8S_AUTH_CONTEXT")

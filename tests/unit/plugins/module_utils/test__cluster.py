@@ -238,6 +238,16 @@ def test_unusable_kubeconfigs_are_named_in_one_sentence(tmp_path, content, words
     assert "\n" not in str(caught.value)
 
 
+def test_a_relative_path_is_named_with_the_directory_that_it_counts_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("K8S_AUTH_KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBECONFIG", "made/config")
+    with pytest.raises(UsageError) as caught:
+        connect({})
+    expected = f"no usable kubeconfig config in {tmp_path}/made, where Ansible runs this module: give its absolute path"
+    assert expected in str(caught.value)
+
+
 def test_an_unknown_context_is_named(tmp_path):
     path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"token": "t"})
     assert connect({"kubeconfig": path, "context": "there"}).server == "127.0.0.1:1"
