@@ -155,7 +155,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._hook_types import (
     Stats,
     Task,
 )
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._play_secrets import learn_of_play
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._play_secrets import HostSecrets, learn_of_play
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._publisher import (
     Options,
     Publisher,
@@ -167,7 +167,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._result_data import 
     namespaces,
     result_data,
 )
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_data import run_data, stats_data
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_data import HiddenStats, run_data, stats_data
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_state import RunState, TaskRun
 
 
@@ -183,6 +183,8 @@ class CallbackModule(CallbackBase):
         super().__init__(*args, **kwargs)
         self._publisher: Publisher | None = None
         self._state = RunState()
+        self._secrets: HostSecrets | None = None
+        self._hidden_stats = HiddenStats()
         self._began = time.monotonic()
 
     def _say(self, warning: str | None) -> None:
@@ -231,6 +233,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_play_start(self, play: Play) -> None:
         if self._publisher is not None:
             learn_of_play(play, self._publisher.redactor)
+            self._secrets = HostSecrets(play, self._publisher.redactor)
             for kind, data in self._state.play_started(play):
                 self._tell(kind, data)
 
@@ -263,7 +266,11 @@ class CallbackModule(CallbackBase):
         name = host.get_name()
         run, told = self._state.host_started(name, task)
         self._tell_of_task(task, told)
+        if self._secrets is not None:
+            self._secrets.learn(host)
         set_context(f"{run.task_id} {name}" if run.copies else "")
+        if run.copies:
+            self._publisher.share_secrets()
         self._tell("host.started", {**run.about, "host": name})
 
     def v2_runner_on_ok(self, result: Result) -> None:
@@ -340,11 +347,23 @@ class CallbackModule(CallbackBase):
         if asks_for_secrecy(result.task, found):
             data["no_log"] = True
             bounded.redacted = True
+            self._hidden(result)
+        elif self._publisher.redactor.full:
+            bounded.redacted = bounded.truncated = True
         else:
             if kind.startswith("item.") and (label := item_label(found, bounded)) is not None:
                 data["item"] = label
             data.update(result_data(found, bounded, self._publisher.redactor))
         self._tell(kind, data, bounded)
+
+    def _hidden(self, result: Result) -> None:
+        """Nothing is told of this result; nor may anything be of what later tasks make of it."""
+        if self._publisher is None or self._secrets is None:
+            return
+        if isinstance(name := result.task.register, str):
+            self._publisher.redactor.learn_name(name)
+        self._secrets.forget(result.host)
+        self._hidden_stats.note(result.task)
 
     def _attempt(self, kind: str, data: dict[str, Any], run: TaskRun, found: Mapping[str, object]) -> None:
         # Counted here: `attempts` of a retry is the failed attempt in ansible-core 2.19 and 2.20, the next one in 2.21.
@@ -364,7 +383,7 @@ class CallbackModule(CallbackBase):
         for kind, data in self._state.play_finished():
             self._tell(kind, data)
         bounded = Bounded(self._publisher.redactor)
-        data = stats_data(stats, bounded)
+        data = stats_data(stats, bounded, self._hidden_stats)
         data["duration"] = round(time.monotonic() - self._began, 3)
         self._tell("run.finished", data, bounded)
         publisher, self._publisher, self.disabled = self._publisher, None, True

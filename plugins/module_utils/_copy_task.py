@@ -24,13 +24,13 @@ from ._route import Routed, opened_ends, routed
 from ._selection import select
 
 
-def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_copy`. Raises KubeferryError's children.
 
     A copy that isn't whole is a result with `parity` false and the reason in `msg`.
     """
     warnings: list[str] = []
-    progress = Progress(label=params.get("label") or "")
+    progress = Progress(label="" if hidden else params["label"] or "")
     with interruptible(), ExitStack() as stack:
         stack.callback(progress.close)
         ends = stack.enter_context(opened_ends(params, progress, warnings))

@@ -27,10 +27,10 @@ from ._selection import select
 from ._store import batched
 
 
-def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_manifest`. Raises KubeferryError's children."""
     warnings: list[str] = []
-    progress = Progress(label=params.get("label") or "")
+    progress = Progress(label="" if hidden else params["label"] or "")
     with interruptible(), ExitStack() as stack:
         stack.callback(progress.close)
         tree = stack.enter_context(opened(params, "source", progress, warnings)).tree

@@ -411,7 +411,7 @@ def main() -> None:
     ends = (module.params[option] for option in ("source", "target"))
     conclude(
         module,
-        lambda: run(module.params, check_mode=module.check_mode),
+        lambda: run(module.params, check_mode=module.check_mode, hidden=module.no_log),
         clustered=any(end["namespace"] for end in ends),
         about=_about_routes,
     )

@@ -177,7 +177,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     conclude(
         module,
-        lambda: run(module.params, check_mode=module.check_mode),
+        lambda: run(module.params, check_mode=module.check_mode, hidden=module.no_log),
         clustered=bool(module.params["source"]["namespace"]),
     )
 

@@ -258,7 +258,7 @@ def main() -> None:
     ends = [module.params[option] for option in ("source", "target") if module.params[option]]
     conclude(
         module,
-        lambda: run(module.params, check_mode=module.check_mode),
+        lambda: run(module.params, check_mode=module.check_mode, hidden=module.no_log),
         clustered=any(end["namespace"] for end in ends),
     )
 

@@ -22,6 +22,7 @@ TYPE_PREFIX = "kubeferry.v1."
 # Words of the callback to its helper.
 END = b'["end"]\n'
 LOST = "lost"
+LEARN = "learn"
 
 _PUBSEQ = re.compile(rb'"pubseq":([0-9]+)[,}]')
 _FIRST = re.compile(rb'"first_pubseq":([0-9]+)[,}]')
@@ -80,6 +81,11 @@ def event_line(kind: str, data: dict[str, Any], redactor: Redactor, *flags: str)
 def lost_line(count: int) -> bytes:
     """Return the line that tells the helper that so many events did not get through the pipe."""
     return json.dumps([LOST, count]).encode() + b"\n"
+
+
+def learn_line(value: str) -> bytes:
+    """Return the line that tells the helper what else must not leave."""
+    return json.dumps([LEARN, value]).encode() + b"\n"
 
 
 def envelope(run: str, pubseq: int, line: bytes, progress: int | None = None) -> bytes:

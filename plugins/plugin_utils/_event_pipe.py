@@ -55,6 +55,15 @@ class EventPipe:
         self._kept += line
         self._flush()
 
+    def write_now(self, line: bytes) -> bool:
+        """Write a line of at most PIPE_BUF bytes, whole or not at all: it is never kept, and so never on the disk."""
+        if self.broken or not self._open or self._kept or len(line) > select.PIPE_BUF:
+            return False
+        try:
+            return os.write(self._descriptor, line) == len(line)
+        except OSError:
+            return False
+
     def make_room(self) -> None:
         """The run ends: what says so is kept even where there was no room for anything else."""
         self._limit += KEPT_BYTES
@@ -86,10 +95,17 @@ class EventPipe:
             select.select([], [self._descriptor], [], left)
             self._flush()
         if self._kept and rest is not None:
-            try:
-                rest.write_bytes(self._kept)
-            except OSError:
-                pass  # then the helper can only say that the run broke off
+            _keep_for_the_helper(rest, bytes(self._kept))
         self._open = False
         keep_in_forks(self._descriptor)
         os.close(self._descriptor)
+
+
+def _keep_for_the_helper(rest: Path, lines: bytes) -> None:
+    """Write what didn't get into the pipe, for nobody else's eyes."""
+    try:
+        descriptor = os.open(rest, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(lines)
+    except OSError:
+        pass  # then the helper can only say that the run broke off

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ._event_line import LOST, envelope, event_line
+from ._event_line import LEARN, LOST, envelope, event_line
 from ._helper_process import REST
 from ._meter import Meter
 from ._progress_line import ProgressLine
@@ -131,16 +131,20 @@ class Helper:
             return b""  # as a rule it could write everything
 
     def _take(self, lines: list[bytes]) -> None:
-        if self._spool is None or self._session is None:
-            return
         for line in lines:
-            if line.startswith(b"{"):
+            if line.startswith(b"["):
+                word, *given = json.loads(line)
+                self._obey(word, given[0] if given else 0)
+            elif line.startswith(b"{") and self._spool is not None:
                 self._spool.append(line + b"\n")
-            elif line.startswith(b"["):
-                word, *numbers = json.loads(line)
-                if word == LOST:
-                    self._spool.lost(int(numbers[0]))
-        self._session.wake()
+        if self._session is not None:
+            self._session.wake()
+
+    def _obey(self, word: str, given: str | int) -> None:
+        if word == LEARN:
+            self._redactor.learn(given)
+        elif word == LOST and self._spool is not None:
+            self._spool.lost(int(given))
 
     def _hear(self, progress: ProgressSocket) -> None:
         for _datagram in range(1_000):
@@ -201,11 +205,15 @@ class Helper:
             if session.connected:
                 if waited > STUCK_SECONDS and time.monotonic() - session.moved > STUCK_SECONDS:
                     return
-            elif session.attempts > attempts:
-                return
-            elif (began := session.trying) is not None and time.monotonic() - began > HANDSHAKE_SECONDS:
+            elif session.attempts > attempts or _hangs(session):
                 return
             time.sleep(0.005)
+
+
+def _hangs(session: Session) -> bool:
+    """Whether a connection is waited for that most likely won't come."""
+    began = session.trying
+    return began is not None and time.monotonic() - began > HANDSHAKE_SECONDS
 
 
 def place(url: str) -> str:

@@ -25,10 +25,15 @@ class Task(Protocol):
     async_val: object
     no_log: object
     delegate_to: object
+    register: object
 
     def get_name(self) -> str: ...
 
     def get_path(self) -> str | None: ...
+
+
+class Variables(Protocol):
+    def get_vars(self, *, play: Play, host: Host, include_hostvars: bool) -> Mapping[str, object]: ...
 
 
 class Play(Protocol):
@@ -40,7 +45,7 @@ class Play(Protocol):
 
     def get_name(self) -> str: ...
 
-    def get_variable_manager(self) -> object: ...
+    def get_variable_manager(self) -> Variables: ...
 
 
 class Playbook(Protocol):
@@ -65,6 +70,6 @@ class Result(Protocol):
 
 class Stats(Protocol):
     processed: Mapping[str, object]
-    custom: Mapping[str, object]
+    custom: Mapping[str, Mapping[str, object]]
 
     def summarize(self, host: str) -> Mapping[str, int]: ...

@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ._event_line import learn_line
 from ._forks import tell_of_forks
 from ._helper_process import HelperProcess
 from ._progress_socket import SOCKET, bind
-from ._redact import Redactor
+from ._redact import MOST_LEARNT, Redactor
 
 # See plugins/module_utils/_progress.py, which reads the first and falls back on the second.
 SOCKET_VARIABLE = "KUBEFERRY_PROGRESS_SOCKET"
@@ -62,6 +63,9 @@ class Publisher:
         self.publishes = publishes
         self._owner = os.getpid()
         self._told_broken = False
+        self._told_full = False
+        # Secrets that the helper doesn't know of yet.
+        self._untold: list[str] = []
         # A run that ends without its recap (an interrupt, a syntax error in an include) still ends in good order.
         atexit.register(self._abandon)
 
@@ -72,8 +76,16 @@ class Publisher:
     def write(self, line: bytes) -> None:
         self._helper.pipe.write(line)
 
+    def share_secrets(self) -> None:
+        """Have the helper know what was learnt before a module tells it of its progress."""
+        self._untold += self.redactor.fresh()
+        self._untold = [value for value in self._untold if not self._helper.pipe.write_now(learn_line(value))]
+
     def warning(self) -> str | None:
         """Return what there is to tell the user, once."""
+        if self.redactor.full and not self._told_full:
+            self._told_full = True
+            return f"this run has more than {MOST_LEARNT} secret values, so the rest of it is published without results"
         if self._helper.pipe.broken and not self._told_broken:
             self._told_broken = True
             return "the helper process is gone; the rest of this run is not published"

@@ -14,7 +14,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 MASK = "<redacted>"
 
@@ -63,15 +63,24 @@ def _hinted(text: str) -> bool:
 
 
 _OPTION = re.compile(rf"(?i)^--?[\w-]*(?:{_WORDS})[\w-]*$")
+# Not PWD and OLDPWD, which every shell sets.
 _ENVIRONMENT = re.compile(
-    r"TOKEN|PASS(?:WORD|WD|PHRASE)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE
+    r"TOKEN|PASS(?:WORD|WD|PHRASE|CODE)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL|COOKIE|BEARER"
+    r"|AUTHORIZATION|(?:^|_)PASS(?:$|_)|_PWD(?:$|_)",
+    re.IGNORECASE,
 )
 _NOT_A_VALUE = re.compile(r"(?:_FILE|_PATH|_DIR|_URL|_SOCK|_NAME|_ID)$", re.IGNORECASE)
 
 # A shorter value that nobody listed is more likely a word ("default", "yes") than a secret.
 SHORTEST_LEARNT = 6
-# What a run can teach is bounded, because every event is searched for it.
-MOST_LEARNT = 500
+# What a run can teach is bounded, because every event is searched for it. Beyond it no results are told any more.
+MOST_LEARNT = 1_000
+# Of more forms than these, what they begin with is looked for instead of each.
+FEW_FORMS = 300
+_BEGINNING = 6
+# A text that is searched for secrets as JSON is no longer than this.
+LONGEST_JSON = 65_536
+_REFERENCE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*(?:\|[^{}]*)?-?\}\}")
 
 
 class Redactor:
@@ -86,7 +95,15 @@ class Redactor:
         self._known_keys: dict[str, bool] = {}
         # Each known text, and how it looks inside JSON.
         self._values: dict[str, str] = {}
+        self._ordered = True
+        self._beginnings: frozenset[str] = frozenset()
+        self._named: set[str] = set()
+        self._fresh: list[str] = []
         self._learnt = 0
+        # Whether there was more to learn than can be kept.
+        self.full = False
+        # How often a name was found that tells of a secret: what was looked at before has to be looked at again.
+        self.names_learnt = 0
         # How much of a text's end may be part of a secret that goes on after it.
         self.longest = 4_096
         for value in values:
@@ -95,7 +112,7 @@ class Redactor:
     def is_secret_key(self, key: str) -> bool:
         known = self._known_keys.get(key)
         if known is None:
-            known = self._known_keys[key] = self._keys.search(key) is not None
+            known = self._known_keys[key] = key in self._named or self._keys.search(key) is not None
             if len(self._known_keys) > 10_000:
                 self._known_keys.clear()
         return known
@@ -107,18 +124,55 @@ class Redactor:
     def learn(self, value: object) -> None:
         """Take a value that stood behind a secret name out of everything from now on."""
         if isinstance(value, Mapping):
+            if "changed" in value and "failed" in value:
+                self._learn_registered(value)
+                return
             for inner in value.values():
                 self.learn(inner)
         elif isinstance(value, (list, tuple)):
             for inner in value:
                 self.learn(inner)
         elif isinstance(value, (str, int)) and not isinstance(value, bool):
-            text = str(value)
-            if len(text) >= SHORTEST_LEARNT and text not in self._values and self._learnt < MOST_LEARNT:
-                if text in (MASK, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") or "{{" in text:
-                    return
-                self._learnt += 1
-                self._add(text)
+            self._learn_text(str(value))
+
+    def _learn_text(self, text: str) -> None:
+        if "{{" in text:
+            # What a secret option is given is a secret wherever it comes from.
+            if found := _REFERENCE.fullmatch(text.strip()):
+                self.learn_name(found[1])
+            return
+        if len(text) < SHORTEST_LEARNT or text in self._values:
+            return
+        if text in (MASK, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"):
+            return
+        if self._learnt >= MOST_LEARNT:
+            self.full = True
+            return
+        self._learnt += 1
+        self._fresh.append(text)
+        self._add(text)
+
+    def _learn_registered(self, result: Mapping[str, object]) -> None:
+        """Of a result that somebody kept under a secret name: what a program said, but not its command line."""
+        self.learn_arguments(result)
+        for name in ("stdout", "content", "value"):
+            said = result.get(name)
+            if isinstance(said, str) and len(word := said.strip()) >= 8 and not re.search(r"\s", word):
+                self._learn_text(word)
+        if isinstance(items := result.get("results"), list):
+            self.learn(items)
+
+    def learn_name(self, name: str) -> None:
+        """Take the values of this name, a variable's, for secrets from now on."""
+        if not self.is_secret_key(name):
+            self._named.add(name)
+            self._known_keys[name] = True
+            self.names_learnt += 1
+
+    def fresh(self) -> list[str]:
+        """Return the values that were learnt since the last call, for the helper, which has progress to search."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
 
     def learn_environment(self, environment: Mapping[str, str]) -> None:
         for name, value in environment.items():
@@ -131,11 +185,21 @@ class Redactor:
             for key, value in arguments.items():
                 if self.is_secret_key(str(key)):
                     self.learn(value)
-                elif isinstance(value, (Mapping, list)):
+                elif isinstance(value, (Mapping, list, str)):
                     self.learn_arguments(value, depth - 1)
+        elif depth and isinstance(arguments, str):
+            self._learn_json(arguments, depth)
         elif depth and isinstance(arguments, list):
             for value in arguments[:100]:
                 self.learn_arguments(value, depth - 1)
+
+    def _learn_json(self, text: str, depth: int) -> None:
+        """What a program or a server answers is JSON as often as not, and a later task takes a field of it."""
+        if text[:1] in ("{", "[") and len(text) <= LONGEST_JSON and _hinted(text):
+            try:
+                self.learn_arguments(json.loads(text), depth)
+            except (ValueError, RecursionError):
+                pass  # it only began like it
 
     def known(self) -> list[str]:
         """Return all values that are taken out, for the helper, which has progress to search."""
@@ -144,7 +208,13 @@ class Redactor:
     def _add(self, value: str) -> None:
         if not value:
             return
-        forms = [value, quote(value, safe=""), base64.b64encode(value.encode(errors="replace")).decode()]
+        forms = [
+            value,
+            quote(value, safe=""),
+            quote(value),
+            quote_plus(value),
+            base64.b64encode(value.encode(errors="replace")).decode(),
+        ]
         # A value of several lines turns up line by line in stdout_lines and in logs.
         forms += [line.strip() for line in value.splitlines() if len(line.strip()) >= 8]
         inside = json.dumps(value)[1:-1]
@@ -152,18 +222,39 @@ class Redactor:
         for form in forms:
             self._values[form] = json.dumps(form)[1:-1]
             self.longest = max(self.longest, len(form))
+        self._ordered = False
+
+    def _order(self) -> None:
         # Longest first, so that a value that contains another is taken out whole.
         self._values = dict(sorted(self._values.items(), key=lambda item: -len(item[0])))
+        many = len(self._values) > FEW_FORMS
+        self._beginnings = frozenset(v[:_BEGINNING] for v in self._values.values()) if many else frozenset()
+        self._ordered = True
 
     def suspects(self, encoded: str) -> bool:
         """Whether a JSON text may hold something to take out."""
+        if not self._ordered:
+            self._order()
+        if self._beginnings:
+            return self._begins(encoded) or _hinted(encoded)
         for inside in self._values.values():
             if inside in encoded:
                 return True
         return _hinted(encoded)
 
+    def _begins(self, encoded: str) -> bool:
+        """Whether a known value may begin somewhere: takes as long for a thousand of them as for a few."""
+        lengths = {len(beginning) for beginning in self._beginnings}
+        return any(
+            encoded[start : start + length] in self._beginnings
+            for length in lengths
+            for start in range(len(encoded))
+        )
+
     def text(self, text: str) -> str:
         """Return a text without what is known or looks like a credential."""
+        if not self._ordered:
+            self._order()
         for value in self._values:
             if value in text:
                 text = text.replace(value, MASK)

@@ -16,7 +16,8 @@ from ansible import context
 from ansible.release import __version__ as ansible_version
 
 from ._bounded import Bounded
-from ._hook_types import Playbook, Stats
+from ._hook_types import Playbook, Stats, Task
+from ._redact import MASK
 
 # Of more hosts only the totals are told.
 MOST_HOSTS = 2_000
@@ -52,7 +53,29 @@ def _user() -> str:
         return str(os.getuid())  # as in a container with a user that no file names
 
 
-def stats_data(stats: Stats, bounded: Bounded) -> dict[str, Any]:
+class HiddenStats:
+    """The names of custom statistics that a task under `no_log` has set."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._all = False
+
+    def note(self, task: Task) -> None:
+        """A task under `no_log` has ended."""
+        if task.action.rpartition(".")[2] != "set_stats":
+            return
+        data = task.args.get("data")
+        if isinstance(data, Mapping):
+            self._names.update(map(str, data))
+            self._all |= any("{{" in name for name in self._names)
+        else:
+            self._all = True  # a template: nobody knows its names
+
+    def hide(self, custom: Mapping[str, object]) -> dict[str, object]:
+        return {name: MASK if self._all or name in self._names else value for name, value in custom.items()}
+
+
+def stats_data(stats: Stats, bounded: Bounded, hidden: HiddenStats) -> dict[str, Any]:
     """Return the recap."""
     names = ("ok", "changed", "failures", "unreachable", "skipped", "rescued", "ignored")
     totals = dict.fromkeys(names, 0)
@@ -74,6 +97,7 @@ def stats_data(stats: Stats, bounded: Bounded) -> dict[str, Any]:
     if stats.custom:
         custom = dict(stats.custom)
         of_run = custom.pop("_run", None)
-        told = dict(of_run) if isinstance(of_run, Mapping) else {}
-        data["custom"] = bounded.value({**told, "hosts": custom} if custom else told)
+        told = hidden.hide(of_run) if isinstance(of_run, Mapping) else {}
+        of_hosts = {host: hidden.hide(of_host) for host, of_host in custom.items()}
+        data["custom"] = bounded.value({**told, "hosts": of_hosts} if of_hosts else told)
     return data
