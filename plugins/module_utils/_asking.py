@@ -20,6 +20,8 @@ from ._tar import ByteStream
 T = TypeVar("T")
 
 BANNER_LIMIT = 1 << 16
+SAID = 2_000
+"""Bytes of what a command said that are quoted."""
 
 
 class Question:
@@ -52,7 +54,7 @@ def begun(process: Process, mark: str, where: str) -> ByteStream:
     try:
         stream.until(mark.encode() + b"\n", BANNER_LIMIT)
     except ConnectionLost as exc:
-        status, said = process.wait(), process.stderr().decode("utf-8", "replace").strip()
+        status, said = process.wait(), process.stderr()[-SAID:].decode("utf-8", "replace").strip()
         if status == NO_DIRECTORY:
             raise EndpointError(f"{where} can't be entered: {said}.") from exc
         # A server that lost all of the output says that it went well.

@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ._beside import Beside
-from ._entry import DIR
+from ._entry import DIR, FILE, NANOSECOND, Taken
 from ._errors import EndpointError, UsageError
 from ._known import Known, Placed
+from ._look import COARSE_MARGIN, MARGIN
 from ._manifest import Manifest
 from ._names import display, some
-from ._plan import Change, Plan, Rules, make_plan, undecided
+from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, make_plan, undecided
 from ._progress import Progress
 from ._selection import Selection
 from ._store import Store
@@ -82,7 +83,7 @@ class Comparison:
         self._first = False
         self._at_source.recall(source)
         self._at_target.recall(target)
-        self._placed.recall(target, self._target.facts().settable)
+        self._placed.recall(target)
         self._take_undecided(source, target)
         return source, target
 
@@ -108,9 +109,32 @@ class Comparison:
             self._seen = None
             self._at_source.forget(paths)
 
-    def placed(self, changes: Iterable[Change]) -> None:
+    def changing(self, plan: Plan) -> None:
+        """What the plan says is about to be done at the target."""
+        self._at_target.change(
+            directory
+            for path, _action, kind in plan.touched(CREATE, REPLACE, METADATA, DELETE)
+            for directory in {path.rpartition(b"/")[0], path if kind == DIR else b""} - {b""}
+        )
+
+    def placed(self, changes: Iterable[Change], arrived: Mapping[bytes, Taken]) -> None:
         """The files of these changes were found whole where they were received, and should have got their names."""
-        self._placed.note(changes)
+        self._placed.note(changes, arrived)
+
+    def quiet(self, source: Manifest, target: Manifest, flushed: tuple[int | None, int | None]) -> bool:
+        """Whether nobody can have written to files since they were read without that showing at them.
+
+        Whoever has mapped a file can, in pages that he has written to since they were `flushed`. Nobody has mapped
+        what this run has placed.
+        """
+        ours, theirs = flushed
+        if ours is None or theirs is None:
+            return False
+        changed = f"kind = '{FILE}' AND (ctime >= {{}} OR typeof(ctime) = 'text')"
+        return (
+            not source.sums(changed.format(ours - _margin(source)))[0]
+            and not target.sums(f"{changed.format(theirs - _margin(target))} AND {self._placed.others()}")[0]
+        )
 
     def _source_now(self) -> Manifest:
         """The source's manifest: the one from before, where a walk sees what it saw then."""
@@ -160,3 +184,7 @@ class Comparison:
                 f"{some(list(source.unreadable))} in {where} can't be used ({display(path)}: {reason}): "
                 "exclude what isn't needed, or run as a user who may read it."
             )
+
+
+def _margin(manifest: Manifest) -> int:
+    return MARGIN if manifest.precision == NANOSECOND else COARSE_MARGIN

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from ._beside import Beside
 from ._comparison import Comparison, Criteria
-from ._entry import DIR, FILE, SYMLINK, Entry
+from ._entry import DIR, FILE, SYMLINK, Entry, Taken
 from ._errors import (
     BusyError,
     ConnectionLost,
@@ -127,7 +127,7 @@ class Copy:
         started = time.monotonic()
         self._progress.phase("preflight")
         here, there = self._patiently(lambda: preflight(self._source, self._target))
-        self._subject = self._about(here)
+        self._subject = self._about(here, there)
         known = self._patiently(self._known_whole) if there.kind == "dir" else None
         outcome = known or self._copy(there)
         outcome.seconds = time.monotonic() - started
@@ -155,22 +155,31 @@ class Copy:
             proven=proof.when,
         )
 
+    def _flush(self) -> tuple[int | None, int | None]:
+        """Have both sides write out what was written to them; when that began at each."""
+        with Beside(self._target.flush, at_once=self._comparison.apart) as flushing:
+            return self._source.flush(), flushing.result()
+
     def _source_is_still(self, seen: Manifest) -> bool:
         """Whether a walk of the source sees what it saw for that manifest, and any change since then would show."""
         if seen.look is None or not seen.look.settled:
             return False
         return self._source.fingerprint(self._selection) == self._source.fingerprint_of(seen.look)
 
-    def _about(self, source: Facts) -> str:
+    def _about(self, source: Facts, target: Facts) -> str:
         """How the names of proofs about such copies of this directory begin.
 
-        It is told from others by its inode's number, which others may have as well: what is proven is in the rest of
-        the name.
+        Among it is what either end can tell at all: with better tools more is compared. The directory is told from
+        others by its inode's number, which others may have as well: what is proven is in the rest of the name.
         """
         options, inode = self._options, source.volume.rpartition(":")[2]
-        return key(inode, self._selection.told(), options.checksum, options.metadata, options.delete) + "."
+        tools = (source.xattrs, source.precision, target.xattrs, target.settable)
+        wanted = (options.checksum, options.metadata, options.delete)
+        return key(inode, self._selection.told(), *wanted, *tools) + "."
 
     def _copy(self, facts: Facts) -> Outcome:
+        keeps = bool(self._options.proofs) and not self._options.check
+        flushed = self._patiently(self._flush) if keeps else (None, None)
         begun, target = self._patiently(self._comparison.manifests)
         source, first = begun, self._plan(begun, target)
         plan = first
@@ -196,7 +205,7 @@ class Copy:
             retries=self._retries,
             trouble=self._trouble,
         )
-        if not plan:
+        if not plan and self._comparison.quiet(source, target, flushed):
             self._remember(outcome.parity, source, target)
         return outcome
 
@@ -273,6 +282,7 @@ class Copy:
     def _execute(self, plan: Plan, source: Manifest) -> None:
         """Work off the plan: contents in batches, then what is extra, then the directories' attributes."""
         self._begin()
+        self._comparison.changing(plan)
         count, size = plan.content()
         self._progress.phase("move", size, count)
         for batch in batches(plan.changes(CREATE, REPLACE), BATCH_BYTES, BATCH_ENTRIES):
@@ -288,6 +298,7 @@ class Copy:
     def _prune(self, plan: Plan, source: Manifest, target: Manifest) -> tuple[Plan, Manifest, Manifest]:
         """Remove what is extra, now that all else is verified: what lies in a directory before the directory."""
         self._pruned = plan
+        self._comparison.changing(plan)
         while plan.count(DELETE):
             try:
                 self._begin()
@@ -321,7 +332,11 @@ class Copy:
         moving = [change for change in batch if needs_content(change.want)]
         bare, arrived = self._move(moving, source) if moving else ([], {})
         told = source.digests([change.path for change in moving])
-        failed = {path for path, digest in told.items() if not digest or arrived.get(path) != digest}
+        failed = {
+            path
+            for path, digest in told.items()
+            if not digest or path not in arrived or arrived[path].digest != digest
+        }
         self._comparison.forget(failed)
         whole = [
             change for change in batch if change.want and not failed & {change.path, change.want.hardlink}
@@ -337,9 +352,9 @@ class Copy:
                 create=_wanted(whole),
             )
         )
-        self._comparison.placed(whole)
+        self._comparison.placed(whole, arrived)
 
-    def _move(self, moving: list[Change], source: Manifest) -> tuple[list[Entry], dict[bytes, str]]:
+    def _move(self, moving: list[Change], source: Manifest) -> tuple[list[Entry], dict[bytes, Taken]]:
         """Have contents moved and read back while digests are taken at the source of those that have none yet.
 
         Returns the entries that arrived without their attributes, and the digests of what arrived.
@@ -350,7 +365,7 @@ class Copy:
         with Beside(lambda: self._comparison.take_at_source(untold, source)) as digesting:
             moved = self._transport.move(_wanted(fresh), _wanted(changed), self._options.checksum)
             paths = [entry.path for entry in _wanted(moving)]
-            arrived = dict(self._target.received(paths, self._options.checksum))
+            arrived = {each.path: each for each in self._target.received(paths, self._options.checksum)}
             digesting.result()
         self._moved += moved.bytes
         return moved.bare, arrived

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = "file", "dir", "symlink", "fifo", "socket", "char", "block"
 KINDS = frozenset({FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK})
@@ -77,3 +78,15 @@ def checked(entry: Entry) -> Entry:
     if abs(entry.mtime) >= 1 << 80:
         raise ValueError("a size or time that no file has")
     return entry
+
+
+class Taken(NamedTuple):
+    """A digest, and the inode that the file had right before it was read, with the time of its last change.
+
+    Both are numbers as a row has them, or None where nobody can tell.
+    """
+
+    path: bytes
+    digest: str
+    inode: int | str | None = None
+    changed: int | str | None = None

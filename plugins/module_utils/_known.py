@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from ._entry import FILE, Entry
-from ._manifest import Manifest
+from ._entry import DIR, FILE, NANOSECOND, Taken
+from ._manifest import Manifest, below
 from ._plan import Change
 from ._progress import Progress
-from ._row import number
 from ._store import Store, batched
 
-Digests: TypeAlias = Callable[[Sequence[bytes], str], Iterable[tuple[bytes, str]]]
+Digests: TypeAlias = Callable[[Sequence[bytes], str], Iterable[Taken]]
 
 ASKED_AT_ONCE = 20_000
 """Names whose digests are asked for in one command."""
@@ -26,11 +25,17 @@ which no program can set: a file that is rewritten with the size and the modific
 
 
 class Known:
-    """Digests of the files of one tree, with the look that each file had."""
+    """Digests of the files of one tree, with the look that each file had.
+
+    They were read by their paths: where directories above were swapped meanwhile, and swapped back, other files were
+    read. That shows at the directories, which get a new time of their last change but none of modification.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._table = store.table(", ".join((*LOOK, "digest")))
+        self._directories = store.table("ino, ctime, mtime")
+        self._ours = store.table("ours")
 
     def take(
         self, digests: Digests, paths: Iterable[bytes], manifest: Manifest, progress: Progress | None = None
@@ -43,15 +48,38 @@ class Known:
 
     def _keep(self, manifest: Manifest, paths: Sequence[bytes]) -> None:
         # What lies between them may be kept as well: whatever has a digest by now has it from here.
-        look = ", ".join(LOOK)
+        # Not what was changed so shortly before that another change wouldn't show.
+        look, settles = ", ".join(LOOK), manifest.look.settles if manifest.look else 0
         self._store.run(
             f"INSERT OR REPLACE INTO {self._table} (path, {look}, digest) SELECT path, {look}, digest "
-            f"FROM {manifest.table} WHERE path BETWEEN ? AND ? AND digest <> '' AND kind = '{FILE}'",
-            (paths[0], paths[-1]),
+            f"FROM {manifest.table} WHERE path BETWEEN ? AND ? AND digest <> '' AND kind = '{FILE}' AND ctime < ?",
+            (paths[0], paths[-1], settles),
         )
+
+    def change(self, directories: Iterable[bytes]) -> None:
+        """These directories are about to be changed by this run."""
+        self._store.many(
+            f"INSERT OR REPLACE INTO {self._ours} VALUES (?, 1)", ((path,) for path in directories)
+        )
+
+    def _forget_moved(self, manifest: Manifest) -> None:
+        """Forget what lies in directories that may have been elsewhere since the manifest before."""
+        was, now = self._directories, manifest.table
+        moved = self._store.page(
+            f"SELECT was.path FROM {was} AS was LEFT JOIN {now} AS now ON now.path = was.path AND now.kind = '{DIR}' "
+            f"WHERE was.path <> x'2e' AND (now.path IS NULL OR now.ino IS NOT was.ino OR (now.ctime IS NOT was.ctime "
+            f"AND NOT (now.mtime IS NOT was.mtime AND now.mtime IS now.ctime) "
+            f"AND was.path NOT IN (SELECT path FROM {self._ours})))"
+        )
+        self._store.many(
+            f"DELETE FROM {self._table} WHERE {below('path', '?1')}", ((path,) for (path,) in moved)
+        )
+        self._store.run(f"DELETE FROM {was}")
+        self._store.run(f"INSERT INTO {was} SELECT path, ino, ctime, mtime FROM {now} WHERE kind = '{DIR}'")
 
     def recall(self, manifest: Manifest) -> None:
         """Put what is known into a newer manifest of the same tree."""
+        self._forget_moved(manifest)
         alike = " AND ".join(f"known.{name} = {manifest.table}.{name}" for name in LOOK)
         found = f"FROM {self._table} AS known WHERE known.path = {manifest.table}.path AND {alike}"
         self._store.run(
@@ -64,56 +92,52 @@ class Known:
         self._store.many(f"DELETE FROM {self._table} WHERE path = ?", ((path,) for path in paths))
 
 
-def told(
-    taken: Iterable[tuple[bytes, str]], sizes: Mapping[bytes, int], progress: Progress
-) -> Iterator[tuple[bytes, str]]:
+def told(taken: Iterable[Taken], sizes: Mapping[bytes, int], progress: Progress) -> Iterator[Taken]:
     """Digests, while they are taken, with progress told of each."""
-    for path, digest in taken:
-        progress.advance(sizes.get(path, 0), files=1)
-        yield path, digest
+    for each in taken:
+        progress.advance(sizes.get(each.path, 0), files=1)
+        yield each
 
 
 class Placed:
-    """Files that were found whole where they were received, and should have got their names."""
+    """Files that were found whole where they were received, and got their names together with a new directory.
+
+    Nothing has touched the inode of such a file since it was read back, so it needn't be read once more. One that was
+    given its name by itself was touched by that; whoever writes to it right afterwards could hide behind it.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._table = store.table("size, mtime, digest, before")
+        self._table = store.table("size, ino, ctime, digest")
 
-    def note(self, changes: Iterable[Change]) -> None:
-        """These changes' files were placed."""
-        first: dict[bytes, Entry] = {}
+    def note(self, changes: Iterable[Change], arrived: Mapping[bytes, Taken]) -> None:
+        """These changes' files were placed. `arrived` tells how they were found where they were received."""
         rows = []
         gone = []
         for change in changes:
             want = change.want
             if want is None or want.kind != FILE:
                 continue
-            if not want.hardlink:
-                first[want.path] = want
-            head = first.get(want.hardlink or want.path)
-            if head is None:
-                # A link to what was there already: that is read again.
-                gone.append((want.path,))
-                continue
-            before = None if change.have is None else number(change.have.stamp[0])
-            rows.append((want.path, want.size, number(want.mtime), head.digest, before))
+            taken = arrived.get(want.hardlink or want.path)
+            if taken is None:
+                gone.append((want.path,))  # a link to what was there before
+            elif want.hardlink:
+                rows.append((want.path, want.size, None, None, ""))
+            else:
+                rows.append((want.path, want.size, taken.inode, taken.changed, taken.digest))
         self._store.many(f"DELETE FROM {self._table} WHERE path = ?", gone)
         self._store.many(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?, ?, ?, ?)", rows)
 
-    def recall(self, target: Manifest, unit: int) -> None:
-        """Give digests to what can only be what was placed there, so that it needn't be read again.
+    def others(self) -> str:
+        """The condition of SQL that a file is none of those that were placed."""
+        return f"path NOT IN (SELECT path FROM {self._table})"
 
-        `unit` is what modification times can be set to there, in nanoseconds.
-        """
-        # Not what is still the file from before, though its size and time may be the same, nor what was written to.
+    def recall(self, target: Manifest) -> None:
+        """Give digests to what can only be what was placed there, so that it needn't be read again."""
+        if target.precision != NANOSECOND:
+            return  # another change within the same second would not show
         there = target.table
-        times = [f"{side}.mtime - (({side}.mtime % {unit}) + {unit}) % {unit}" for side in ("placed", there)]
-        alike = (
-            f"placed.path = {there}.path AND placed.size = {there}.size AND placed.before IS NOT {there}.ino "
-            f"AND (placed.mtime = {there}.mtime OR (typeof(placed.mtime) = 'integer' "
-            f"AND typeof({there}.mtime) = 'integer' AND {' = '.join(times)}))"
-        )
+        alike = " AND ".join(f"placed.{name} = {there}.{name}" for name in ("path", "size", "ino", "ctime"))
         found = f"FROM {self._table} AS placed WHERE {alike}"
         self._store.run(
             f"UPDATE {there} SET digest = (SELECT placed.digest {found}) "

@@ -12,11 +12,13 @@ import os
 import secrets
 import shutil
 import stat
+import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from ._checksum import hasher
-from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
+from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
 from ._errors import BusyError, EndpointError
 from ._folder import Folder
 from ._leftovers import keeps_parts, set_aside
@@ -28,9 +30,10 @@ from ._look import Look
 from ._manifest import Manifest
 from ._names import encode, parents
 from ._progress import Progress
+from ._row import number
 from ._selection import WORK_DIR, Selection
 from ._store import Store
-from ._tree import Changes, Facts, Incoming
+from ._tree import FLUSH_SECONDS, Changes, Facts, Incoming
 from ._walk import Walk
 from ._xattrs import Xattrs, give
 
@@ -49,7 +52,7 @@ class LocalTree:
         self._progress = progress
         self._work = WORK_DIR + b"/run-" + secrets.token_hex(6).encode()
         self._lock: int | None = None
-        self._read_back: dict[bytes, str] = {}
+        self._read_back: dict[bytes, Taken] = {}
 
     @property
     def where(self) -> str:
@@ -115,10 +118,21 @@ class LocalTree:
                 walk.at(path)
         return self.fingerprint_of(walk.look)
 
+    def flush(self) -> int | None:
+        began = time.time_ns()
+        if not os.path.isdir(self._root):
+            return began
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(
+                ["sync", "-f", "--", self._root], check=True, capture_output=True, timeout=FLUSH_SECONDS
+            )
+            return began
+        return None
+
     def fingerprint_of(self, look: Look) -> str:
         return look.fingerprint
 
-    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
         return self._digests(paths, checksum, b"")
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
@@ -149,9 +163,9 @@ class LocalTree:
         except OSError as exc:
             raise trouble(exc, self.where) from exc
 
-    def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+    def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
         told, self._read_back = self._read_back, {}
-        yield from ((path, told[path]) for path in paths if path in told)
+        yield from (told[path] for path in paths if path in told)
         others = [path for path in paths if path not in told]
         yield from self._digests(others, checksum, self._received(b""))
 
@@ -223,11 +237,12 @@ class LocalTree:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def _digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[tuple[bytes, str]]:
+    def _digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[Taken]:
         with Folder(self._root) as folder:
             for path in paths:
                 with contextlib.suppress(OSError), opened(folder, prefix + path) as descriptor:
-                    yield path, digest_of(descriptor, checksum)
+                    status = os.fstat(descriptor)
+                    yield _taken(path, digest_of(descriptor, checksum), status)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -253,7 +268,7 @@ class LocalTree:
             ) from exc
         self._lock = descriptor
 
-    def _write(self, folder: Folder, entry: Entry, item: Incoming, checksum: str) -> str:
+    def _write(self, folder: Folder, entry: Entry, item: Incoming, checksum: str) -> Taken:
         """Write one file. Returns the digest of what the file system has of it then."""
         at = folder.made(self._received(entry.path))
         mode = self._mode(entry)
@@ -272,6 +287,7 @@ class LocalTree:
                     left = left[os.write(descriptor, left) :]
                 self._progress.advance(len(piece))
             self._attributes_of(descriptor, entry, mode, at)
+            status = os.fstat(descriptor)
             if entry.size < SMALL:
                 digest = hasher(checksum, os.pread(descriptor, SMALL, 0)).hexdigest()
             else:
@@ -280,7 +296,7 @@ class LocalTree:
         finally:
             os.close(descriptor)
         self._progress.advance(0, files=1)
-        return digest
+        return _taken(entry.path, digest, status)
 
     def _attributes_of(self, descriptor: int, entry: Entry, mode: int, at: tuple[int, bytes]) -> None:
         """Give a file that was just written its attributes, as far as this user may."""
@@ -347,6 +363,10 @@ class LocalTree:
         while not os.path.isdir(parent):
             parent = os.path.dirname(parent)
         return parent
+
+
+def _taken(path: bytes, digest: str, status: os.stat_result) -> Taken:
+    return Taken(path, digest, number(status.st_ino), number(status.st_ctime_ns))
 
 
 def _kind(mode: int) -> str:

@@ -46,7 +46,12 @@ class Look:
     @property
     def settled(self) -> bool:
         """Whether nothing was changed so shortly before the walk that another change wouldn't show."""
-        return self._latest is not None and self._newest < self._latest
+        return self._newest < self.settles
+
+    @property
+    def settles(self) -> int:
+        """What was changed before this time, in nanoseconds, would show another change."""
+        return 0 if self._latest is None else self._latest
 
     @property
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ._entry import DIR, FILE, NANOSECOND, Entry
+from ._entry import DIR, FILE, NANOSECOND, Entry, Taken
 from ._errors import EndpointError
 from ._look import Look
 from ._names import display
@@ -149,10 +149,15 @@ class Manifest:
     def remove(self, paths: Iterable[bytes]) -> None:
         self.store.many(f"DELETE FROM {self.table} WHERE path = ?", ((path,) for path in paths))
 
-    def set_digests(self, digests: Iterable[tuple[bytes, str]]) -> None:
-        """Note digests that were taken; paths that aren't in the manifest are passed over."""
+    def set_digests(self, digests: Iterable[Taken]) -> None:
+        """Note digests that were taken.
+
+        Passed over are paths that aren't in the manifest, and those where another file was read than the one that it
+        tells of, as after directories were swapped.
+        """
         self.store.many(
-            f"UPDATE {self.table} SET digest = ? WHERE path = ?", ((digest, path) for path, digest in digests)
+            f"UPDATE {self.table} SET digest = ? WHERE path = ? AND ino IS coalesce(?, ino)",
+            ((taken.digest, taken.path, taken.inode) for taken in digests),
         )
 
     def digests(self, paths: Sequence[bytes]) -> dict[bytes, str]:

@@ -84,7 +84,7 @@ def _plain(entry: Entry) -> tuple[object, ...]:
     """What of an entry the file holds."""
     return (
         *(entry.path, entry.kind, entry.size, entry.mode, entry.uid, entry.gid, entry.mtime),
-        *(entry.link, entry.hardlink, entry.device, entry.digest, entry.implied),
+        *(entry.link, entry.hardlink, entry.device, entry.digest, entry.implied, entry.xattrs),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ._entry import Entry
+from ._entry import Entry, Taken
 from ._manifest import Manifest
 from ._manifest_file import read
 from ._selection import Selection
@@ -39,7 +39,7 @@ class ManifestTree:
         manifest.complete(self._manifest)
         return manifest
 
-    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
         return iter(())
 
 

@@ -21,7 +21,8 @@ from typing import Protocol, TypeAlias, Union
 from ._errors import CommandNotFound, ConnectionLost, ExecError, Stalled
 
 READ_SIZE = 1 << 18
-STDERR_LIMIT = 64 * 1024
+STDERR_LIMIT = 4 << 20
+"""Bytes. A walk over a tree may complain of each directory that it can't enter."""
 CLOSED = -1
 
 
@@ -45,7 +46,7 @@ class Process(Protocol):
         """The command's exit status (0..255). Discards output not yet read."""
 
     def stderr(self) -> bytes:
-        """What has come on standard error so far: the last 64 KiB of it."""
+        """What has come on standard error so far: the last STDERR_LIMIT bytes of it."""
 
     def close(self) -> None:
         """Give the stream up. Harmless when it has ended, and when called twice."""

@@ -69,15 +69,35 @@ echo end=1
 """
 """Prints `key=value` lines about the directory; further arguments are the tools to look for."""
 
+_ACCOUNT = """
+exec 4>&1
+"""
+"""Before commands that are to be accounted for: what they print goes on to descriptor 4, and their exit statuses, each
+with a name, to descriptor 3. Any of them may be killed, and the rest of the pipe would take that for the end."""
+
+_BROKEN = """
+case $statuses in *' '1[0-9]*|*' '[2-9]*) exit 1 ;; esac
+"""
+"""After those: who reads what a killed command left half-printed would wait for the rest."""
+
 SCAN = (
     _START
     + _GATHER
     + """
 FORMAT=$4; export FORMAT
 printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
-{
-  head -c "$3" | xargs -0 sh -c 'find "$@" -path ./.kubeferry -prune -o -print0; echo "find-status=$?" >&2' sh
-} | xargs -0 -r sh -c '
+"""
+    + _ACCOUNT
+    + """
+statuses=$(
+  {
+    { head -c "$3"; echo "head $?" >&3; } |
+    {
+      xargs -0 sh -c 'find "$@" -path ./.kubeferry -prune -o -print0; echo "find $?" >&3' sh
+      echo "xargs $?" >&3
+    } |
+    {
+      xargs -0 -r sh -c '
   printf "%s\\0" "$#" "$@" ""
   stat -c "$FORMAT" "$@"
   printf "\\0"
@@ -88,14 +108,23 @@ printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
     fi
   done
   printf "\\0"
-' sh | gather
-printf 'end\\0'
+' sh
+      echo "rows $?" >&3
+    } |
+    { gather; echo "gather $?" >&3; } >&4
+  } 3>&1
+)
+printf 'end\\0%s\\0' "$statuses"
 """
+    + _BROKEN
     + _LINGER
 )
 """Walks down from the names on standard input. Prints the time, which is that of a pipe made just now (date has no
 nanoseconds in BusyBox), and an empty byte. For each batch of names: their count, the names, an empty name,
-the lines of stat for those that still exist, an empty name, the unreadable ones, and an empty name."""
+the lines of stat for those that still exist, an empty name, the unreadable ones, and an empty name. At the end come the
+exit statuses, as lines of a name and a number; find's are several where there are many names."""
+
+WALK_STATUSES = ("head", "find", "xargs", "rows", "gather")
 
 FORMAT = "%f %s %u %g %d %i %h %t %T %b %B %Z %Y|%z|%y"
 """stat's format of a scan: mode in hex, size, owner, group, device, inode, links, device numbers in hex, blocks and
@@ -103,6 +132,16 @@ their size, time of the last change and of the last modification; both again in 
 
 LOOK = SCAN.replace('find "$@" -path ./.kubeferry -prune -o -print0', 'find "$@" -prune -print0')
 """The same for just the names given, without walking down."""
+
+FLUSH = (
+    _START
+    + """
+printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
+timeout "$3" sync -f . 2>/dev/null && printf flushed
+"""
+)
+"""Has the file system write out what programs have written, for at most `$3` seconds. Prints the time before, as in a
+walk, and a word if it could be done."""
 
 LINKS = (
     _START
@@ -116,13 +155,26 @@ printf 'end\\0'
 
 XATTRS = (
     _START
+    + _ACCOUNT
     + """
-head -c "$3" | xargs -0 -r getfattr -h -d -m - -e hex --absolute-names --
-printf '# end\\n'
+statuses=$(
+  {
+    { head -c "$3"; echo "head $?" >&3; } |
+    {
+      xargs -0 -r sh -c 'getfattr -h -d -m - -e hex --absolute-names -- "$@"; echo "getfattr $?" >&3' sh
+      echo "xargs $?" >&3
+    } >&4
+  } 3>&1
+)
+printf '# end\\n%s\\0' "$statuses"
 """
+    + _BROKEN
     + _LINGER
 )
-"""The extended attributes of the names on standard input, where there are any, as `getfattr --dump` prints them."""
+"""The extended attributes of the names on standard input, where there are any, as `getfattr --dump` prints them, and
+the exit statuses as in a walk."""
+
+XATTR_STATUSES = ("head", "getfattr", "xargs")
 
 DIGEST = (
     _START
@@ -130,6 +182,8 @@ DIGEST = (
 SUM=$4; TOOL=$5; export SUM TOOL
 head -c "$3" | xargs -0 -r sh -c '
   printf "%s\\0" "$#" "$@" ""
+  stat -c "%i %Z|%z|%n" "$@" 2>/dev/null
+  printf "\\0"
   case $TOOL in
     openssl) openssl dgst "-$SUM" -r "$@" ;;
     *) "$TOOL" "$@" ;;
@@ -141,7 +195,8 @@ printf 'end\\0'
     + _LINGER
 )
 """Digests of the regular files on standard input, with the algorithm `$4` and the tool `$5`. For each batch: the
-count of names, the names, an empty name, the tool's lines (none for a file that can't be read), and an empty name."""
+count of names, the names, an empty name, which inode each name leads to and when that was changed last, an empty byte,
+the tool's lines (none for a file that can't be read), and an empty byte."""
 
 PULL = (
     _START

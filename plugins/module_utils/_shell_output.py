@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, possible
-from ._errors import ProtocolError
+from ._errors import ConnectionLost, ProtocolError
 from ._names import display
 from ._row import number
 from ._store import Row
@@ -53,11 +53,16 @@ class Batch:
     names: list[bytes]
     lines: bytes
     unreadable: list[bytes]
+    looks: bytes = b""
 
     @property
     def raw(self) -> bytes:
         """All of it, the same bytes for the same things."""
         return b"\0".join((*self.names, self.lines, *self.unreadable))
+
+
+USUAL = 1
+"""The highest exit status by which a command tells of single files; above it, the command itself didn't do its work."""
 
 
 def holes(size: int, allocated: int) -> int:
@@ -74,7 +79,7 @@ def clock(stream: ByteStream) -> int:
 
 
 def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
-    """The batches of a scan (`with_unreadable`) or of a digest run, until the end mark.
+    """The batches of a walk (`with_unreadable`) or of a digest run, until the end mark.
 
     Raises ConnectionLost when the stream ends before it.
     """
@@ -89,9 +94,29 @@ def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
         names = stream.until(b"\0\0", MAX_BATCH).split(b"\0")
         if len(names) != int(count):
             raise ProtocolError("the names aren't as many as they were said to be")
+        looks = b"" if with_unreadable else stream.until(b"\0", MAX_BATCH)
         lines = stream.until(b"\0", MAX_BATCH)
         unreadable = list(_until_empty(stream)) if with_unreadable else []
-        yield Batch(names, lines, unreadable)
+        yield Batch(names, lines, unreadable, looks)
+
+
+def statuses(stream: ByteStream, names: Sequence[str]) -> dict[str, set[int]]:
+    """The exit statuses that follow an end mark, of commands that have these names.
+
+    Raises ConnectionLost where one never said how it ended, or was killed: then something of its output is missing.
+    """
+    told: dict[str, set[int]] = {}
+    for line in stream.until(b"\0", MAX_BATCH).splitlines():
+        name, _blank, status = line.decode("utf-8", "replace").partition(" ")
+        if name not in names or not re.fullmatch(r"\d{1,3}", status):
+            raise ProtocolError("the exit statuses aren't what was asked for")
+        told.setdefault(name, set()).add(int(status))
+    for name in names:
+        if name not in told:
+            raise ConnectionLost(f"{name} was killed")
+        if killed := [status for status in told[name] if status > USUAL]:
+            raise ConnectionLost(f"{name} ended with status {killed[0]}, as a command does that is killed")
+    return told
 
 
 def links(stream: ByteStream) -> Iterator[tuple[bytes, bytes]]:
@@ -161,6 +186,21 @@ def _nanoseconds(seconds: int, part: bytes) -> int:
 def relative(name: bytes) -> bytes:
     """`./a` → `a`; the directory itself stays `.`."""
     return name.removeprefix(b"./") or b"."
+
+
+LOOK = re.compile(rb"(\d{1,20}) (-?\d{1,15})\|[^|.\n]*\.?(\d{9})?[^|\n]*\|")
+
+
+def looks(batch: Batch) -> dict[bytes, tuple[int | str, int | str]]:
+    """Inode and time of the last change of those files of a digest's batch that were there when it began."""
+    found: dict[bytes, tuple[int | str, int | str]] = {}
+    position = 0
+    for name in batch.names:
+        told = LOOK.match(batch.looks, position)
+        if told and batch.looks.startswith(name + b"\n", told.end()):
+            found[name] = number(int(told[1])), _time(told[2], told[3] or b"")
+            position = told.end() + len(name) + 1
+    return found
 
 
 def digests(batch: Batch, length: int) -> Iterator[tuple[bytes, str]]:

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from . import _scripts as scripts
 from . import _shell_output as output
 from ._asking import Asker, answers
-from ._entry import DIGEST_BYTES, SYMLINK
-from ._errors import EndpointError, ProtocolError, ToolMissing
+from ._entry import DIGEST_BYTES, SYMLINK, Taken
+from ._errors import ConnectionLost, EndpointError, ProtocolError, ToolMissing
 from ._look import Look
 from ._manifest import Manifest
 from ._names import display
 from ._row import CHANGED
-from ._runner import Process
+from ._runner import STDERR_LIMIT
 from ._shell_probe import probe
 from ._store import Row, batched
 from ._tree import Facts
@@ -87,21 +87,34 @@ class ShellReading:
     ) -> Iterator[output.Batch]:
         """The answer about `names`: of a walk where there is a `look` to begin, else of digests."""
         process, asked = self._asker.ask(script, names, *(arguments or (scripts.FORMAT,)))
+        found: set[int] = set()
         with self._asker.told(process, asked, "Reading the names below") as stream:
             if look is not None:
                 look.begin(output.clock(stream), self.facts().precision)
             yield from output.batches(stream, with_unreadable=look is not None)
-        self._refuse_find_errors(process)
+            if look is not None:
+                told = output.statuses(stream, scripts.WALK_STATUSES)
+                found = told.pop("find")
+                if failed := [name for name, status in told.items() if status != {0}]:
+                    raise ConnectionLost(f"{failed[0]} didn't do all of its work")
+        if found - {0}:
+            self._refuse_errors("find", process.stderr())
 
-    def _refuse_find_errors(self, process: Process) -> None:
-        """A directory that find could not read is a part of the tree that nobody would miss otherwise."""
-        harmless = ("No such file or directory", "Permission denied")
+    def _refuse_errors(self, tool: str, said: bytes) -> None:
+        """What a tool could not read is a part of the tree that nobody would miss otherwise.
+
+        What vanished meanwhile, and what this user may not read, is seen by other means.
+        """
         # A name in a message may hold newlines.
-        for said in re.findall(
-            rb"^find: (?:.(?!^find: |^find-status=))*", process.stderr(), re.DOTALL | re.MULTILINE
-        ):
-            message = display(said.rstrip(b"\n"))
-            if not message.endswith(harmless):
+        start = re.escape(tool.encode() + b": ")
+        messages = re.findall(rb"^%b(?:.(?!^%b))*" % (start, start), said, re.DOTALL | re.MULTILINE)
+        if not messages or len(said) >= STDERR_LIMIT:
+            raise EndpointError(
+                f"{self._asker.where} can't be read whole: {tool} failed and "
+                f"{'said too much to tell why' if messages else 'did not say why'}. Copy it in parts, with files."
+            )
+        for message in (display(message.rstrip(b"\n")) for message in messages):
+            if not message.endswith(("No such file or directory", "Permission denied")):
                 raise EndpointError(f"{self._asker.where} can't be read whole: {message}.")
 
     def read_links(self, manifest: Manifest) -> None:
@@ -127,8 +140,11 @@ class ShellReading:
         with self._asker.told(process, names, "Reading the attributes below") as stream:
             for name, found in answers(dumped(stream), len(paths)):
                 yield output.relative(name), found
+            failed = output.statuses(stream, scripts.XATTR_STATUSES)["getfattr"] - {0}
+        if failed:
+            self._refuse_errors("getfattr", process.stderr())
 
-    def digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[tuple[bytes, str]]:
+    def digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[Taken]:
         if not paths:
             return
         tool = f"{checksum}sum"
@@ -146,10 +162,11 @@ class ShellReading:
             told += len(batch.names)
             if told > len(paths):
                 raise ProtocolError(f"{self._asker.where} told digests of more files than it was asked for.")
+            looks = output.looks(batch)
             for name, digest in output.digests(batch, 2 * DIGEST_BYTES[checksum]):
                 path = name.removeprefix(prefix)
-                if path in wanted:
-                    yield path, digest
+                if path in wanted and name in looks:
+                    yield Taken(path, digest, *looks[name])
 
 
 def named(starts: Sequence[bytes]) -> list[bytes]:

@@ -13,7 +13,7 @@ from . import _scripts as scripts
 from . import _shell_output as output
 from . import _tar as tar
 from ._asking import Asker, answers
-from ._entry import Entry
+from ._entry import Entry, Taken
 from ._errors import ConnectionLost, ProtocolError
 from ._hold import Hold
 from ._look import Look
@@ -26,7 +26,8 @@ from ._shell_pieces import ShellPieces, ShellPlace
 from ._shell_reading import ShellReading, named
 from ._shell_steps import Steps
 from ._store import Store
-from ._tree import PART, Changes, Facts, Incoming
+from ._tar import ByteStream
+from ._tree import FLUSH_SECONDS, PART, Changes, Facts, Incoming
 
 SEND_SIZE = 1 << 18
 UNASKED = 1_000
@@ -94,10 +95,15 @@ class ShellTree:
                     look.add(batch.raw)
         return self.fingerprint_of(look)
 
+    def flush(self) -> int | None:
+        stream = ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS)),))
+        began = output.clock(stream)
+        return began if stream.rest() == b"flushed" and began else None
+
     def fingerprint_of(self, look: Look) -> str:
         return look.fingerprint
 
-    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
         return self._reading.digests(paths, checksum, b"./")
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
@@ -138,7 +144,7 @@ class ShellTree:
         pieces = _joined(self._archive({entry.path: entry for entry in entries}, incoming, size))
         self._asker.feed(scripts.PUSH, pieces, size, self._work)
 
-    def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+    def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
         return self._reading.digests(paths, checksum, f"{self._work}/tree/".encode())
 
     def apply(self, changes: Changes) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ._entry import NANOSECOND, Entry
+from ._entry import NANOSECOND, Entry, Taken
 from ._look import Look
 from ._manifest import Manifest
 from ._pieces import PiecesSource, PiecesTarget
@@ -43,6 +43,8 @@ class Facts:
     xattrs: bool = True
 
 
+FLUSH_SECONDS = 20
+"""What isn't written out by then isn't waited for."""
 PART = 4 << 20
 """Bytes of a file on its way from which on it is worth to be kept for the next run."""
 
@@ -104,7 +106,7 @@ class Tree(Protocol):
         Extended attributes are left out where they can't be told, and without `xattrs`.
         """
 
-    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+    def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
         """Digests of regular files, read where they lie. A file that can't be read is left out."""
 
 
@@ -113,6 +115,13 @@ class SourceTree(Tree, Protocol):
 
     def fingerprint(self, selection: Selection) -> str:
         """The fingerprint that the tree has now."""
+
+    def flush(self) -> int | None:
+        """Have the file system write out what was written to it. When that began, in nanoseconds by the clock there.
+
+        A program that writes through a mapping changes a file's times just at its first write to a page since that was
+        written out. None where it can't be done.
+        """
 
     def pieces(self) -> PiecesSource:
         """The same tree as an end whose files are cut into pieces."""
@@ -133,7 +142,7 @@ class TargetTree(SourceTree, Protocol):
     def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming], checksum: str) -> None:
         """Write the content of `entries` into the work directory. `checksum` is the one by which it will be proven."""
 
-    def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[tuple[bytes, str]]:
+    def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
         """Digests of what lies in the work directory, read back from there."""
 
     def apply(self, changes: Changes) -> None:

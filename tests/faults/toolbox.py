@@ -14,7 +14,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import Local
 
 GNU = (
     "cat chgrp chmod chown cut dd df find flock head id ln mkdir mv readlink rm rmdir stat tail tar touch tr xargs "
-    "sleep split wc mkfifo mktemp md5sum sha1sum sha256sum sha512sum"
+    "sleep split sync timeout wc mkfifo mktemp md5sum sha1sum sha256sum sha512sum"
 ).split()
 ATTR = ("getfattr", "setfattr")
 

@@ -16,6 +16,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import (
     FILE,
     SYMLINK,
     Entry,
+    Taken,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
@@ -181,9 +182,9 @@ def test_only_files_of_equal_size_need_digests():
         Entry(b"c", DIR, 0, 0, 0, 0, 0),
     )
     for side in (source, target):
-        side.set_digests([(b"b", "")])
+        side.set_digests([Taken(b"b", "")])
         assert list(side.paths(undecided(source, target, side.table))) == []
-        side.set_digests([(b"a", "")])
+        side.set_digests([Taken(b"a", "")])
         assert list(side.paths(undecided(source, target, side.table))) == [b"a"]
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 
@@ -15,6 +16,7 @@ from trees import plant, snapshot, write
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._look import Look
 from ansible_collections.kubeferry.pvc.plugins.module_utils._proofs import Proof, Proofs, directory, key
+from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
 
 ENDS = [("local", "local"), ("busybox", "local"), ("local", "busybox"), ("gnu", "busybox")]
 
@@ -232,23 +234,145 @@ def test_a_source_is_scanned_again_only_where_something_was_touched(tmp_path, to
     assert tree.scans >= scans if touched else tree.scans == scans
 
 
-@pytest.mark.parametrize("kind", ["local", "busybox"])
-def test_what_was_placed_is_not_read_again(boxes, tmp_path, kind, monkeypatch):
-    """Also with times before 1970 and beyond 64 bits' worth of nanoseconds, set in whole seconds by BusyBox."""
+class Asked(list):
+    """The paths whose digests the tree `of` was asked for."""
+
+    of = None
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    found = Asked()
+
+    def noting(answered):
+        def digests(self, paths, checksum):
+            if self is found.of:
+                found.extend(paths)
+            return answered(self, paths, checksum)
+
+        return digests
+
+    for tree in (LocalTree, ShellTree):
+        monkeypatch.setattr(tree, "digests", noting(tree.digests))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["local", "gnu"])
+def test_what_came_with_a_new_directory_is_not_read_again(boxes, tmp_path, kind, asked):
+    """Also with times before 1970 and beyond 64 bits' worth of nanoseconds."""
     for name, mtime in {"a": -1_500_000_000, "b": 10 * 10**9 + 5, "c": 10**9 * 10_000_000_000}.items():
-        write(tmp_path / "source", name, b"content of " + name.encode(), mtime=mtime)
-    (tmp_path / "target").mkdir()
-    target = engine.local(tmp_path / "target")
-    if kind != "local":
-        target = engine.shell(boxes[kind], tmp_path / "target")
-    asked = []
-    answered = type(target).digests
-    monkeypatch.setattr(
-        type(target),
-        "digests",
-        lambda self, paths, checksum: (
-            asked.extend(paths if self is target else ()) or answered(self, paths, checksum)
-        ),
+        write(tmp_path / "source", f"new/{name}", b"content of " + name.encode(), mtime=mtime)
+    write(tmp_path / "source", "by-itself", b"content")
+    target = (
+        engine.local(tmp_path / "target")
+        if kind == "local"
+        else engine.shell(boxes[kind], tmp_path / "target")
     )
+    (tmp_path / "target").mkdir()
+    asked.of = target
     assert engine.whole(engine.copy(engine.local(tmp_path / "source"), target), "report")
-    assert asked == []
+    assert asked == [b"by-itself"]
+
+
+@pytest.mark.parametrize("kind", ["local", "gnu", "busybox"])
+@pytest.mark.parametrize("name", ["new/file", "file"])
+def test_what_is_changed_right_after_it_was_placed_is_noticed(boxes, tmp_path, kind, name, monkeypatch):
+    """Somebody writes into a file as soon as it has its name, and sets back its time."""
+    write(tmp_path / "source", name, b"content", mtime=10**18)
+    target = (
+        engine.local(tmp_path / "target")
+        if kind == "local"
+        else engine.shell(boxes[kind], tmp_path / "target")
+    )
+    (tmp_path / "target").mkdir()
+    apply = type(target).apply
+    hits = iter(range(1))
+
+    def meddle(self, changes):
+        apply(self, changes)
+        path = tmp_path / "target" / name
+        if path.exists() and next(hits, None) is not None:
+            path.write_bytes(b"CONTENT")
+            os.utime(path, ns=(10**18, 10**18))
+
+    monkeypatch.setattr(type(target), "apply", meddle)
+    outcome = engine.copy(engine.local(tmp_path / "source"), target)
+    assert outcome.retries == 1
+    assert engine.whole(outcome)
+    assert (tmp_path / "target" / name).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("kinds", ENDS)
+def test_directories_that_are_swapped_while_it_copies_and_swapped_back(boxes, tmp_path, kinds, monkeypatch):
+    """Their files have the same names, sizes and times, so nothing but the directories shows what happened."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    for name in ("d1", "d2"):
+        for number in range(5):
+            write(source, f"{name}/{number}", b"content of " + name.encode(), mtime=10**18)
+    target.mkdir()
+    time.sleep(0.05)
+
+    def swap():
+        (source / "d1").rename(source / "d3")
+        (source / "d2").rename(source / "d1")
+        (source / "d3").rename(source / "d2")
+
+    ends = [
+        engine.local(path) if kind == "local" else engine.shell(boxes[kind], path)
+        for kind, path in zip(kinds, (source, target), strict=True)
+    ]
+    begin, apply = type(ends[1]).begin, type(ends[1]).apply
+    left = [swap, swap]
+
+    def begin_and_swap(self):
+        begin(self)
+        if len(left) == 2:
+            left.pop()()
+
+    def apply_and_swap(self, changes):
+        apply(self, changes)
+        if len(left) == 1:
+            left.pop()()
+
+    monkeypatch.setattr(type(ends[1]), "begin", begin_and_swap)
+    monkeypatch.setattr(type(ends[1]), "apply", apply_and_swap)
+    outcome = engine.copy(*ends, proofs=str(tmp_path / "proofs"))
+    assert left == []
+    assert engine.whole(outcome)
+    for path in source.glob("*/*"):
+        assert (target / path.relative_to(source)).read_bytes() == path.read_bytes()
+
+
+def test_what_is_compared_with_better_tools_needs_a_proof_of_its_own(boxes, tmp_path):
+    write(tmp_path / "source", "file", b"content", mtime=10**18 + 5)
+    os.setxattr(tmp_path / "source" / "file", b"user.kept", b"value")
+    (tmp_path / "target").mkdir()
+    time.sleep(0.05)
+
+    def copy(kind):
+        ends = (engine.shell(boxes[kind], tmp_path / name) for name in ("source", "target"))
+        return engine.copy(*ends, proofs=str(tmp_path / "proofs"))
+
+    assert engine.whole(copy("busybox"))
+    outcome = copy("gnu")
+    assert outcome.proven is None
+    assert engine.whole(outcome)
+    assert snapshot(tmp_path / "target") == snapshot(tmp_path / "source")
+
+
+def test_nothing_is_proven_of_what_may_be_written_without_a_trace(tmp_path):
+    """A program that has mapped a file changes its time just once, until what it wrote is written out."""
+    write(tmp_path / "source", "file", b"old content" * 1_000)
+    (tmp_path / "target").mkdir()
+
+    def copy():
+        ends = (engine.local(tmp_path / name) for name in ("source", "target"))
+        return engine.copy(*ends, proofs=str(tmp_path / "proofs"))
+
+    with (tmp_path / "source" / "file").open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[:3] = b"one"
+        time.sleep(0.05)
+        assert engine.whole(copy())
+        mapped[:3] = b"two"
+        assert engine.whole(copy())
+        assert (tmp_path / "target" / "file").read_bytes()[:3] == b"two"

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""A tool at an end that is killed, or fails, never makes a part of a tree look like the whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import engine
+import pytest
+from toolbox import Box
+from trees import snapshot, write
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    ConnectionLost,
+    EndpointError,
+    KubeferryError,
+)
+
+# Each stands in for a tool: `$REAL` is the true one.
+KILLED_AT_ONCE = "kill -9 $$"
+KILLED_IN_THE_MIDDLE = '$REAL "$@" | head -c 60; kill -9 $$'
+SILENT = '$REAL "$@" | head -c 60; exit 1'
+COMPLAINS = '$REAL "$@"; echo "${0##*/}: x: Input/output error" >&2; exit 1'
+HALVED = "head -c 200; kill -9 $$"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for number in range(30):
+        write(tmp_path / "source", f"directory/{number}", b"content")
+    os.setxattr(tmp_path / "source" / "directory" / "7", b"user.kept", b"value")
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def shimmed(tmp_path):
+    """A box of which one tool is a script. With `once`, it is the true tool from the second call on."""
+
+    def make(tool, script, once=False):
+        box = Box(str(tmp_path / "box"), "gnu", without=[tool])
+        real = shutil.which(tool)
+        path = tmp_path / "box" / tool
+        used = tmp_path / "used"
+        first = f'if [ -e {used} ]; then exec {real} "$@"; fi; : >{used}\n' if once else ""
+        probed = 'if [ "$1" = --version ]; then exec $REAL "$@"; fi\n'
+        path.write_text(f"#!/bin/sh\nREAL={real}\n{probed}{first}{script}\n")
+        path.chmod(0o755)
+        return box
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("tool", "script"),
+    [
+        ("find", KILLED_AT_ONCE),
+        ("find", KILLED_IN_THE_MIDDLE),
+        ("find", SILENT),
+        ("find", COMPLAINS),
+        ("xargs", KILLED_AT_ONCE),
+        ("xargs", KILLED_IN_THE_MIDDLE),
+        ("head", KILLED_AT_ONCE),
+        ("dd", HALVED),
+        ("getfattr", KILLED_AT_ONCE),
+        ("getfattr", "exit 1"),
+        ("getfattr", COMPLAINS),
+    ],
+)
+def test_a_tool_that_always_fails_is_a_failure(tree, shimmed, tmp_path, tool, script):
+    source = engine.shell(shimmed(tool, script), tree)
+    with pytest.raises(KubeferryError) as caught:
+        engine.copy(source, engine.local(tmp_path / "target"), retries=1)
+    assert isinstance(caught.value, ConnectionLost | EndpointError)
+    assert not (tmp_path / "target" / "directory").exists()
+
+
+@pytest.mark.parametrize("tool", ["find", "xargs", "head", "getfattr"])
+def test_a_tool_that_is_killed_once_costs_an_attempt(tree, shimmed, tmp_path, tool):
+    source = engine.shell(shimmed(tool, KILLED_IN_THE_MIDDLE, once=True), tree)
+    outcome = engine.copy(source, engine.local(tmp_path / "target"))
+    assert engine.whole(outcome)
+    assert outcome.retries == 1
+    assert snapshot(tree) == snapshot(tmp_path / "target")
+
+
+def test_nothing_is_deleted_for_what_a_walk_did_not_see(tree, shimmed, tmp_path):
+    engine.copy(engine.local(tree), engine.local(tmp_path / "target"))
+    before = snapshot(tmp_path / "target")
+    source = engine.shell(shimmed("find", KILLED_IN_THE_MIDDLE), tree)
+    with pytest.raises(ConnectionLost):
+        engine.copy(source, engine.local(tmp_path / "target"), delete=True, retries=1)
+    assert snapshot(tmp_path / "target") == before
