@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -188,6 +190,38 @@ async def test_the_server_is_killed_and_comes_back(server, look):
     async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
         await publisher.publish([*p.task("t2", "After", {"a": "ok"}), p.finished()])
     await page.wait_for_selector("#link[data-state=live]", timeout=30_000)
+    await page.wait_for_selector(".badge[data-s=ok]")
+    assert await texts(page, ".step .link-like") == ["Before", "After"]
+    assert await page.inner_text("#notices") == ""
+
+
+async def test_the_server_is_frozen_and_goes_on(server, publisher, look):
+    """The page's clock is put forward here; the server's silence is real."""
+    p = sample.Publisher()
+    await publisher.publish([p.started(), *p.task("t1", "Before", {"a": "ok"})])
+    page = await look.page(server.url, f"/runs/{p.run}")
+    answers: asyncio.Queue[str] = asyncio.Queue()
+    page.on("websocket", lambda socket: socket.on("framereceived", answers.put_nowait))
+    await page.clock.install()
+    await page.reload()
+    await page.wait_for_selector(".step")
+    while not answers.empty():
+        answers.get_nowait()
+    for _quiet in range(3):
+        await page.clock.fast_forward(15_000)
+        assert json.loads(await asyncio.wait_for(answers.get(), 8))["type"] == "WELCOME"
+    assert await page.inner_text("#link") == "live"
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        await page.clock.fast_forward(15_000)
+        assert await page.inner_text("#link") == "live"
+        await page.clock.fast_forward(10_000)
+        await page.wait_for_selector("#link[data-state=reconnecting]")
+        assert "reconnecting" in await page.inner_text("#notices")
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    await publisher.publish([*p.task("t2", "After", {"a": "ok"}), p.finished()])
+    await page.wait_for_selector("#link[data-state=live]")
     await page.wait_for_selector(".badge[data-s=ok]")
     assert await texts(page, ".step .link-like") == ["Before", "After"]
     assert await page.inner_text("#notices") == ""
