@@ -255,6 +255,92 @@ async def test_a_gap_is_said(server, publisher, look):
     )
 
 
+# What the schema lets through where it leaves a value open.
+ODD = [
+    None,
+    5,
+    -1.5,
+    True,
+    "",
+    "x",
+    [],
+    [None, 5],
+    {},
+    {"toString": 5, "valueOf": 5, "length": -1, "kind": {}},
+]
+
+
+def odd_objects():
+    """Kubernetes events in each of whose places stands what nobody expects there."""
+    places = [
+        "metadata", "metadata.uid", "metadata.name", "metadata.resourceVersion", "metadata.creationTimestamp",
+        "type", "reason", "message", "note", "count", "series", "series.count", "series.lastObservedTime",
+        "involvedObject", "involvedObject.kind", "involvedObject.name", "regarding",
+        "lastTimestamp", "eventTime", "firstTimestamp",
+    ]  # fmt: skip
+    for place in places:
+        name, _dot, inner = place.partition(".")
+        for at, odd in enumerate(ODD):
+            usual = {"metadata": {"uid": f"{place}-{at}"}, "message": "usual"}
+            yield usual | {name: {inner: odd} if inner else odd}
+
+
+async def test_odd_values_stop_nothing(server, publisher, look):
+    p = sample.Publisher()
+    await publisher.publish([p.started()])
+    page = await look.page(server.url, f"/runs/{p.run}/parity")
+    await page.wait_for_selector(".tabs [data-tab=parity]")
+    told = [p.event("k8s.event", {"namespace": "n", "object": each}) for each in odd_objects()]
+    differs = [{"mode": odd} for odd in ODD] + [{"uid": [odd, odd]} for odd in ODD] + [{}]
+    owned = [{"path": f"a/{at}", "differs": each} for at, each in enumerate(differs)]
+    report = sample.parity_report(3, missing=["gone"], metadata_differences=owned)
+    told += [p.result("t", "Compare", "h", "failed", msg="as it should", parity=report), p.finished("failed")]
+    await publisher.publish(told)
+    await page.wait_for_selector(".badge[data-s=failed]")
+    assert len(await texts(page, "td.mono")) == len(differs) + 1
+    assert (await texts(page, "td.quiet"))[:3] == ["", "mode", "mode"]
+    await shoot(page, "odd-parity")
+    await page.keyboard.press("5")
+    # Fewer than were told: some have no identity of their own.
+    await page.wait_for_selector("tbody tr")
+    assert await page.locator("tbody tr").count() > 150
+    await shoot(page, "odd-kubernetes")
+    await page.keyboard.press("1")
+    await page.wait_for_selector(".problems li")
+    assert await page.inner_text("#notices") == ""
+
+
+async def test_one_event_that_cannot_be_shown_is_said(server, publisher, look):
+    p = sample.Publisher()
+    await publisher.publish([p.started()])
+    page = await look.page(server.url)
+
+    def worse(socket):
+        upstream = socket.connect_to_server()
+
+        def pass_on(frame):
+            message = json.loads(frame)
+            if message["type"] == "EVENTS":
+                before = message["events"][0]["seq"] - 0.5
+                broken = {"type": "kubeferry.v1.host.ok", "runid": p.run, "seq": before}
+                message["events"] = [None, broken, *message["events"]]
+            socket.send(json.dumps(message))
+
+        upstream.on_message(pass_on)
+
+    await page.route_web_socket("**/ws", worse)
+    await page.goto(f"{server.url}/runs/{p.run}")
+    await page.wait_for_selector(".tabs [data-tab=parity]")
+    await publisher.publish([*p.task("t", "Task", {"h": "failed"}), p.finished("failed")])
+    await page.wait_for_selector(".badge[data-s=failed]")
+    assert await page.inner_text(".problems li .link-like") == "Task · h"
+    assert "2 events could not be shown" in await page.inner_text("#notices")
+    await shoot(page, "unshown")
+    await page.keyboard.press("g")
+    await page.wait_for_selector(".run")
+    assert await page.inner_text("#notices") == ""
+
+
 async def test_what_came_over_the_wire_is_text(server, publisher, look):
     evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     p = sample.Publisher()

@@ -14,6 +14,11 @@ export function bytes(count) {
   return `${unit === 0 || count >= 100 ? Math.round(count) : count.toFixed(1)} ${UNITS[unit]}`;
 }
 
+// A value that the schema leaves open, and that so may be anything, as a text.
+export function word(value) {
+  return typeof value === "string" ? value : value === null || value === undefined ? "" : JSON.stringify(value);
+}
+
 export function number(count) {
   return Number(count ?? 0).toLocaleString("en");
 }

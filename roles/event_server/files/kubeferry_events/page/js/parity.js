@@ -4,10 +4,15 @@
 // The proof: what matched, and every file that did not.
 
 import { attribute, h, keyed, put } from "./dom.js";
-import { bytes, clock, duration, number, plural } from "./format.js";
+import { bytes, clock, duration, number, plural, word } from "./format.js";
 
 const KINDS = { missing: "missing at the target", mismatched: "different", unreadable: "unreadable", metadata_differences: "other mode, owner or time", extra: "only at the target", changed_at_source: "didn't rest at the source" };
 const STATE = { missing: "failed", mismatched: "failed", unreadable: "failed", metadata_differences: "changed", extra: "skipped", changed_at_source: "changed" };
+
+// Both values of an attribute, where it has two.
+function difference([name, both]) {
+  return Array.isArray(both) ? `${name} ${word(both[0])} → ${word(both[1])}` : name;
+}
 
 function rows(report) {
   const list = (name, fn) => (report[name] ?? []).map((item) => ({ kind: name, ...fn(item) }));
@@ -15,7 +20,7 @@ function rows(report) {
     ...list("missing", (path) => ({ path, how: "" })),
     ...list("mismatched", (item) => ({ path: item.path, how: (item.differs ?? []).join(", ") })),
     ...list("unreadable", (item) => ({ path: item.path, how: item.reason ?? "" })),
-    ...list("metadata_differences", (item) => ({ path: item.path, how: Object.entries(item.differs ?? {}).map(([name, [want, have] = []]) => `${name} ${want} → ${have}`).join(", ") })),
+    ...list("metadata_differences", (item) => ({ path: item.path, how: Object.entries(item.differs ?? {}).map(difference).join(", ") })),
     ...list("extra", (path) => ({ path, how: "" })),
     ...list("changed_at_source", (item) => ({ path: item.path, how: item.what ?? "" })),
   ];
