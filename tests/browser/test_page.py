@@ -310,6 +310,79 @@ async def test_odd_values_stop_nothing(server, publisher, look):
     assert await page.inner_text("#notices") == ""
 
 
+# Where a word that is all Latin is written from right to left.
+TURNED = """(words) => {
+  const turned = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    const left = (at) => {
+      const range = document.createRange();
+      range.setStart(text, at);
+      range.setEnd(text, at + 1);
+      return range.getBoundingClientRect().left;
+    };
+    for (const word of words) {
+      const at = text.data.indexOf(word);
+      if (at >= 0 && text.parentElement.checkVisibility() && left(at) > left(at + 1)) turned.push(text.data);
+    }
+  }
+  return turned;
+}"""
+
+
+async def test_no_name_turns_its_neighbours_around(server, publisher, look):
+    def turning(name):
+        return f"{name}\u2069\u202e"
+
+    names = [turning(f"name{at}") for at in range(20)]
+    p = sample.Publisher()
+    at = {"task_id": "t", "host": names[0], "task": names[1], "action": names[2], "item": names[3]}
+    task = {"task_id": "t", "play_id": "p", "name": names[1], "action": names[2], "role": names[4]}
+    differs = {names[15]: [names[16], names[17]]}
+    report = sample.parity_report(
+        3, missing=[names[5]], metadata_differences=[{"path": "x", "differs": differs}]
+    )
+    report |= {"source": names[6], "target": names[7], "checksum": names[8], "transport": names[9]}
+    told = {
+        "metadata": {"uid": "u"}, "reason": names[10], "message": names[11],
+        "involvedObject": {"kind": "Pod", "name": names[12]}, "lastTimestamp": f"{p.at:%Y-%m-%dT%H:%M:%S.%fZ}",
+    }  # fmt: skip
+    await publisher.publish([p.started(names[13], user=names[14], controller=names[18], job=names[19])])
+    page = await look.page(server.url)
+    await page.wait_for_selector(".run")
+    assert await page.evaluate(TURNED, ["name", "job", "host", "task"]) == []
+    await shoot(page, "turning-runs")
+    await page.click(".run")
+    await page.wait_for_selector(".tabs a")
+    await publisher.publish(
+        [
+            p.event("play.started", {"play_id": "p", "name": names[2], "batch": 3}),
+            p.event("task.started", task),
+            p.event("item.failed", {**at, "msg": names[5], "parity": report}),
+            p.event("host.failed", {**at, "msg": names[5], "delegated_to": names[9]}),
+            p.event("progress", {**at, "label": names[6], "phase": "move", "bytes": 5, "bytes_total": 10}),
+            p.event("gap", {"reason": "other", "message": names[7], "count": 7}),
+            p.event("k8s.event", {"namespace": names[8], "object": told}),
+            p.event("task.finished", {"task_id": "t", "duration": 2.0}),
+        ]
+    )
+    await page.wait_for_selector(".gap-row")
+    words = ["name", "batch", "role", "failed", "events", " of ", "Pod"]
+    for key, selector in zip("12345", (".step", ".cell", ".transfer", ".report", "tbody tr"), strict=True):
+        await page.keyboard.press(key)
+        await page.wait_for_selector(selector)
+        assert await page.evaluate(TURNED, words) == [], selector
+        await shoot(page, f"turning-{key}")
+    assert await page.title() == "name13 · kubeferry"
+    await page.keyboard.press("1")
+    await page.click(".problems button")
+    await page.wait_for_selector("dialog section")
+    assert await page.evaluate(TURNED, words) == []
+    assert names[0] in await page.inner_text("dialog section b >> nth=0")
+    await shoot(page, "turning-result")
+
+
 async def test_one_event_that_cannot_be_shown_is_said(server, publisher, look):
     p = sample.Publisher()
     await publisher.publish([p.started()])

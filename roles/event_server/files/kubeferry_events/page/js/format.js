@@ -23,6 +23,11 @@ export function number(count) {
   return Number(count ?? 0).toLocaleString("en");
 }
 
+// What is known of something, with dots between. Not one text: what one part does to the direction of writing ends with it.
+export function line(...parts) {
+  return parts.flat().filter(Boolean).flatMap((part, at) => (at ? [" · ", part] : [part]));
+}
+
 export function plural(count, one, many = `${one}s`) {
   return `${number(count)} ${count === 1 ? one : many}`;
 }

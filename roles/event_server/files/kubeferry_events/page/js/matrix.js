@@ -4,7 +4,7 @@
 // Hosts × tasks. A thousand hosts and hundreds of tasks are hundreds of thousands of cells: only those in sight exist.
 
 import { attribute, h, put, text } from "./dom.js";
-import { CELLS, plural } from "./format.js";
+import { CELLS, line, plural } from "./format.js";
 import { showResult } from "./detail.js";
 
 const STEP = 26;
@@ -181,6 +181,6 @@ export class MatrixView {
     const [host, task] = [this.hosts[this.at.row], this.tasks[this.at.col]];
     if (!host || !task) return text(this.reading, `${plural(this.run.hosts.length, "host")}, ${plural(this.tasks.length, "task")}`);
     const cell = CELLS[task.cells[host.index] ?? "."];
-    return text(this.reading, `${host.name} · ${this.at.col + 1}. ${task.name || "task"} · ${cell.word}`);
+    return text(this.reading, line(host.name, `${this.at.col + 1}. ${task.name || "task"}`, cell.word));
   }
 }

@@ -3,7 +3,7 @@
 
 // One run: its head, its numbers, and the five views of it.
 
-import { announce, eachFrame, h, put, text } from "./dom.js";
+import { announce, eachFrame, h, put, text, title } from "./dom.js";
 import { dateTime, number, plural } from "./format.js";
 import { KubernetesView } from "./kubernetes.js";
 import { MatrixView } from "./matrix.js";
@@ -84,7 +84,7 @@ export class RunView {
     this.waiting.hidden = true;
     const { summary } = this.run;
     text(this.title, summary.playbook ?? `run ${this.id.slice(0, 8)}`);
-    document.title = `${summary.playbook ?? "run"} · kubeferry`;
+    title(summary.playbook ?? "run", "kubeferry");
     if (this.shownStatus !== summary.status) {
       this.shownStatus = summary.status;
       put(this.status, badge(summary.status));
