@@ -51,7 +51,7 @@ export class MatrixView {
     this.box.hidden = this.hosts.length === 0 || this.tasks.length === 0;
     this.empty.hidden = !this.box.hidden;
     put(this.empty, h("strong", {}, run.hosts.length && this.tasks.length ? "No host matches" : "No results yet"));
-    this.names = Math.min(260, Math.max(110, 34 + 8 * Math.max(4, ...this.hosts.slice(0, 2000).map(({ name }) => name.length))));
+    this.names = Math.min(260, Math.max(120, 34 + 8 * Math.max(4, ...this.hosts.slice(0, 2000).map(({ name }) => name.length))));
     if (window.innerWidth < 640) this.names = Math.min(this.names, 130);
     this.canvas.style.width = `${this.names + this.tasks.length * STEP + 12}px`;
     this.canvas.style.height = `${HEAD + this.hosts.length * STEP + 12}px`;
