@@ -166,9 +166,17 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
 def _server_url(given: str | None) -> tuple[str | None, str | None]:
     if not given:
         return None, None
-    parts = urlsplit(given)
-    if parts.scheme not in _SCHEMES or not parts.hostname:
-        return None, "the option url has to be ws://host or wss://host, so nothing is published"
+    wrong = (
+        "the option url has to be ws://host or wss://host, where a port is a number from 1 to 65535, so nothing is "
+        "published"
+    )
+    try:
+        parts = urlsplit(given)
+        usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that nothing closes, or a port that is none
+        return None, wrong
+    if not usable:
+        return None, wrong
     return parts._replace(scheme=_SCHEMES[parts.scheme], path=parts.path or "/ws").geturl(), None
 
 

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -193,6 +195,38 @@ async def test_the_server_is_killed_and_comes_back(server, look):
     assert await page.inner_text("#notices") == ""
 
 
+async def test_the_server_is_frozen_and_goes_on(server, publisher, look):
+    """The page's clock is put forward here; the server's silence is real."""
+    p = sample.Publisher()
+    await publisher.publish([p.started(), *p.task("t1", "Before", {"a": "ok"})])
+    page = await look.page(server.url, f"/runs/{p.run}")
+    answers: asyncio.Queue[str] = asyncio.Queue()
+    page.on("websocket", lambda socket: socket.on("framereceived", answers.put_nowait))
+    await page.clock.install()
+    await page.reload()
+    await page.wait_for_selector(".step")
+    while not answers.empty():
+        answers.get_nowait()
+    for _quiet in range(3):
+        await page.clock.fast_forward(15_000)
+        assert json.loads(await asyncio.wait_for(answers.get(), 8))["type"] == "WELCOME"
+    assert await page.inner_text("#link") == "live"
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        await page.clock.fast_forward(15_000)
+        assert await page.inner_text("#link") == "live"
+        await page.clock.fast_forward(10_000)
+        await page.wait_for_selector("#link[data-state=reconnecting]")
+        assert "reconnecting" in await page.inner_text("#notices")
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    await publisher.publish([*p.task("t2", "After", {"a": "ok"}), p.finished()])
+    await page.wait_for_selector("#link[data-state=live]")
+    await page.wait_for_selector(".badge[data-s=ok]")
+    assert await texts(page, ".step .link-like") == ["Before", "After"]
+    assert await page.inner_text("#notices") == ""
+
+
 async def test_a_gap_is_said(server, publisher, look):
     p = sample.Publisher()
     events = [
@@ -219,6 +253,165 @@ async def test_a_gap_is_said(server, publisher, look):
         page,
         "[...document.querySelectorAll('.gap-row')].some((row) => row.textContent.includes('3\\u20135'))",
     )
+
+
+# What the schema lets through where it leaves a value open.
+ODD = [
+    None,
+    5,
+    -1.5,
+    True,
+    "",
+    "x",
+    [],
+    [None, 5],
+    {},
+    {"toString": 5, "valueOf": 5, "length": -1, "kind": {}},
+]
+
+
+def odd_objects():
+    """Kubernetes events in each of whose places stands what nobody expects there."""
+    places = [
+        "metadata", "metadata.uid", "metadata.name", "metadata.resourceVersion", "metadata.creationTimestamp",
+        "type", "reason", "message", "note", "count", "series", "series.count", "series.lastObservedTime",
+        "involvedObject", "involvedObject.kind", "involvedObject.name", "regarding",
+        "lastTimestamp", "eventTime", "firstTimestamp",
+    ]  # fmt: skip
+    for place in places:
+        name, _dot, inner = place.partition(".")
+        for at, odd in enumerate(ODD):
+            usual = {"metadata": {"uid": f"{place}-{at}"}, "message": "usual"}
+            yield usual | {name: {inner: odd} if inner else odd}
+
+
+async def test_odd_values_stop_nothing(server, publisher, look):
+    p = sample.Publisher()
+    await publisher.publish([p.started()])
+    page = await look.page(server.url, f"/runs/{p.run}/parity")
+    await page.wait_for_selector(".tabs [data-tab=parity]")
+    told = [p.event("k8s.event", {"namespace": "n", "object": each}) for each in odd_objects()]
+    differs = [{"mode": odd} for odd in ODD] + [{"uid": [odd, odd]} for odd in ODD] + [{}]
+    owned = [{"path": f"a/{at}", "differs": each} for at, each in enumerate(differs)]
+    report = sample.parity_report(3, missing=["gone"], metadata_differences=owned)
+    told += [p.result("t", "Compare", "h", "failed", msg="as it should", parity=report), p.finished("failed")]
+    await publisher.publish(told)
+    await page.wait_for_selector(".badge[data-s=failed]")
+    assert len(await texts(page, "td.mono")) == len(differs) + 1
+    assert (await texts(page, "td.quiet"))[:3] == ["", "mode", "mode"]
+    await shoot(page, "odd-parity")
+    await page.keyboard.press("5")
+    # Fewer than were told: some have no identity of their own.
+    await page.wait_for_selector("tbody tr")
+    assert await page.locator("tbody tr").count() > 150
+    await shoot(page, "odd-kubernetes")
+    await page.keyboard.press("1")
+    await page.wait_for_selector(".problems li")
+    assert await page.inner_text("#notices") == ""
+
+
+# Where a word that is all Latin is written from right to left.
+TURNED = """(words) => {
+  const turned = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    const left = (at) => {
+      const range = document.createRange();
+      range.setStart(text, at);
+      range.setEnd(text, at + 1);
+      return range.getBoundingClientRect().left;
+    };
+    for (const word of words) {
+      const at = text.data.indexOf(word);
+      if (at >= 0 && text.parentElement.checkVisibility() && left(at) > left(at + 1)) turned.push(text.data);
+    }
+  }
+  return turned;
+}"""
+
+
+async def test_no_name_turns_its_neighbours_around(server, publisher, look):
+    def turning(name):
+        return f"{name}\u2069\u202e"
+
+    names = [turning(f"name{at}") for at in range(20)]
+    p = sample.Publisher()
+    at = {"task_id": "t", "host": names[0], "task": names[1], "action": names[2], "item": names[3]}
+    task = {"task_id": "t", "play_id": "p", "name": names[1], "action": names[2], "role": names[4]}
+    differs = {names[15]: [names[16], names[17]]}
+    report = sample.parity_report(
+        3, missing=[names[5]], metadata_differences=[{"path": "x", "differs": differs}]
+    )
+    report |= {"source": names[6], "target": names[7], "checksum": names[8], "transport": names[9]}
+    told = {
+        "metadata": {"uid": "u"}, "reason": names[10], "message": names[11],
+        "involvedObject": {"kind": "Pod", "name": names[12]}, "lastTimestamp": f"{p.at:%Y-%m-%dT%H:%M:%S.%fZ}",
+    }  # fmt: skip
+    await publisher.publish([p.started(names[13], user=names[14], controller=names[18], job=names[19])])
+    page = await look.page(server.url)
+    await page.wait_for_selector(".run")
+    assert await page.evaluate(TURNED, ["name", "job", "host", "task"]) == []
+    await shoot(page, "turning-runs")
+    await page.click(".run")
+    await page.wait_for_selector(".tabs a")
+    await publisher.publish(
+        [
+            p.event("play.started", {"play_id": "p", "name": names[2], "batch": 3}),
+            p.event("task.started", task),
+            p.event("item.failed", {**at, "msg": names[5], "parity": report}),
+            p.event("host.failed", {**at, "msg": names[5], "delegated_to": names[9]}),
+            p.event("progress", {**at, "label": names[6], "phase": "move", "bytes": 5, "bytes_total": 10}),
+            p.event("gap", {"reason": "other", "message": names[7], "count": 7}),
+            p.event("k8s.event", {"namespace": names[8], "object": told}),
+            p.event("task.finished", {"task_id": "t", "duration": 2.0}),
+        ]
+    )
+    await page.wait_for_selector(".gap-row")
+    words = ["name", "batch", "role", "failed", "events", " of ", "Pod"]
+    for key, selector in zip("12345", (".step", ".cell", ".transfer", ".report", "tbody tr"), strict=True):
+        await page.keyboard.press(key)
+        await page.wait_for_selector(selector)
+        assert await page.evaluate(TURNED, words) == [], selector
+        await shoot(page, f"turning-{key}")
+    assert await page.title() == "name13 · kubeferry"
+    await page.keyboard.press("1")
+    await page.click(".problems button")
+    await page.wait_for_selector("dialog section")
+    assert await page.evaluate(TURNED, words) == []
+    assert names[0] in await page.inner_text("dialog section b >> nth=0")
+    await shoot(page, "turning-result")
+
+
+async def test_one_event_that_cannot_be_shown_is_said(server, publisher, look):
+    p = sample.Publisher()
+    await publisher.publish([p.started()])
+    page = await look.page(server.url)
+
+    def worse(socket):
+        upstream = socket.connect_to_server()
+
+        def pass_on(frame):
+            message = json.loads(frame)
+            if message["type"] == "EVENTS":
+                before = message["events"][0]["seq"] - 0.5
+                broken = {"type": "kubeferry.v1.host.ok", "runid": p.run, "seq": before}
+                message["events"] = [None, broken, *message["events"]]
+            socket.send(json.dumps(message))
+
+        upstream.on_message(pass_on)
+
+    await page.route_web_socket("**/ws", worse)
+    await page.goto(f"{server.url}/runs/{p.run}")
+    await page.wait_for_selector(".tabs [data-tab=parity]")
+    await publisher.publish([*p.task("t", "Task", {"h": "failed"}), p.finished("failed")])
+    await page.wait_for_selector(".badge[data-s=failed]")
+    assert await page.inner_text(".problems li .link-like") == "Task · h"
+    assert "2 events could not be shown" in await page.inner_text("#notices")
+    await shoot(page, "unshown")
+    await page.keyboard.press("g")
+    await page.wait_for_selector(".run")
+    assert await page.inner_text("#notices") == ""
 
 
 async def test_what_came_over_the_wire_is_text(server, publisher, look):

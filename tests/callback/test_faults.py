@@ -88,6 +88,14 @@ def test_useless_server(playbooks, faults):
             server.stop()
 
 
+@pytest.mark.parametrize("url", ["ws://[::1", "ws://127.0.0.1:abc/ws", "ws://127.0.0.1:99999/ws", "ws://"])
+def test_no_address(playbooks, url):
+    run = playbooks.run("faults.yml", url=url)
+    assert run.status == 0
+    assert "has to be ws://host or wss://host" in " ".join(run.stderr.split())
+    assert "Callback dispatch" not in run.stderr
+
+
 def test_spool_of_its_own_accord(playbooks):
     """Nobody says where: it is in Ansible's home, and nowhere else."""
     playbooks.run("faults.yml", url=NOBODY, KUBEFERRY_EVENTS_SPOOL="")

@@ -7,13 +7,15 @@ usage: python -m kubeferry_events.tail --url ws://127.0.0.1:9000/ws [--run UUID]
 Without --run it follows the newest run that is going on, or the next one that begins. The view token comes from
 KUBEFERRY_VIEW_TOKEN. With --json every event is one line of JSON. After a lost connection it goes on where it was.
 
-Exit status: 0 the run ended well, 1 it failed or was interrupted, 2 wrong usage, refused or no connection.
+Exit status: 0 the run ended well, 1 it failed or was interrupted, 2 wrong usage, refused, no connection or nowhere to
+write, 141 (as a shell says it of SIGPIPE) whoever read its output has gone.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import ssl
@@ -21,19 +23,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
-from .tail_text import Text
+from .tail_output import Output, ReaderGone, Unwritable
+from .tail_text import Text, plain
 
 EXIT = {"ok": 0, "failed": 1, "interrupted": 1}
 EXIT_REFUSED = 2
+EXIT_READER_GONE = 128 + 13
 HEARTBEAT_SECONDS = 20.0
 RETRY_SECONDS = 0.5
 
 
 class Refused(Exception):
-    """The server won't show it; the message says why."""
+    """It can't be shown, and trying again won't change that; the message says why."""
 
 
 class Tail:
@@ -103,9 +108,9 @@ class Tail:
             if self._seq is not None and seq <= self._seq:
                 return
             self._seq, self._epoch = seq, event.get("epoch", self._epoch)
-        self._show(event)
         if event["type"] == "kubeferry.v1.run.finished":
             self.status = str(event["data"].get("status"))
+        self._show(event)
 
     def _resync(self, message: dict[str, Any]) -> None:
         """The events since then can't be had: say so and go on from now."""
@@ -122,10 +127,24 @@ def _newest(runs: list[dict[str, Any]]) -> str | None:
     return str(newest["run"]) if newest else None
 
 
+def check_address(url: str) -> None:
+    """Raises Refused for what no connection can come of."""
+    try:
+        parts = urlsplit(url)
+        usable = url.startswith(("ws://", "wss://")) and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that nothing closes, or a port that is none
+        usable = False
+    if not usable:
+        raise Refused(
+            f"--url {url} is no address of a WebSocket: give it as ws://HOST:PORT/ws or wss://HOST:PORT/ws, where "
+            "the port is a number from 1 to 65535"
+        )
+
+
 async def follow(tail: Tail, url: str, tls: ssl.SSLContext | None, patience: float) -> None:
     """Follow a run to its end over as many connections as it takes.
 
-    Raises Refused, and ConnectionError when there is no connection for `patience` seconds.
+    Raises Refused, Unwritable, and ConnectionError when there is no connection for `patience` seconds.
     """
     last = time.monotonic()
     async with aiohttp.ClientSession() as session:
@@ -149,7 +168,8 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="kubeferry_events.tail",
         description="Follow a run in a terminal. The view token comes from KUBEFERRY_VIEW_TOKEN.",
-        epilog="Exit status: 0 the run ended well, 1 it failed or was interrupted, 2 refused or no connection.",
+        epilog="Exit status: 0 the run ended well, 1 it failed or was interrupted, 2 refused, no connection or nowhere "
+        "to write, 141 whoever read the output has gone.",
     )
     parser.add_argument("--url", required=True, help="the server's WebSocket, as ws://127.0.0.1:9000/ws")
     parser.add_argument("--run", help="which run; without it the newest that is going on, or the next")
@@ -158,36 +178,38 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--patience", type=float, default=30.0, help="give up after so many seconds without a connection (30)"
     )
-    options = parser.parse_args(arguments)
-    if not options.url.startswith(("ws://", "wss://")):
-        parser.error("--url has to begin with ws:// or wss://")
-    return options
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
-    text = Text(sys.stdout)
+    out, beside = Output(sys.stdout), Output(sys.stderr)
+    text = Text(out)
 
     def write_json(event: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(event) + "\n")
-        sys.stdout.flush()
+        out.write(json.dumps(event) + "\n")
 
     def note(said: str) -> None:
         text.clear()
-        sys.stderr.write(f"tail: {said}\n")
+        beside.write(f"tail: {plain(said)}\n")
 
     try:
+        check_address(options.url)
         tls = ssl.create_default_context(cafile=options.ca) if options.url.startswith("wss:") else None
         token = os.environ.get("KUBEFERRY_VIEW_TOKEN", "")
         tail = Tail(token, options.run, write_json if options.json else text.show, note)
         asyncio.run(follow(tail, options.url, tls, options.patience))
-    except (Refused, OSError) as error:
-        note(str(error))
+        text.clear()
+    except ReaderGone:
+        return EXIT_READER_GONE
+    except (Refused, Unwritable, OSError) as error:
+        with contextlib.suppress(Unwritable):
+            note(str(error))
         return EXIT_REFUSED
     except KeyboardInterrupt:
+        with contextlib.suppress(Unwritable):
+            text.clear()
         return 130
-    finally:
-        text.clear()
     return EXIT.get(tail.status or "", 1)
 
 

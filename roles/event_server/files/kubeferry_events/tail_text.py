@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import re
 import shutil
-from typing import Any, TextIO
+from typing import Any
 
-# Whatever a playbook or a volume named must not move the cursor or colour the terminal.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+from .tail_output import Output
+
+# Whatever a playbook or a volume named must not move the cursor, colour the terminal, begin a line of its own, or turn
+# around what stands beside it.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # The counts of a parity report, in words.
 _COUNTS = {
     "missing": "missing",
@@ -30,7 +33,8 @@ def size(count: float) -> str:
 
 
 def plain(text: object) -> str:
-    return _CONTROL.sub("?", str(text))
+    """One line, with such characters as escapes."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def progress_line(data: dict[str, Any]) -> str:
@@ -45,7 +49,7 @@ def progress_line(data: dict[str, Any]) -> str:
         parts.append(f"{size(rate)}/s")
     if left := data.get("seconds_left"):
         parts.append(f"{int(left) // 60}:{int(left) % 60:02} left")
-    return plain("  ".join(parts)).replace("\n", " ")
+    return plain("  ".join(parts))
 
 
 def lines_of(event: dict[str, Any]) -> list[str]:
@@ -105,9 +109,8 @@ def _recap(data: dict[str, Any]) -> list[str]:
 class Text:
     """Writes events to a terminal or a file; progress only to a terminal, in one line that is rewritten."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: Output) -> None:
         self._out = out
-        self._terminal = out.isatty()
         self._shown = 0
 
     def show(self, event: dict[str, Any]) -> None:
@@ -116,23 +119,20 @@ class Text:
             return
         if lines := lines_of(event):
             self.clear()
-            self._out.writelines(f"{plain(line)}\n" for line in lines)
-            self._out.flush()
+            self._out.write("".join(f"{plain(line)}\n" for line in lines))
 
     def _progress(self, data: dict[str, Any]) -> None:
-        if not self._terminal:
+        if not self._out.terminal:
             return
         if data["phase"] == "end":
             self.clear()
             return
         line = progress_line(data)[: shutil.get_terminal_size().columns - 1]
         self._out.write(f"\r{line:<{self._shown}}")
-        self._out.flush()
         self._shown = len(line)
 
     def clear(self) -> None:
         """Take the progress line away."""
         if self._shown:
-            self._out.write(f"\r{'':<{self._shown}}\r")
-            self._out.flush()
-            self._shown = 0
+            shown, self._shown = self._shown, 0
+            self._out.write(f"\r{'':<{shown}}\r")

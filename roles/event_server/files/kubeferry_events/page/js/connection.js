@@ -5,11 +5,18 @@
 
 const SOONEST = 400;
 const LATEST = 15000;
+// Nothing heard for so long: the server is asked whether it is there. No answer for so long: it is not. Where a large
+// snapshot takes longer than that on a slow link, it gets twice as long the next time.
+const QUIET = 15000;
+const ANSWER = 10000;
+const LONGEST_ANSWER = 80000;
 
 export class Connection extends EventTarget {
   #socket = null;
   #token = "";
   #timer = 0;
+  #silence = 0;
+  #patience = ANSWER;
   #failures = 0;
   #wanted = null; // the subscription: {run} or {summaries: true}
   #cursor = null; // {epoch, seq} of the newest event seen of it
@@ -59,9 +66,28 @@ export class Connection extends EventTarget {
     socket.onopen = () => this.send({ type: "HELLO", client: "page", ...(this.#token ? { token: this.#token } : {}) });
     socket.onmessage = (event) => this.#receive(JSON.parse(event.data));
     socket.onclose = () => this.#closed(socket);
+    this.#listen(socket);
+  }
+
+  // The server's pings are answered by the browser, unseen from here. Any message is a sign of life; when none comes, a
+  // HELLO asks for one. Not even a connection that is being made is waited for for ever.
+  #listen(socket) {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      this.send({ type: "HELLO" });
+      this.#silence = setTimeout(() => {
+        this.#patience = Math.min(LONGEST_ANSWER, this.#patience * 2);
+        this.#closed(socket);
+      }, this.#patience);
+    }, QUIET);
   }
 
   #receive(message) {
+    this.#listen(this.#socket);
+    if (this.welcome && (message.type === "WELCOME" || message.request === "HELLO")) {
+      this.#patience = ANSWER;
+      return;
+    }
     if (message.type === "WELCOME") {
       this.welcome = message;
       this.#failures = 0;
@@ -81,7 +107,7 @@ export class Connection extends EventTarget {
 
   #closed(socket) {
     if (socket !== this.#socket) return;
-    this.welcome = null;
+    this.#drop();
     this.#failures += 1;
     this.#tell("link", { state: "reconnecting" });
     // A server that restarts is not met by all its pages in the same moment.
@@ -91,6 +117,7 @@ export class Connection extends EventTarget {
 
   #drop() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#silence);
     this.welcome = null;
     const socket = this.#socket;
     this.#socket = null;

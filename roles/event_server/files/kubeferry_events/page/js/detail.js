@@ -4,7 +4,7 @@
 // A result in full, fetched from the history when somebody wants to see it.
 
 import { dialog, h, put } from "./dom.js";
-import { CELLS, clock, dateTime, duration } from "./format.js";
+import { CELLS, clock, dateTime, duration, line } from "./format.js";
 import { Run } from "./model.js";
 
 const STATE = { started: "running", poll: "running", retry: "retry" };
@@ -12,7 +12,7 @@ const STATE = { started: "running", poll: "running", retry: "retry" };
 let asked = null;
 
 export function showResult(owner, { task, host }) {
-  const title = [task?.name || "Task", host].filter(Boolean).join(" · ");
+  const title = line(task?.name || "Task", host);
   if (task?.joined.size && !host) {
     asked = null;
     dialog(title, facts(task), h("ul", { class: "hosts" }, hostsOf(owner.run, task).map(({ name, cell }) => h("li", {},
@@ -60,7 +60,7 @@ function result(event) {
   return h("section", { class: "card", "aria-label": `${data.host}: ${state}` },
     h("div", { class: "body" },
       h("div", { class: "head small" },
-        h("span", { class: "badge", "data-s": STATE[state] ?? state }, state), h("b", {}, data.item ? `${data.host} · ${data.item}` : data.host),
+        h("span", { class: "badge", "data-s": STATE[state] ?? state }, state), h("b", {}, line(data.host, data.item)),
         h("span", { class: "quiet" }, clock(event.time), data.duration === undefined ? "" : ` · ${duration(data.duration)}`),
         data.delegated_to && h("span", { class: "quiet" }, `on ${data.delegated_to}`),
         data.attempt && h("span", { class: "quiet" }, `attempt ${data.attempt}${data.attempts ? ` of ${data.attempts}` : ""}`),

@@ -3,6 +3,9 @@
 
 // Making elements. What came over the wire is only ever text or an attribute's value: nothing here parses HTML.
 
+// The characters that turn a line around, and with them the scripts that run from right to left (UAX #9).
+const MARKS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const TURNING = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 const PROPERTIES = new Set(["value", "disabled", "checked", "hidden", "open"]);
 
 export function h(tag, attributes, ...children) {
@@ -13,12 +16,25 @@ export function h(tag, attributes, ...children) {
     else if (PROPERTIES.has(name)) element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...nodes(children));
   return element;
 }
 
 export function put(parent, ...children) {
-  parent.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  parent.replaceChildren(...nodes(children));
+}
+
+function nodes(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false).map(alone);
+}
+
+// What a text does to the direction of writing ends with it. A stray U+2069 ends even what a <bdi> begins, so that is a box
+// of its own in style.css.
+function alone(child) {
+  if (typeof child !== "string" || !TURNING.test(child)) return child;
+  const element = document.createElement("bdi");
+  element.textContent = child;
+  return element;
 }
 
 // Set an attribute only when it differs, so that nothing is laid out or read aloud anew for nothing.
@@ -27,8 +43,14 @@ export function attribute(element, name, value) {
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
+// A text, or several that stand side by side.
 export function text(element, value) {
-  if (element.textContent !== value) element.textContent = value;
+  if (element.textContent !== [value].flat().join("")) put(element, value);
+}
+
+// The page's own title, where nothing can be a box.
+export function title(...parts) {
+  document.title = parts.join(" · ").replace(MARKS, "");
 }
 
 // Keep a container's children in step with a list: existing ones are updated and moved, never made again, so that focus

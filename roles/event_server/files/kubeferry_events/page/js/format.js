@@ -14,8 +14,18 @@ export function bytes(count) {
   return `${unit === 0 || count >= 100 ? Math.round(count) : count.toFixed(1)} ${UNITS[unit]}`;
 }
 
+// A value that the schema leaves open, and that so may be anything, as a text.
+export function word(value) {
+  return typeof value === "string" ? value : value === null || value === undefined ? "" : JSON.stringify(value);
+}
+
 export function number(count) {
   return Number(count ?? 0).toLocaleString("en");
+}
+
+// What is known of something, with dots between. Not one text: what one part does to the direction of writing ends with it.
+export function line(...parts) {
+  return parts.flat().filter(Boolean).flatMap((part, at) => (at ? [" · ", part] : [part]));
 }
 
 export function plural(count, one, many = `${one}s`) {

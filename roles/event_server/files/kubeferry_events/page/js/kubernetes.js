@@ -4,12 +4,16 @@
 // The Kubernetes events of namespaces, as this person may see them.
 
 import { h, keyed, put } from "./dom.js";
-import { clock, dateTime } from "./format.js";
+import { clock, dateTime, word } from "./format.js";
 
 const KEEP = 3000;
 
 function when(item) {
-  return item.lastTimestamp || item.series?.lastObservedTime || item.eventTime || item.firstTimestamp || item.metadata?.creationTimestamp;
+  return word(item.lastTimestamp || item.series?.lastObservedTime || item.eventTime || item.firstTimestamp || item.metadata?.creationTimestamp);
+}
+
+function keyOf(namespace, item) {
+  return word(item.metadata?.uid) || `${namespace}/${word(item.metadata?.name)}`;
 }
 
 // What is known of all watched namespaces. Lives as long as the page; the token that a person pasted stays in it too,
@@ -20,9 +24,8 @@ export class ClusterEvents {
   #watched = new Map(); // namespace → "" (asked), "live", or an error's text
   token = "";
 
-  constructor(connection, onChange) {
-    this.connection = connection;
-    this.onChange = onChange;
+  constructor(app) {
+    this.app = app;
   }
 
   list() {
@@ -43,12 +46,13 @@ export class ClusterEvents {
   }
 
   watch(namespaces) {
-    const welcome = this.connection.welcome;
+    const { connection } = this.app;
+    const { welcome } = connection;
     if (!welcome?.kubernetes?.configured || !(this.token || welcome.login?.user)) return;
     for (const namespace of namespaces) {
       if (this.#watched.has(namespace)) continue;
       this.#watched.set(namespace, "");
-      this.connection.send({ type: "WATCH_EVENTS", namespace, ...(this.token ? { token: { access_token: this.token } } : {}) });
+      connection.send({ type: "WATCH_EVENTS", namespace, ...(this.token ? { token: { access_token: this.token } } : {}) });
     }
   }
 
@@ -62,30 +66,28 @@ export class ClusterEvents {
   receive(message) {
     if (message.type === "GET_EVENTS") {
       for (const [key, event] of this.#events) if (event.namespace === message.namespace) this.#events.delete(key);
-      for (const item of message.data.items ?? []) this.#take(message.namespace, item);
+      this.#sorted = null;
+      this.app.each(message.data.items ?? [], (item) => this.#take(message.namespace, item));
       this.#watched.set(message.namespace, "live");
-    } else if (message.type === "EVENTS") {
-      const mine = message.events.filter((event) => event.type === "kubeferry.v1.k8s.event");
-      if (!mine.length) return;
-      for (const { data } of mine) {
-        if (data.change === "DELETED") this.#events.delete(data.object.metadata?.uid);
-        else this.#take(data.namespace, data.object);
-      }
-    } else if (message.type === "ERROR" && message.namespace) {
-      this.#watched.set(message.namespace, message.message);
-    } else return;
-    this.#sorted = null;
-    this.onChange();
+    } else if (message.type === "ERROR" && message.namespace) this.#watched.set(message.namespace, message.message);
+  }
+
+  apply({ type, data }) {
+    if (type !== "kubeferry.v1.k8s.event") return;
+    if (data.change !== "DELETED") this.#take(data.namespace, data.object);
+    else if (this.#events.delete(keyOf(data.namespace, data.object))) this.#sorted = null;
   }
 
   #take(namespace, item) {
-    const key = item.metadata?.uid ?? `${namespace}/${item.metadata?.name}`;
+    const key = keyOf(namespace, item);
     const time = when(item);
     const object = item.involvedObject ?? item.regarding ?? {};
+    const count = item.count ?? item.series?.count;
     this.#events.set(key, {
-      key: `${key}:${item.metadata?.resourceVersion ?? ""}`, namespace, time, at: Date.parse(time), type: item.type ?? "Normal", reason: item.reason ?? "",
-      object: `${(object.kind ?? "").toLowerCase()}/${object.name ?? ""}`, message: item.message ?? item.note ?? "", count: item.count ?? item.series?.count ?? 1,
+      key: `${key}:${word(item.metadata?.resourceVersion)}`, namespace, time, at: Date.parse(time) || 0, type: word(item.type ?? "Normal"), reason: word(item.reason),
+      object: `${word(object.kind).toLowerCase()}/${word(object.name)}`, message: word(item.message ?? item.note), count: Number.isFinite(count) ? count : 1,
     });
+    this.#sorted = null;
     if (this.#events.size > KEEP) this.#events.delete(this.#events.keys().next().value);
   }
 }

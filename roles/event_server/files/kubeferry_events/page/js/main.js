@@ -6,6 +6,7 @@
 import { Connection } from "./connection.js";
 import { receiveHistory } from "./detail.js";
 import { announce, attribute, dialog, h, put, text } from "./dom.js";
+import { plural } from "./format.js";
 import { ClusterEvents } from "./kubernetes.js";
 import { RunView, TABS } from "./run.js";
 import { RunsView } from "./runs.js";
@@ -26,8 +27,9 @@ const notices = document.getElementById("notices");
 class App {
   constructor() {
     this.view = null;
+    this.unshown = 0;
     this.connection = new Connection();
-    this.clusterEvents = new ClusterEvents(this.connection, () => this.view?.draw?.());
+    this.clusterEvents = new ClusterEvents(this);
     this.connection.addEventListener("link", ({ detail }) => this.#link(detail.state));
     this.connection.addEventListener("welcome", ({ detail }) => this.#welcome(detail));
     this.connection.addEventListener("refused", ({ detail }) => this.#refused(detail));
@@ -65,7 +67,23 @@ class App {
     if (this.view) main.focus({ preventScroll: true });
     this.view?.close?.();
     this.view = view;
+    this.unshown = 0;
+    this.clear("unshown");
     this.connection.subscribe(subscription);
+  }
+
+  // Take in a batch. One that can't be taken in is counted, and keeps none of the others from being shown.
+  each(items, take) {
+    const before = this.unshown;
+    for (const item of items) {
+      try {
+        take(item);
+      } catch (error) {
+        this.unshown += 1;
+        console.warn("An event could not be shown:", error);
+      }
+    }
+    if (this.unshown > before) this.notice("unshown", `${plural(this.unshown, "event")} could not be shown: the browser's console says why.`);
   }
 
   gapNotice(reason) {
@@ -130,6 +148,11 @@ class App {
     input.focus();
   }
 
+  #apply(event) {
+    this.view?.apply?.(event);
+    this.clusterEvents.apply(event);
+  }
+
   #receive(message) {
     if (message.type === "HISTORY") receiveHistory(message);
     else if (message.type === "ERROR" && (message.code === "signed_out" || message.code === "k8s_unauthorized")) {
@@ -138,6 +161,7 @@ class App {
       if (this.connection.welcome?.login) this.connection.welcome.login.user = null;
       this.#drawUser(this.connection.welcome ?? {});
     } else if (message.type === "ERROR" && message.code === "rate_limited") this.notice("rate", message.message, 5000);
+    if (message.type === "EVENTS") this.each(message.events, (event) => this.#apply(event));
     this.clusterEvents.receive(message);
     this.view?.receive(message);
   }

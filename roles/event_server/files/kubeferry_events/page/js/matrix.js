@@ -4,7 +4,7 @@
 // Hosts × tasks. A thousand hosts and hundreds of tasks are hundreds of thousands of cells: only those in sight exist.
 
 import { attribute, h, put, text } from "./dom.js";
-import { CELLS, plural } from "./format.js";
+import { CELLS, line, plural } from "./format.js";
 import { showResult } from "./detail.js";
 
 const STEP = 26;
@@ -51,7 +51,7 @@ export class MatrixView {
     this.box.hidden = this.hosts.length === 0 || this.tasks.length === 0;
     this.empty.hidden = !this.box.hidden;
     put(this.empty, h("strong", {}, run.hosts.length && this.tasks.length ? "No host matches" : "No results yet"));
-    this.names = Math.min(260, Math.max(110, 34 + 8 * Math.max(4, ...this.hosts.slice(0, 2000).map(({ name }) => name.length))));
+    this.names = Math.min(260, Math.max(120, 34 + 8 * Math.max(4, ...this.hosts.slice(0, 2000).map(({ name }) => name.length))));
     if (window.innerWidth < 640) this.names = Math.min(this.names, 130);
     this.canvas.style.width = `${this.names + this.tasks.length * STEP + 12}px`;
     this.canvas.style.height = `${HEAD + this.hosts.length * STEP + 12}px`;
@@ -181,6 +181,6 @@ export class MatrixView {
     const [host, task] = [this.hosts[this.at.row], this.tasks[this.at.col]];
     if (!host || !task) return text(this.reading, `${plural(this.run.hosts.length, "host")}, ${plural(this.tasks.length, "task")}`);
     const cell = CELLS[task.cells[host.index] ?? "."];
-    return text(this.reading, `${host.name} · ${this.at.col + 1}. ${task.name || "task"} · ${cell.word}`);
+    return text(this.reading, line(host.name, `${this.at.col + 1}. ${task.name || "task"}`, cell.word));
   }
 }

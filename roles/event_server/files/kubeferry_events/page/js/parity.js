@@ -4,10 +4,15 @@
 // The proof: what matched, and every file that did not.
 
 import { attribute, h, keyed, put } from "./dom.js";
-import { bytes, clock, duration, number, plural } from "./format.js";
+import { bytes, clock, duration, line, number, plural, word } from "./format.js";
 
 const KINDS = { missing: "missing at the target", mismatched: "different", unreadable: "unreadable", metadata_differences: "other mode, owner or time", extra: "only at the target", changed_at_source: "didn't rest at the source" };
 const STATE = { missing: "failed", mismatched: "failed", unreadable: "failed", metadata_differences: "changed", extra: "skipped", changed_at_source: "changed" };
+
+// Both values of an attribute, where it has two.
+function difference([name, both], at) {
+  return [at ? ", " : "", name, ...(Array.isArray(both) ? [" ", word(both[0]), " → ", word(both[1])] : [])];
+}
 
 function rows(report) {
   const list = (name, fn) => (report[name] ?? []).map((item) => ({ kind: name, ...fn(item) }));
@@ -15,7 +20,7 @@ function rows(report) {
     ...list("missing", (path) => ({ path, how: "" })),
     ...list("mismatched", (item) => ({ path: item.path, how: (item.differs ?? []).join(", ") })),
     ...list("unreadable", (item) => ({ path: item.path, how: item.reason ?? "" })),
-    ...list("metadata_differences", (item) => ({ path: item.path, how: Object.entries(item.differs ?? {}).map(([name, [want, have] = []]) => `${name} ${want} → ${have}`).join(", ") })),
+    ...list("metadata_differences", (item) => ({ path: item.path, how: Object.entries(item.differs ?? {}).map(difference) })),
     ...list("extra", (path) => ({ path, how: "" })),
     ...list("changed_at_source", (item) => ({ path: item.path, how: item.what ?? "" })),
   ];
@@ -55,9 +60,9 @@ export class ParityView {
     const verdict = broken ? plural(broken, "mismatch", "mismatches") : whole ? "every byte arrived" : "not a whole copy";
     const about = [report.files !== undefined && plural(report.files, "file"), report.bytes !== undefined && bytes(report.bytes), report.checksum, report.transport && `by ${report.transport}`, report.route && `route ${report.route}`, duration(report.seconds)].filter(Boolean);
     return h("article", { class: "card report" },
-      h("header", {}, h("h2", {}, name), h("span", { class: "quiet small" }, `${host} · ${clock(time)}`), h("span", { class: "badge", "data-s": whole ? "ok" : "failed" }, `${whole ? "✓" : "✕"} ${verdict}`)),
+      h("header", {}, h("h2", {}, name), h("span", { class: "quiet small" }, line(host, clock(time))), h("span", { class: "badge", "data-s": whole ? "ok" : "failed" }, `${whole ? "✓" : "✕"} ${verdict}`)),
       report.source && report.target ? h("p", { class: "ends" }, report.source, h("span", { "aria-label": "compared with" }, " → "), report.target) : null,
-      about.length ? h("p", { class: "ends" }, about.join(" · ")) : null,
+      about.length ? h("p", { class: "ends" }, line(about)) : null,
       h("div", { class: "ratio" }, h("span", {}, h("b", {}, number(counts.matched ?? report.matched)), " matched"),
         Object.keys(KINDS).filter((kind) => counts[kind]).map((kind) => h("span", {}, h("b", {}, number(counts[kind])), ` ${KINDS[kind]}`))),
       found.length > 0 && h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `What does not match: ${name}` }, h("table", {},

@@ -3,7 +3,7 @@
 
 // One run: its head, its numbers, and the five views of it.
 
-import { announce, eachFrame, h, put, text } from "./dom.js";
+import { announce, eachFrame, h, put, text, title } from "./dom.js";
 import { dateTime, number, plural } from "./format.js";
 import { KubernetesView } from "./kubernetes.js";
 import { MatrixView } from "./matrix.js";
@@ -58,22 +58,21 @@ export class RunView {
       if (message.resync) this.app.gapNotice(message.resync);
       this.run = new Run(message);
       this.app.connection.reached(message.epoch, message.seq);
-    } else if (message.type === "EVENTS" && this.run) {
-      let last = null;
-      const before = this.run.summary.status;
-      for (const event of message.events) {
-        if (event.runid !== this.id) continue;
-        this.run.apply(event);
-        last = event;
-      }
-      if (last) this.app.connection.reached(last.epoch, this.run.seq);
-      if (before !== this.run.summary.status) announce(`The run has ${this.run.summary.status === "ok" ? "succeeded" : this.run.summary.status}.`);
     } else if (message.type === "ERROR" && message.code === "unknown_run") {
       put(this.waiting, h("strong", {}, "No such run"), message.message);
       return;
     }
     this.view.receive?.(message);
     this.draw();
+  }
+
+  apply(event) {
+    if (!this.run || event.runid !== this.id) return;
+    const { summary } = this.run;
+    const before = summary.status;
+    this.app.connection.reached(event.epoch, Math.max(event.seq, this.run.seq));
+    this.run.apply(event);
+    if (before !== summary.status) announce(`The run has ${summary.status === "ok" ? "succeeded" : summary.status}.`);
   }
 
   tick() {
@@ -85,7 +84,7 @@ export class RunView {
     this.waiting.hidden = true;
     const { summary } = this.run;
     text(this.title, summary.playbook ?? `run ${this.id.slice(0, 8)}`);
-    document.title = `${summary.playbook ?? "run"} · kubeferry`;
+    title(summary.playbook ?? "run", "kubeferry");
     if (this.shownStatus !== summary.status) {
       this.shownStatus = summary.status;
       put(this.status, badge(summary.status));

@@ -4,7 +4,7 @@
 // The list of runs.
 
 import { attribute, h, keyed, put, text } from "./dom.js";
-import { STATUS, ago, dateTime, duration, millis, plural } from "./format.js";
+import { STATUS, ago, dateTime, duration, line, millis, plural } from "./format.js";
 
 const ORDER = ["ok", "changed", "skipped", "ignored", "failed", "unreachable"];
 const FILTERS = [["", "All"], ["running", "Running"], ["failed", "Failed"], ["ok", "Succeeded"]];
@@ -110,7 +110,7 @@ export class RunsView {
       put(parts.status, badge(row.status));
     }
     text(parts.title, row.playbook ?? `run ${row.run.slice(0, 8)}`);
-    text(parts.sub, [row.check ? "check mode" : "", row.user, row.controller, row.job && `job ${row.job}`].filter(Boolean).join(" · "));
+    text(parts.sub, line(row.check && "check mode", row.user, row.controller, row.job && `job ${row.job}`));
     text(parts.when, ago(row.started ?? row.updated));
     attribute(parts.when, "title", dateTime(row.started ?? row.updated));
     text(parts.took, `${row.status === "running" ? "for" : "took"} ${took(row)}`);
@@ -121,6 +121,6 @@ export class RunsView {
     if (row.mismatches) notes.push(h("span", { class: "alert" }, plural(row.mismatches, "mismatch", "mismatches")));
     if (row.gaps) notes.push(plural(row.gaps, "gap"));
     if (row.status === "running" && row.task) notes.push(row.task);
-    put(parts.note, notes.flatMap((note, at) => (at ? [" · ", note] : [note])));
+    put(parts.note, line(notes));
   }
 }

@@ -4,7 +4,7 @@
 // What a run did, task by task, with the Kubernetes events of the same moments beside.
 
 import { attribute, h, keyed, put, text } from "./dom.js";
-import { CELLS, clock, duration, millis, number, plural } from "./format.js";
+import { CELLS, clock, duration, line, millis, number, plural } from "./format.js";
 import { showResult } from "./detail.js";
 
 const MARKS = ["ok", "changed", "failed", "ignored", "unreachable", "skipped", "running", "retry"];
@@ -67,14 +67,11 @@ export class TimelineView {
       if (task.play_id !== play) {
         play = task.play_id;
         const about = run.plays.get(play);
-        if (about) {
-          const batch = about.batch ? ` · batch ${about.batch}` : "";
-          rows.push({ key: `play ${play} ${task.task_id}`, text: `${about.name || "Play"}${batch}` });
-        }
+        if (about) rows.push({ key: `play ${play} ${task.task_id}`, text: line(about.name || "Play", about.batch && `batch ${about.batch}`) });
       }
       rows.push({ key: `task ${task.task_id}`, task });
     }
-    for (const gap of run.gaps) rows.push({ key: `gap ${gap.seq}`, gap: true, text: `Gap: ${gap.message ?? "events are missing"}${gap.count ? ` (${plural(gap.count, "event")})` : ""}` });
+    for (const gap of run.gaps) rows.push({ key: `gap ${gap.seq}`, gap: true, text: ["Gap: ", gap.message ?? "events are missing", gap.count ? ` (${plural(gap.count, "event")})` : ""] });
     if (run.missing.length) rows.push({ key: "missing", gap: true, text: `Gap: ${run.missing.map(([first, last]) => (first === last ? first : `${first}–${last}`)).join(", ")} did not arrive yet.` });
     return rows;
   }
@@ -99,7 +96,7 @@ export class TimelineView {
     const seconds = task.duration ?? (ended - millis(task.started)) / 1000;
     text(parts.at, clock(task.started));
     text(parts.name, task.name || task.action || "task");
-    text(parts.sub, [task.handler ? "handler" : "", task.action, task.role && `role ${task.role}`, task.no_log ? "no_log" : "", duration(seconds)].filter(Boolean).join(" · "));
+    text(parts.sub, line(task.handler && "handler", task.action, task.role && `role ${task.role}`, task.no_log && "no_log", duration(seconds)));
     attribute(parts.sub, "title", task.path ?? null);
     parts.gantt.style.left = `${Math.min(99, Math.max(0, ((millis(task.started) - began) / span) * 100))}%`;
     parts.gantt.style.width = `${Math.max(0.5, Math.min(100, ((seconds * 1000) / span) * 100))}%`;
@@ -135,7 +132,7 @@ export class TimelineView {
       h("h2", {}, all > shown.length ? `${plural(all, "problem")}, the newest first` : plural(all, "problem")),
       h("ul", {}, shown.map((problem) => h("li", {},
         h("button", { type: "button", class: "link-like", onclick: () => showResult(this.owner, { task: run.taskOf(problem.task_id), host: problem.host }) },
-          `${problem.task || "task"} · ${problem.host}${problem.item ? ` · ${problem.item}` : ""}`),
+          line(problem.task || "task", problem.host, problem.item)),
         h("span", { class: "msg small" }, problem.msg || problem.what)))));
   }
 }

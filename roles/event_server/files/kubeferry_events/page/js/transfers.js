@@ -4,7 +4,7 @@
 // Copies under way and done: bytes, files, rate, time left, phase.
 
 import { attribute, h, keyed, put, text } from "./dom.js";
-import { bytes, clock, duration, number } from "./format.js";
+import { bytes, clock, duration, line, number } from "./format.js";
 
 const STALE = 15000;
 
@@ -51,7 +51,7 @@ export class TransfersView {
     const percent = part === null ? null : Math.min(100, Math.round(part * 100));
     const label = item.label || run.taskOf(item.task_id)?.name || "transfer";
     text(parts.label, label);
-    text(parts.host, [item.host, clock(item.time)].filter(Boolean).join(" · "));
+    text(parts.host, line(item.host, clock(item.time)));
     text(parts.phase, word);
     attribute(parts.phase, "data-s", state);
     attribute(parts.bar, "data-s", over ? state : null);

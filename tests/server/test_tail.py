@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""The tail in a terminal, a pipe and a file, as a command of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import pytest
+import sample
+from eventkit import FILES, VIEW_TOKEN
+
+MODES = pytest.mark.parametrize("mode", [[], ["--json"]], ids=["text", "json"])
+
+
+async def tail(*arguments: str, stdout: int = asyncio.subprocess.PIPE, **environment: str):
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kubeferry_events.tail", *arguments),
+        env=os.environ | {"PYTHONPATH": str(FILES), "KUBEFERRY_VIEW_TOKEN": VIEW_TOKEN} | environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """What it wrote, once it has ended of its own accord."""
+    try:
+        async with asyncio.timeout(15):
+            return await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+@pytest.fixture
+async def long_run(server, publisher):
+    """The arguments for a run that is over, and fills every pipe."""
+    events = sample.wide_run(300, 30)
+    await publisher.publish(events)
+    return ["--url", f"ws://127.0.0.1:{server.port}/ws", "--run", events[0]["runid"]]
+
+
+@MODES
+async def test_whoever_reads_has_enough(long_run, mode):
+    reading, writing = os.pipe()
+    process = await tail(*long_run, *mode, stdout=writing)
+    os.close(writing)
+    assert await asyncio.to_thread(os.read, reading, 100)
+    os.close(reading)
+    _none, said = await ended(process)
+    assert (process.returncode, said) == (141, b"")
+
+
+@MODES
+async def test_the_disk_is_full(long_run, mode):
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230 -- a device that takes nothing
+        process = await tail(*long_run, *mode, stdout=full.fileno())
+    _none, said = await ended(process)
+    assert process.returncode == 2
+    assert said.decode().splitlines() == [
+        "tail: the output can't be written (No space left on device): make room for it, or write it elsewhere"
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://127.0.0.1:abc/ws", "ws://", "ws://[::1", "ws://127.0.0.1:99999/ws", "http://127.0.0.1/ws"]
+)
+async def test_no_address_is_refused_at_once(url):
+    process = await tail("--url", url)
+    told, said = await ended(process)
+    assert (process.returncode, told) == (2, b"")
+    (line,) = said.decode().splitlines()
+    assert line.startswith(f"tail: --url {url} is no address of a WebSocket: give it as ws://HOST:PORT/ws")
+
+
+async def test_letters_that_the_terminal_lacks(server, publisher):
+    p = sample.Publisher()
+    name = "\u00dcberpr\u00fcfen \u2192 \u2603 \udcff"
+    await publisher.publish([p.started(), *p.task("t", name, {"h\u00f6st": "ok"}), p.finished()])
+    about = ["--url", f"ws://127.0.0.1:{server.port}/ws", "--run", p.run]
+    for encoding, shown in (
+        ("ascii", rb"TASK [\xdcberpr\xfcfen \u2192 \u2603 \udcff]"),
+        ("utf-8", name[:-1].encode() + rb"\udcff]"),
+    ):
+        process = await tail(*about, LC_ALL="C", PYTHONIOENCODING=encoding)
+        told, said = await ended(process)
+        assert (process.returncode, said) == (0, b"")
+        assert shown in told
