@@ -244,7 +244,8 @@ class Copy:
                     break
                 unsent = (c.path for c in plan.changes(CREATE, REPLACE) if needs_content(c.want))
                 self._retry(f"{some(list(islice(unsent, SHOWN)), content)} did not arrive whole")
-        if plan.count(DELETE) and not plan.count(CREATE, REPLACE):
+        unmade = plan.sockets if self._options.metadata != "strict" else ()
+        if plan.count(DELETE) and plan.count(CREATE, REPLACE) == len(unmade):
             return self._prune(plan, source, target)
         return plan, source, target
 

@@ -24,7 +24,7 @@ from ._route import Routed, opened_ends, routed
 from ._selection import select
 
 
-def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool) -> dict[str, Any]:
+def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_copy`. Raises KubeferryError's children.
 
     A copy that isn't whole is a result with `parity` false and the reason in `msg`.
@@ -51,16 +51,19 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool) -> dict[st
         except ExecError as exc:
             exc.passed_over = transport.passed_over
             raise
-        hop = _hop(outcome, options, source.where, target.where, transport)
+        blind = options.metadata != "ignore" and not source.facts().xattrs
+        hop = _hop(outcome, options, source.where, target.where, transport, ["xattrs"] if blind else [])
     if params["report"] and not check_mode:
         record(params["report"], params["label"] or "copy", hop)
     return {
         **_result(hop, outcome, params, check_mode=check_mode),
-        "warnings": warnings + _restless(hop),
+        "warnings": warnings + _restless(hop) + _nothing(hop, params),
     }
 
 
-def _hop(outcome: Outcome, options: Options, source: str, target: str, transport: Routed) -> Hop:
+def _hop(
+    outcome: Outcome, options: Options, source: str, target: str, transport: Routed, not_compared: list[str]
+) -> Hop:
     return Hop(
         source=source,
         target=target,
@@ -80,6 +83,7 @@ def _hop(outcome: Outcome, options: Options, source: str, target: str, transport
             "route": transport.route,
             "passed_over": transport.passed_over,
             "metadata": options.metadata,
+            "not_compared": not_compared,
             "trouble": outcome.trouble,
             "proof": "read" if outcome.proven is None else f"unchanged since {utc(outcome.proven)}",
         },
@@ -97,7 +101,7 @@ def _result(hop: Hop, outcome: Outcome, params: Mapping[str, Any], *, check_mode
     found = hop.as_dict(LIST_LIMIT)
     result = {
         **found,
-        "changed": bool(outcome.plan),
+        "changed": outcome.plan.count(CREATE, REPLACE, METADATA, DELETE) > len(outcome.plan.sockets),
         "planned": {
             **{action: outcome.plan.count(action) for action in (CREATE, REPLACE, METADATA, DELETE)},
             "extra": _extra_before(outcome),
@@ -126,6 +130,15 @@ def _restless(hop: Hop) -> list[str]:
     count = hop.parity.true_counts()["changed_at_source"]
     more = f" and {count - SHOWN} more" if count > SHOWN else ""
     return [f"{hop.source} changed while it was copied: {', '.join(changed[:SHOWN])}{more}."]
+
+
+def _nothing(hop: Hop, params: Mapping[str, Any]) -> list[str]:
+    """A warning where patterns were given and nothing was chosen by them."""
+    if not params["include"] or hop.parity.matched or any(hop.parity.true_counts().values()):
+        return []
+    return [
+        f"Nothing in {hop.source} is chosen by include and exclude: check the patterns if that isn't meant so."
+    ]
 
 
 def diff(plan: Plan) -> dict[str, str]:

@@ -61,6 +61,8 @@ class Hold:
             raise BusyError(
                 f"Another run is copying to {self._where}: wait until it has ended, or stop it, then try again."
             )
+        if "is not of a copy" in self._said:
+            raise EndpointError(f"{self._where} has {self._said}.")
         raise EndpointError(
             f"{self._where} can't be written to: {self._said or 'no answer'}. "
             "Check that the volume isn't read-only or full, and that the container's user may write there."

@@ -13,7 +13,7 @@ from ._entry import DIR, FILE, NANOSECOND, Taken
 from ._manifest import Manifest, below
 from ._plan import Change
 from ._progress import Progress
-from ._store import Store, batched
+from ._store import Row, Store, batched
 
 Digests: TypeAlias = Callable[[Sequence[bytes], str], Iterable[Taken]]
 
@@ -112,8 +112,8 @@ class Placed:
 
     def note(self, changes: Iterable[Change], arrived: Mapping[bytes, Taken]) -> None:
         """These changes' files were placed. `arrived` tells how they were found where they were received."""
-        rows = []
-        gone = []
+        rows: list[Row] = []
+        gone: list[Row] = []
         for change in changes:
             want = change.want
             if want is None or want.kind != FILE:

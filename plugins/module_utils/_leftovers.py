@@ -29,6 +29,13 @@ def keeps_parts(base: bytes) -> bool:
     return False
 
 
+def foreign(base: bytes) -> list[bytes]:
+    """What lies in the work directory `base` that no copy has put there. Raises OSError."""
+    return sorted(
+        name for name in os.listdir(base) if name not in (b"lock", b"held") and not name.startswith(b"run-")
+    )
+
+
 def set_aside(base: bytes, run: bytes) -> None:
     """Move large files of all runs below `base` to `parts` of `run`, and remove the rest. Raises OSError."""
     with Folder(base) as folder:

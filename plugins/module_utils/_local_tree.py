@@ -21,14 +21,14 @@ from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
 from ._errors import BusyError, EndpointError
 from ._folder import Folder
-from ._leftovers import keeps_parts, set_aside
+from ._leftovers import foreign, keeps_parts, set_aside
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
 from ._local_pieces import LocalPieces, LocalPlace
 from ._local_rows import rows
 from ._local_steps import attempt, move, remove, strip_one, unlink
 from ._look import Look
 from ._manifest import Manifest
-from ._names import encode, parents
+from ._names import display, encode, parents
 from ._progress import Progress
 from ._row import number
 from ._selection import WORK_DIR, Selection
@@ -146,6 +146,12 @@ class LocalTree:
             os.makedirs(self._root, exist_ok=True)
             with Folder(self._root) as folder:
                 self._take(folder)
+                if others := foreign(os.path.join(self._root, WORK_DIR)):
+                    self._leave()
+                    name = display(WORK_DIR + b"/" + others[0])
+                    raise EndpointError(
+                        f"{self.where} has {name}, which is not of a copy: move it elsewhere."
+                    )
                 set_aside(os.path.join(self._root, WORK_DIR), self._work.rpartition(b"/")[2])
                 folder.made(self._work + b"/tree/x")
         except OSError as exc:
@@ -195,12 +201,17 @@ class LocalTree:
     def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
         """The file system holds the attributes itself."""
 
+    def _leave(self) -> None:
+        """Give the target free as it is."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def close(self, *, keep: bool = True) -> None:
         if self._lock is not None:
             if not (keep and keeps_parts(os.path.join(self._root, WORK_DIR))):
                 shutil.rmtree(os.path.join(self._root, WORK_DIR), ignore_errors=True)
-            os.close(self._lock)
-            self._lock = None
+            self._leave()
 
     def adopt(self, paths: Sequence[bytes]) -> dict[bytes, int]:
         pieces = self.pieces()

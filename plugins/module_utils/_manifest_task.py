@@ -27,7 +27,7 @@ from ._selection import select
 from ._store import batched
 
 
-def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool) -> dict[str, Any]:
+def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_manifest`. Raises KubeferryError's children."""
     warnings: list[str] = []
     progress = Progress(label="" if hidden else params["label"] or "")

@@ -107,18 +107,22 @@ def parity(plan: Plan, source: Manifest, target: Manifest, drift: Iterable[tuple
     changed = {display(path): what for path, what in islice(drifting, REPORT_LIMIT)}
     more_changed = sum(1 for _more in drifting)
     unreadable = {**target.unreadable, **source.unreadable}
+    sockets = set(plan.sockets)
+    missing = (path for path in plan.paths(CREATE) if path not in sockets)
+    attributes = {display(c.path): _both(c) for c in islice(plan.changes(METADATA), REPORT_LIMIT)}
+    unmade = {display(path): {"socket": ["there", "missing"]} for path in sorted(sockets)[:REPORT_LIMIT]}
     return Parity(
         matched=plan.matched,
-        missing=[display(path) for path in islice(plan.paths(CREATE), REPORT_LIMIT)],
+        missing=[display(path) for path in islice(missing, REPORT_LIMIT)],
         mismatched={display(c.path): list(c.reasons) for c in islice(plan.changes(REPLACE), REPORT_LIMIT)},
-        metadata={display(c.path): _both(c) for c in islice(plan.changes(METADATA), REPORT_LIMIT)},
+        metadata=dict(islice({**attributes, **unmade}.items(), REPORT_LIMIT)),
         extra=[display(path) for path in islice(plan.paths(DELETE, EXTRA), REPORT_LIMIT)],
         unreadable={display(path): why for path, why in islice(unreadable.items(), REPORT_LIMIT)},
         changed=changed,
         counts={
-            "missing": plan.count(CREATE),
+            "missing": plan.count(CREATE) - len(sockets),
             "mismatched": plan.count(REPLACE),
-            "metadata_differences": plan.count(METADATA),
+            "metadata_differences": plan.count(METADATA) + len(sockets),
             "extra": plan.count(DELETE, EXTRA),
             "unreadable": len(unreadable),
             "changed_at_source": len(changed) + more_changed,
@@ -155,7 +159,7 @@ def sentence(found: Mapping[str, Any], metadata: str, extra: bool = False) -> st
     if extra:
         words["extra"] = "only at the target"
     if metadata == "strict":
-        words["metadata_differences"] = "different in owner, mode or time"
+        words["metadata_differences"] = "different in owner, mode, time or the like"
     parts = []
     for name, what in words.items():
         items = found[name]

@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ._entry import BLOCK, CHAR, DIR, FILE, SYMLINK, Entry
+from ._entry import BLOCK, CHAR, DIR, FILE, SOCKET, SYMLINK, Entry
 from ._errors import EndpointError
 from ._manifest import Manifest, below
 from ._names import display
@@ -83,6 +83,13 @@ class Plan:
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
         return bool(self.count(CREATE, REPLACE, METADATA, DELETE))
+
+    @property
+    def sockets(self) -> list[bytes]:
+        """The sockets that are missing at the target, where only the program that listens there can make one."""
+        if not self._source.sums(f"kind = '{SOCKET}'")[0]:
+            return []
+        return [path for path, _action, kind in self.touched(CREATE) if kind == SOCKET]
 
     def count(self, *actions: str) -> int:
         return int(self._store.one(f"SELECT count(*) FROM {self._table} WHERE {_in(actions)}")[0])

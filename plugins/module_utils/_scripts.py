@@ -216,6 +216,12 @@ HOLD = (
     + """
 if [ -L .kubeferry ]; then exit 73; fi
 mkdir -p .kubeferry || exit 73
+for left in .kubeferry/* .kubeferry/.[!.]*; do
+  case ${left#.kubeferry/} in
+    '*' | '.[!.]*' | lock | held | run-*) ;;
+    *) printf '%s is not of a copy: move it elsewhere\\n' "$left" >&2; exit 73 ;;
+  esac
+done
 if command -v flock >/dev/null 2>&1; then
   exec 9>>.kubeferry/lock || exit 73
   flock -n 9 || exit 75

@@ -26,7 +26,7 @@ from ._selection import select
 from ._transport import AnyTree
 
 
-def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool) -> dict[str, Any]:
+def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_verify`. Raises KubeferryError's children.
 
     A target that differs is a result with `parity` false and the reason in `msg`.

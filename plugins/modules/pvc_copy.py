@@ -121,7 +121,9 @@ options:
         means.
       - V(strict) makes it a failure, V(report) lists it, V(ignore) doesn't compare it.
       - Times are compared in the unit that the target's tools can set; with BusyBox's tools these are whole seconds.
-        Extended attributes are compared where the source's tools show them.
+        Extended attributes are compared where the source's tools show them, else RV(not_compared) names them. Without
+        them the group of a file with an ACL gets the rights of the ACL's mask, as its mode shows them.
+      - A socket is listed among RV(metadata_differences) too, since only the program that listens there can make it.
     type: str
     choices: [strict, report, ignore]
     default: strict
@@ -335,6 +337,12 @@ route:
   returned: always, unless the task could not be carried out
   type: str
   sample: stream
+not_compared:
+  description: What could not be compared because the source has no tools for it, V(xattrs) or nothing.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: str
+  sample: [xattrs]
 passed_over:
   description: Why routes that come before it were not taken.
   returned: always, unless the task could not be carried out for another reason than a connection

@@ -252,8 +252,11 @@ def test_a_socket_is_named_and_all_else_arrives(ends):
     write(ends.source, "z", b"after")
     with listening(ends.source / "service.sock"):
         outcome = ends.copy()
-    assert outcome.parity.missing == ["service.sock"]
+        assert ends.copy(metadata="report", delete=True).retries == 0
+    assert outcome.parity.missing == []
+    assert outcome.parity.metadata == {"service.sock": {"socket": ["there", "missing"]}}
     assert not engine.whole(outcome)
+    assert engine.whole(outcome, "report")
     assert (ends.target / "a").read_bytes() + (ends.target / "z").read_bytes() == b"beforeafter"
 
 
