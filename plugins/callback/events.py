@@ -358,11 +358,8 @@ class CallbackModule(CallbackBase):
 
     def _hidden(self, result: Result) -> None:
         """Nothing is told of this result; nor may anything be of what later tasks make of it."""
-        if self._publisher is None or self._secrets is None:
-            return
-        if isinstance(name := result.task.register, str):
-            self._publisher.redactor.learn_name(name)
-        self._secrets.forget(result.host)
+        if self._secrets is not None:
+            self._secrets.hidden(result.host, result.task)
         self._hidden_stats.note(result.task)
 
     def _attempt(self, kind: str, data: dict[str, Any], run: TaskRun, found: Mapping[str, object]) -> None:

@@ -16,7 +16,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.vault import VaultHelper
 
-from ._hook_types import Host, Play
+from ._hook_types import Host, Play, Task
 from ._redact import Redactor
 
 
@@ -50,6 +50,8 @@ class HostSecrets:
         self._play = play
         self._redactor = redactor
         self._known: set[str] = set()
+        # What results under `no_log` were registered as.
+        self._registered: set[str] = set()
         self._names = redactor.names_learnt
 
     def learn(self, host: Host) -> None:
@@ -65,12 +67,19 @@ class HostSecrets:
             found = manager.get_vars(play=self._play, host=host, include_hostvars=False)
         except AnsibleError:
             return  # the task fails for the same reason, and says it
+        for name in self._registered:
+            self._redactor.learn(found.get(name))
         own = {name: value for name, value in found.items() if name not in _NO_SECRETS}
         self._redactor.learn_arguments(_opened(own, self._redactor), _DEEPEST)
 
-    def forget(self, host: Host) -> None:
+    def hidden(self, host: Host, task: Task) -> None:
         """A task under `no_log` may have given a host variables."""
         self._known.discard(host.get_name())
+        # One name, or since ansible-core 2.21 several.
+        if isinstance(task.register, str):
+            self._registered.add(task.register)
+        elif isinstance(task.register, Mapping):
+            self._registered.update(map(str, task.register))
 
 
 def _opened(value: object, redactor: Redactor, depth: int = _DEEPEST) -> object:

@@ -124,7 +124,7 @@ class Redactor:
     def learn(self, value: object) -> None:
         """Take a value that stood behind a secret name out of everything from now on."""
         if isinstance(value, Mapping):
-            if "changed" in value and "failed" in value:
+            if "changed" in value:
                 self._learn_registered(value)
                 return
             for inner in value.values():

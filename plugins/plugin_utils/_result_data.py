@@ -61,18 +61,25 @@ def item_label(result: Mapping[str, Any], bounded: Bounded) -> str | None:
     return kept if isinstance(kept, str) else bounded.text(kept, 1_000)
 
 
+def _learn(result: Mapping[str, Any], redactor: Redactor) -> list[str]:
+    """Learn what is secret from a result, and return the namespaces that its arguments name."""
+    facts, invocation = result.get("ansible_facts"), result.get("invocation")
+    if isinstance(facts, Mapping) and len(facts) <= _FEW_FACTS:
+        redactor.learn_arguments(facts)  # set_fact, whose values turn up in later tasks
+    for name in ("stdout", "content"):
+        redactor.learn_arguments(result.get(name))  # JSON, as often as not
+    if not isinstance(invocation, Mapping):
+        return []
+    arguments = invocation.get("module_args")
+    redactor.learn_arguments(arguments)
+    return namespaces(arguments)
+
+
 def result_data(result: Mapping[str, Any], bounded: Bounded, redactor: Redactor) -> dict[str, Any]:
     """Return the fields that an event has of a result that is no secret."""
     data: dict[str, Any] = {}
-    invocation = result.get("invocation")
-    if isinstance(invocation, Mapping):
-        arguments = invocation.get("module_args")
-        redactor.learn_arguments(arguments)
-        if named := namespaces(arguments):
-            data["namespaces"] = named
-    facts = result.get("ansible_facts")
-    if isinstance(facts, Mapping) and len(facts) <= _FEW_FACTS:
-        redactor.learn_arguments(facts)  # set_fact, whose values turn up in later tasks
+    if named := _learn(result, redactor):
+        data["namespaces"] = named
     for name in ("msg", "stdout", "stderr"):
         value = result.get(name)
         if value is not None and value != "":
@@ -92,6 +99,8 @@ def result_data(result: Mapping[str, Any], bounded: Bounded, redactor: Redactor)
         data["parity"] = parity_data(result, apart)
         bounded.redacted |= apart.redacted
         bounded.truncated |= apart.truncated
+    if result.get("encoding") == "base64":
+        told = told | {"content"}  # of a file, where no pattern would find anything
     rest = {key: value for key, value in result.items() if key not in told and not key.startswith("_ansible")}
     item = result.get("ansible_loop_var")
     if isinstance(item, str):

@@ -86,3 +86,24 @@ def test_nothing_secret_is_kept(playbooks):
     assert leaks(kept) == set()
     for path in playbooks.spool.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("core", ["2.19", "2.21"])
+def test_what_is_learnt_on_the_way_does_not_leave(playbooks, recorder, check_schema, core):
+    playbooks.settings = {
+        "ANSIBLE_LIBRARY": str(DATA / "library"),
+        "ANSIBLE_VAULT_PASSWORD_FILE": str(DATA / "vault-password.txt"),
+        "DB_PASS": "CANARY-environment-pass",
+        "MYSQL_PWD": "CANARY-environment-pwd",
+    }
+    run = playbooks.run("learnt.yml", url=recorder.url, core=core)
+    assert run.status == 0, run.stdout + run.stderr
+    sent = "".join(recorder.frames[1:])
+    assert leaks(sent) == set()
+    assert "CANARY/" not in sent
+    assert base64.b64encode((DATA / "secrets.yml").read_bytes()).decode()[:40] not in sent
+    for marker in "files later other option after taken environment address statistic".split():
+        assert f"MARKER-{marker}" in sent
+    check_schema(recorder.events)
+    labels = {event["data"].get("label") for event in recorder.of("progress")}
+    assert labels - {None, ""} == {"a copy to <redacted>"}

@@ -13,7 +13,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._progress import Pro
 
 def main() -> None:
     module = AnsibleModule({"label": {"type": "str"}, "seconds": {"type": "float", "default": 2.0}})
-    progress = Progress(module.params["label"])
+    progress = Progress("" if module.no_log else module.params["label"])
     steps = int(module.params["seconds"] / 0.01)
     progress.phase("copying", steps * 1_000_000, steps)
     for _step in range(steps):
