@@ -117,7 +117,9 @@ options:
       - section: callback_kubeferry_events
         key: progress
   run:
-    description: The run's identifier, a UUID. A new one is made without it.
+    description:
+      - The run's identifier, a UUID. A new one is made without it.
+      - Each run needs its own; the second one with the same is not published.
     type: str
     env:
       - name: KUBEFERRY_RUN

@@ -159,6 +159,13 @@ class Helper:
         now = time.monotonic()
         due = self._meter.due(now, everything)
         if self._session is not None and self._spool is not None:
+            if self._spool.taken:
+                self._warn(self._taken())
+            if self._spool.in_memory:
+                self._warn(
+                    f"cannot keep events in {self._folder}, where the disk is full: until the server has them they are "
+                    "in memory"
+                )
             for key, data in due:
                 line = event_line("progress", data, self._redactor)
                 self._progress_events += 1
@@ -189,14 +196,22 @@ class Helper:
         self._spool.finish("interrupted")
         self._session.end()
         self._drain(self._session)
-        if left := self._spool.undelivered:
+        if self._spool.taken:
+            self._warn(self._taken())
+            # The next run would deliver what the server takes for the events that it has.
+            self._spool.path.unlink(missing_ok=True)
+        elif left := self._spool.undelivered:
             why = self._session.problem or "no answer"
-            self._warn(
-                f"{self._place}: {why}. {left} events were not delivered; they are kept in {self._folder} for the "
-                "next run"
-            )
-        if self._spool.delivered:
+            kept = "" if self._spool.in_memory else f"; they are kept in {self._folder} for the next run"
+            self._warn(f"{self._place}: {why}. {left} events were not delivered{kept}")
+        elif self._spool.delivered:
             self._spool.close()
+
+    def _taken(self) -> str:
+        return (
+            f"{self._place}: there is a run {self._run} already, so this one is not published: give every run a "
+            "KUBEFERRY_RUN of its own, or none"
+        )
 
     def _drain(self, session: Session) -> None:
         """Wait for what is left to be delivered, as long as there is hope."""

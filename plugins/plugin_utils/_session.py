@@ -231,6 +231,8 @@ class Session(threading.Thread):
             for spool in self._spools:
                 if spool.run == message.get("run"):
                     spool.acknowledge(int(message["pubseq"]))
+            if self._own.taken:
+                raise Refused("the server has a run of this number already: give each its own", lasting=True)
             for spool in [older for older in self._spools[1:] if older.delivered]:
                 spool.close()
                 self._spools.remove(spool)

@@ -5,7 +5,8 @@
 """A run's events on disk until the server has acknowledged them.
 
 Every event is written before it is sent, so that a helper or a machine that dies loses nothing that a later run could
-not send. One file holds one run, one event a line; whoever works with it holds a lock on it.
+not send. One file holds one run, one event a line; whoever works with it holds a lock on it. Where the disk is full the
+file goes on in memory: a server that takes the events needs no disk here.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ._redact import Redactor
 EMPTIED_FROM = 4 * 1_048_576
 # Left free for the events that end a run whose spool is full.
 RESERVE = 65_536
+# What is kept in memory where the disk is full.
+MOST_IN_MEMORY = 16 * 1_048_576
 _FINISHED = b'"type":"kubeferry.v1.run.finished"'
 
 
@@ -35,6 +38,10 @@ class Spool:
         self.run = path.stem
         self._limit = limit
         self._lock = threading.Lock()
+        # The file on the disk, which is locked, where the events are in memory.
+        self._disk: int | None = None
+        # Whether the server had events of a run with this number before this one began.
+        self.taken = False
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,15 +106,35 @@ class Spool:
     def _put(self, line: bytes, beyond: int) -> bool:
         if self._size + len(line) > self._limit + beyond:
             return False
+        if not self._written(line) and not (self._moved_to_memory() and self._written(line)):
+            return False
+        self._size += len(line)
+        return True
+
+    def _written(self, line: bytes) -> bool:
         try:
             written = os.pwrite(self._file, line, self._size)
         except OSError:
             return False
         if written != len(line):
             os.ftruncate(self._file, self._size)
+        return written == len(line)
+
+    def _moved_to_memory(self) -> bool:
+        """The disk is full: go on in memory, with what has been written so far."""
+        if self._disk is not None or not hasattr(os, "memfd_create"):
             return False
-        self._size += written
+        memory = os.memfd_create("kubeferry-events")
+        if os.pwrite(memory, os.pread(self._file, self._size, 0), 0) != self._size:
+            os.close(memory)
+            return False
+        self._disk, self._file = self._file, memory
+        self._limit = min(self._limit, MOST_IN_MEMORY)
         return True
+
+    @property
+    def in_memory(self) -> bool:
+        return self._disk is not None
 
     def finish(self, status: str) -> None:
         """Say how the run ended, where nobody has said so: its playbook is gone."""
@@ -136,6 +163,7 @@ class Spool:
         Fewer than it acknowledged before: it lost its history, and gets what is still here from the beginning.
         """
         with self._lock:
+            self.taken |= pubseq > self.last
             if pubseq < self._acked_pubseq and not self._rewound:
                 self._rewind_to_start()
             self._acked_pubseq = pubseq
@@ -180,7 +208,8 @@ class Spool:
     def undelivered(self) -> int:
         """How many events the server has not acknowledged."""
         with self._lock:
-            return os.pread(self._file, self._size - self._acked, self._acked).count(b"\n")
+            lost = 0 if self._lost_from is None else self.last - self._lost_from + 1
+            return os.pread(self._file, self._size - self._acked, self._acked).count(b"\n") + lost
 
     @property
     def delivered(self) -> bool:
@@ -191,6 +220,8 @@ class Spool:
         if self.delivered:
             self.path.unlink(missing_ok=True)
         os.close(self._file)
+        if self._disk is not None:
+            os.close(self._disk)
 
 
 def spool_folder(base: Path, server: str) -> Path:

@@ -139,6 +139,17 @@ def test_restarted_server(playbooks, recorder, forgets):
         recorder.start()
 
 
+def test_the_number_of_another_run(playbooks, recorder):
+    """The server takes its events for those that it has: the user is told, and nothing is left behind."""
+    number = "11111111-2222-4333-8444-555555555555"
+    assert playbooks.run("faults.yml", url=recorder.url, KUBEFERRY_RUN=number).warnings == []
+    run = playbooks.run("faults.yml", url=recorder.url, KUBEFERRY_RUN=number)
+    assert run.status == 0
+    assert len(run.warnings) == 1, run.stderr
+    assert f"there is a run {number} already" in run.warnings[0]
+    assert playbooks.spooled() == ""
+
+
 def test_killed_playbook(playbooks, recorder):
     going = playbooks.start("faults.yml", "-e", "ready=/nowhere/at/all", url=recorder.url)
     recorder.wait_for("task.started")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -55,6 +56,47 @@ def test_events_are_numbered_and_sent_in_order(spool):
     spool.acknowledge(25)
     assert spool.delivered
     assert spool.undelivered == 0
+
+
+def test_a_full_disk_costs_no_event(tmp_path, monkeypatch):
+    """Beyond what fits on it, events are in memory; the file on the disk goes once the server has them all."""
+    path = tmp_path / f"{RUN}.jsonl"
+    spool = Spool(path, LIMIT)
+    on_disk, pwrite = spool._file, os.pwrite
+
+    def full(descriptor, data, offset):
+        if descriptor == on_disk and offset + len(data) > 1_500:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    fill(spool, 25)
+    assert spool.in_memory
+    sent = []
+    while batch := spool.batch(100_000, 10):
+        sent += batch
+    assert numbers(sent) == list(range(1, 26))
+    assert spool.undelivered == 25
+    spool.acknowledge(25)
+    assert spool.delivered
+    spool.close()
+    assert not path.exists()
+
+
+def test_what_fits_nowhere_counts_as_undelivered(spool, monkeypatch):
+    fill(spool, 2)
+    monkeypatch.setattr(spool, "_put", lambda _line, _beyond: False)
+    fill(spool, 3)
+    assert spool.undelivered == 5
+    assert not spool.delivered
+
+
+def test_a_number_that_the_server_has_already_is_noticed(spool):
+    fill(spool, 3)
+    spool.acknowledge(3)
+    assert not spool.taken
+    spool.acknowledge(20)
+    assert spool.taken
 
 
 def test_a_batch_is_bounded_but_never_empty(spool):
