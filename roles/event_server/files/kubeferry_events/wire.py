@@ -90,7 +90,23 @@ def check_message(message: dict[str, Any]) -> str:
     if kind not in CLIENT_MESSAGES:
         raise WrongFormat
     _check(f"client.{kind}", message, "message", str(kind))
+    for name in _whole_numbers(f"client.{kind}"):
+        # To JSON Schema 2.0 is an integer; to a database and a list it isn't.
+        if isinstance(message.get(name), float):
+            raise WrongFormat(f"message.{name} is written with a fraction", str(kind))
     return str(kind)
+
+
+@cache
+def _whole_numbers(definition: str) -> tuple[str, ...]:
+    """The properties of a message that are integers."""
+    definitions = _document()["definitions"]
+    found = []
+    for name, rule in definitions[definition]["properties"].items():
+        meant = definitions[rule["$ref"].removeprefix("#/definitions/")] if "$ref" in rule else rule
+        if meant.get("type") == "integer":
+            found.append(name)
+    return tuple(found)
 
 
 def _check(definition: str, value: dict[str, Any], what: str, request: str) -> None:
