@@ -140,7 +140,7 @@ class Server:
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         try:
-            await self.hub.store.read(None, self.hub.seq, 1)
+            await self.hub.store.check()
         except StoreError as error:
             log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
             return web.json_response({"status": "failing", "history": "can't be read"}, status=503)

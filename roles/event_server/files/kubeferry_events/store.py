@@ -66,6 +66,9 @@ class Store(Protocol):
 
     async def close(self) -> None: ...
 
+    async def check(self) -> None:
+        """Read what is stored from where it is kept, not from anybody's memory."""
+
     async def append(self, drafts: Sequence[Draft]) -> None:
         """Store all of them, durably, or none."""
 

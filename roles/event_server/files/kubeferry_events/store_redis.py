@@ -85,6 +85,13 @@ class RedisStore:
             await asyncio.gather(self._follower, return_exceptions=True)
         await self._redis.aclose()
 
+    async def check(self) -> None:
+        epoch = await self._ask(self._redis.get(self._key("epoch")))
+        if epoch is None or epoch.decode() != self.epoch:
+            raise StoreError("The history in Redis was replaced by another one.")
+        for row_id, fields in await self._ask(self._redis.xrevrange(self._key("tail"), count=1)):
+            _stored(row_id, fields)
+
     async def append(self, drafts: Sequence[Draft]) -> None:
         arguments: list[str | bytes | int] = [self.epoch, self._prefix, TAIL_LENGTH]
         for draft in drafts:

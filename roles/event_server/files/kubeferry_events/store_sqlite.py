@@ -11,8 +11,9 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +68,9 @@ class SqliteStore:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    async def check(self) -> None:
+        await self._in(self._reader, self._read_anew)
 
     async def append(self, drafts: Sequence[Draft]) -> None:
         first = self._next
@@ -180,6 +184,16 @@ class SqliteStore:
         self._read = sqlite3.connect(self._path, isolation_level=None)
         self._read.execute("PRAGMA query_only = ON")
 
+    def _read_anew(self) -> None:
+        """Read the oldest and the newest event of the file that now has this name."""
+        # The connections that are open have pages in memory, and a file that was removed or replaced stays theirs.
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            (epoch,) = database.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone() or ("",)
+            for order in ("ASC", "DESC"):
+                database.execute(f"SELECT body FROM events ORDER BY seq {order} LIMIT 1").fetchall()  # noqa: S608
+        if epoch != self.epoch:
+            raise StoreError(f"The history {self._path} was replaced by another one.")
+
     def _insert(self, drafts: Sequence[Draft], first: int) -> None:
         events, progress = [], []
         for seq, draft in enumerate(drafts, first):
@@ -188,14 +202,9 @@ class SqliteStore:
             else:
                 progress.append((draft.run, safe(draft.progress), seq, draft.body))
         database = self._connection(self._write)
-        database.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(database):
             database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", events)
             database.executemany("REPLACE INTO progress VALUES (?, ?, ?, ?)", progress)
-            database.execute("COMMIT")
-        except sqlite3.Error:
-            database.execute("ROLLBACK")
-            raise
 
     def _save(self, values: list[tuple[str, str, bool, str]]) -> None:
         database = self._connection(self._write)
@@ -230,14 +239,25 @@ class SqliteStore:
         return int((pages - free) * size)
 
     def _drop(self, database: sqlite3.Connection, run: str) -> None:
-        database.execute("BEGIN IMMEDIATE")
-        (newest,) = database.execute(
-            "SELECT max((SELECT ifnull(max(seq), 0) FROM events WHERE run = ?1),"
-            " (SELECT ifnull(max(seq), 0) FROM progress WHERE run = ?1))",
-            [run],
-        ).fetchone()
-        self.pruned_seq = max(self.pruned_seq, newest)
-        database.execute("REPLACE INTO meta VALUES ('pruned_seq', ?)", [str(self.pruned_seq)])
-        for table in ("events", "progress", "runs"):
-            database.execute(f"DELETE FROM {table} WHERE run = ?", [run])  # noqa: S608 -- a constant
+        with _transaction(database):
+            (newest,) = database.execute(
+                "SELECT max((SELECT ifnull(max(seq), 0) FROM events WHERE run = ?1),"
+                " (SELECT ifnull(max(seq), 0) FROM progress WHERE run = ?1))",
+                [run],
+            ).fetchone()
+            self.pruned_seq = max(self.pruned_seq, newest)
+            database.execute("REPLACE INTO meta VALUES ('pruned_seq', ?)", [str(self.pruned_seq)])
+            for table in ("events", "progress", "runs"):
+                database.execute(f"DELETE FROM {table} WHERE run = ?", [run])  # noqa: S608 -- a constant
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         database.execute("COMMIT")
+    finally:
+        # When the disk is full SQLite has rolled back by itself; to do it again would fail, and hide why.
+        if database.in_transaction:
+            database.execute("ROLLBACK")
