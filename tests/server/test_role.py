@@ -73,7 +73,7 @@ def test_make_serve_knows_the_cluster_that_kubeconfig_names(tmp_path, how):
     kubeconfig = tmp_path / "no such kubeconfig"
     named = f"KUBECONFIG={kubeconfig}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")}
-    environment |= {"KUBEFERRY_PORT": "0", "KUBEFERRY_HISTORY": str(tmp_path / "history.db")}
+    environment |= {"KUBEFERRY_PORT": "0", "KUBEFERRY_HISTORY": "/proc/none/history.db"}
     if how == "environment":
         environment["KUBECONFIG"] = str(kubeconfig)
     command = ["make", "serve", "PYTHON=true", f"run={BIN}", *([named] if how != "environment" else [])]

@@ -43,6 +43,8 @@ class Limits:
     stall_seconds: float = 20.0
     # One frame of EVENTS: large enough to be cheap, small enough to be shown while the next is on its way.
     frame_bytes: int = 256 * KIB
+    # One answer to GET_HISTORY: a viewer asks for the rest when it has read this.
+    history_bytes: int = MIB
     ping_seconds: float = 30.0
     # Kubernetes requests of one connection at once, and namespaces watched by it.
     kubernetes_requests: int = 4

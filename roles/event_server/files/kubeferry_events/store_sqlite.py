@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from .errors import StoreError
 from .limits import Retention
-from .store import Deliver, Draft, Stored, safe
+from .store import Deliver, Draft, Page, Stored, safe
 
 T = TypeVar("T")
 VERSION = 1
@@ -80,26 +80,27 @@ class SqliteStore:
             [Stored(first + at, draft.run, draft.body, draft.event) for at, draft in enumerate(drafts)]
         )
 
-    async def read(self, run: str | None, after_seq: int, limit: int) -> list[Stored]:
+    async def read(self, run: str | None, after_seq: int, page: Page) -> Page:
         where, values = ("run = ? AND ", [run]) if run else ("", [])
         query = (
             f"SELECT seq, run, body FROM events WHERE {where}seq > ? UNION ALL "  # noqa: S608 -- two constants
             f"SELECT seq, run, body FROM progress WHERE {where}seq > ? ORDER BY seq LIMIT ?"
         )
-        return await self._select(query, [*values, after_seq, *values, after_seq, limit])
+        return await self._fill(page, query, [*values, after_seq, *values, after_seq])
 
     async def history(
-        self, run: str, *, task: str | None, host: str | None, before_seq: int | None, limit: int
-    ) -> list[Stored]:
-        query, values = "SELECT seq, run, body FROM events WHERE run = ?", [run]
+        self, run: str, page: Page, *, task: str | None, host: str | None, before_seq: int | None
+    ) -> Page:
+        query = "SELECT seq, run, body FROM events WHERE run = ?"
+        values: list[str | int] = [run]
         for column, value in (("task", task), ("host", host)):
             if value is not None:
                 query += f" AND {column} = ?"
                 values.append(safe(value))
         if before_seq is not None:
             query += " AND seq < ?"
-        bounds = [limit] if before_seq is None else [before_seq, limit]
-        return await self._select(query + " ORDER BY seq DESC LIMIT ?", [*values, *bounds])
+            values.append(before_seq)
+        return await self._fill(page, query + " ORDER BY seq DESC LIMIT ?", values)
 
     async def summaries(self) -> list[dict[str, Any]]:
         rows = await self._in(
@@ -117,11 +118,16 @@ class SqliteStore:
     async def prune(self, keep: Retention, now: float) -> list[str]:
         return await self._in(self._writer, lambda: self._prune(keep, now))
 
-    async def _select(self, query: str, values: list[Any]) -> list[Stored]:
-        rows = await self._in(
-            self._reader, lambda: self._connection(self._read).execute(query, values).fetchall()
-        )
-        return [Stored.load(seq, run, body) for seq, run, body in rows]
+    async def _fill(self, page: Page, query: str, values: Sequence[str | int]) -> Page:
+        def fill() -> None:
+            # One more than is wanted tells whether there are more.
+            with closing(self._connection(self._read).execute(query, [*values, page.limit + 1])) as rows:
+                for seq, run, body in rows:
+                    if not page.add(Stored.load(seq, run, body)):
+                        break
+
+        await self._in(self._reader, fill)
+        return page
 
     async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:
