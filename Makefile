@@ -2,7 +2,8 @@
 # Copyright: the kubeferry.pvc contributors
 
 # Only a cluster that the command line names is used (make test KUBECONFIG=...), never the one that the shell happens to
-# be logged in to.
+# be logged in to. What the event server reads of it, the API server's address and authority, touches none.
+shell_kubeconfig := $(KUBECONFIG)
 ifneq ($(origin KUBECONFIG),command line)
 unexport KUBECONFIG
 KUBECONFIG :=
@@ -31,9 +32,9 @@ demo: ## Copy between two directories that stand in for claims; KUBECONFIG=... c
 		$(run)/ansible-playbook kubeferry.pvc.demo $(if $(KUBECONFIG),-e demo_cluster=true)
 
 .PHONY: serve
-serve: ## Run the event server in the foreground; KUBEFERRY_PORT=... is its port
+serve: ## Run the event server in the foreground; KUBEFERRY_PORT=... is its port, KUBECONFIG=... names its cluster
 	@$(PYTHON) tools/make_venv.py run
-	@KUBEFERRY_HISTORY="$${KUBEFERRY_HISTORY:-.cache/events/history.db}" \
+	@KUBECONFIG="$(shell_kubeconfig)" KUBEFERRY_HISTORY="$${KUBEFERRY_HISTORY:-.cache/events/history.db}" \
 		PYTHONPATH=roles/event_server/files $(run)/python -m kubeferry_events
 
 .PHONY: test

@@ -28,11 +28,13 @@ PATIENCE = 10.0
 class ServerProcess:
     """`python -m kubeferry_events` on a free port of loopback; `log` has what it printed."""
 
-    def __init__(self, directory: Path, port: int = 0, **environment: str) -> None:
+    def __init__(self, directory: Path, port: int = 0, files: int | None = None, **environment: str) -> None:
         self.directory = directory
         self.history = directory / "history.db"
         self.log = directory / "server.log"
         self.port = port
+        # How many files it may have open.
+        self._limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"] if files else []
         self._environment = {
             **{
                 name: value
@@ -62,7 +64,7 @@ class ServerProcess:
         with self.log.open("ab") as log:
             at = log.tell()
             self._process = subprocess.Popen(  # noqa: ASYNC220 -- starting it takes no time
-                [sys.executable, "-m", "kubeferry_events", "--port", str(self.port)],
+                [*self._limited, sys.executable, "-m", "kubeferry_events", "--port", str(self.port)],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -88,9 +90,11 @@ class ServerProcess:
 
 
 @contextlib.asynccontextmanager
-async def running(port: int = 0, **environment: str) -> AsyncIterator[ServerProcess]:
+async def running(
+    port: int = 0, files: int | None = None, **environment: str
+) -> AsyncIterator[ServerProcess]:
     with tempfile.TemporaryDirectory() as directory:
-        server = ServerProcess(Path(directory), port, **environment)
+        server = ServerProcess(Path(directory), port, files, **environment)
         try:
             yield await server.start()
         finally:

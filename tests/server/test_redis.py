@@ -9,6 +9,7 @@ import contextlib
 import shutil
 import subprocess
 
+import aiohttp
 import pytest
 import redis
 import sample
@@ -162,6 +163,16 @@ async def test_a_restart_of_redis_is_waited_for(database, pair):
         await asyncio.sleep(2.5)
         state = (await viewer.ask({"type": "SUBSCRIBE", "run": p.run}))["state"]
         assert state["summary"]["status"] == "ok"
+
+
+async def test_health_says_that_redis_is_away(database, pair):
+    one, _two = pair
+    async with aiohttp.ClientSession() as session:
+        for status, spoil in ((200, database.stop), (503, None)):
+            async with session.get(f"{one.url}/healthz") as answer:
+                assert answer.status == status
+            if spoil:
+                spoil()
 
 
 async def test_another_history_behind_their_backs_is_noticed(database, pair):

@@ -16,12 +16,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .errors import ServerError
 from .kept_tokens import keep, with_kept
+from .open_files import fitting, raise_limit
 from .server import Server
 from .settings import Settings, check, from_environment
+
+log = logging.getLogger("kubeferry_events")
 
 
 def settings_from(arguments: Sequence[str]) -> tuple[Settings, set[str]]:
@@ -86,6 +90,11 @@ def main() -> None:
     )
     try:
         settings, made = settings_from(sys.argv[1:])
+        files = raise_limit()
+        limits = fitting(settings.limits, files)
+        if limits.connections < settings.limits.connections:
+            log.warning("only %d files may be open: %d WebSockets at most", files, limits.connections)
+        settings = replace(settings, limits=limits)
         asyncio.run(serve(settings, made))
     except ServerError as error:
         sys.exit(f"kubeferry_events: {error}")

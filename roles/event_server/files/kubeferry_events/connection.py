@@ -17,7 +17,7 @@ from .errors import MessageError, StoreError
 from .fanout import Viewer
 from .limits import TokenBucket
 from .sessions import Session
-from .store import on_wire
+from .store import Page, on_wire
 from .wire import check_message, dump, parse
 
 log = logging.getLogger(__name__)
@@ -151,6 +151,7 @@ class Connection:
                 "events_per_message": limits.events_per_message,
                 "events_per_second": limits.events_per_second,
                 "events_per_run": limits.events_per_run,
+                "history_bytes": limits.history_bytes,
             },
             **self._desk.about(),
         }
@@ -219,17 +220,16 @@ class Connection:
         self._require(VIEW)
         run = message["run"]
         self._hub.require_run(run)
-        limit = message.get("limit", 100)
-        found = await self._hub.store.history(
+        page = await self._hub.store.history(
             run,
+            Page(message.get("limit", 100), self._limits.history_bytes),
             task=message.get("task_id"),
             host=message.get("host"),
             before_seq=message.get("before_seq"),
-            limit=limit + 1,
         )
-        bodies = [on_wire(stored.body, self._hub.store.epoch, stored.seq) for stored in found[:limit]]
+        bodies = [on_wire(stored.body, self._hub.store.epoch, stored.seq) for stored in page.events]
         about: dict[str, Any] = {
             name: message[name] for name in ("run", "task_id", "host") if name in message
         }
-        head = dump({"type": "HISTORY", **about, "more": len(found) > limit})
+        head = dump({"type": "HISTORY", **about, "more": page.more})
         await self.viewer.send(b'%s,"events":[%s]}' % (head[:-1], b",".join(bodies)))

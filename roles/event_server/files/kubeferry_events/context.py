@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from .callers import Callers
 from .hub import Hub
 from .ingest import Ingest
 from .kubernetes import KubernetesEvents
@@ -25,6 +26,7 @@ class Context:
     hub: Hub
     ingest: Ingest
     metrics: Metrics
+    callers: Callers
     sessions: Sessions
     kubernetes: KubernetesEvents | None
     # Kubernetes requests of all connections that have not proved anything, together.

@@ -36,6 +36,9 @@ class Viewer:
         self._limits, self._metrics = limits, metrics
         self._outbox: deque[bytes] = deque()
         self._bytes = 0
+        # Answers that are on their way count like what is queued; one frame is written when the one before was taken.
+        self._answers = 0
+        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._held = False
         self._stale: str | None = None
@@ -49,7 +52,7 @@ class Viewer:
             return
         self._outbox.append(frame)
         self._bytes += len(frame)
-        if self._bytes > self._limits.viewer_bytes:
+        if self._bytes + self._answers > self._limits.viewer_bytes:
             self._metrics.add("viewers_resynced")
             self.resync("slow_viewer")
         else:
@@ -82,15 +85,25 @@ class Viewer:
             self._task.cancel()
 
     async def send(self, frame: bytes) -> None:
-        """Send a frame now; abort the connection when it is not taken."""
+        """Send an answer and return when it was taken; abort the connection when it is not."""
+        self._answers += len(frame)
         try:
-            async with asyncio.timeout(self._limits.stall_seconds):
-                await self._send(frame)
-        except TimeoutError:
-            self._metrics.add("viewers_closed_slow")
-            self._closed = True
-            self._abort()
-            raise ConnectionResetError("the viewer reads nothing") from None
+            await self._write(frame)
+        finally:
+            self._answers -= len(frame)
+
+    async def _write(self, frame: bytes) -> None:
+        async with self._turn:
+            if self._closed:
+                raise ConnectionResetError("the viewer has gone")
+            try:
+                async with asyncio.timeout(self._limits.stall_seconds):
+                    await self._send(frame)
+            except TimeoutError:
+                self._metrics.add("viewers_closed_slow")
+                self._closed = True
+                self._abort()
+                raise ConnectionResetError("the viewer reads nothing") from None
         self._metrics.add("frames_sent")
         self._metrics.add("bytes_sent", len(frame))
 
@@ -116,7 +129,7 @@ class Viewer:
                 else:
                     frame = self._outbox.popleft()
                     self._bytes -= len(frame)
-                await self.send(frame)
+                await self._write(frame)
         except (ConnectionError, RuntimeError):
             self._closed = True  # the connection's own handler sees that it's gone
         finally:

@@ -13,15 +13,15 @@ from typing import Any
 
 from .errors import MessageError, StoreError
 from .fanout import Channel, Viewer, event_frames
-from .limits import Limits
+from .limits import MIB, Limits
 from .metrics import Metrics
 from .run_state import RunState, progress_key
-from .store import Draft, Store, Stored, on_wire
+from .store import Draft, Page, Store, Stored, on_wire
 from .wire import PROGRESS, dump, kind_of
 
 log = logging.getLogger(__name__)
 
-PAGE = 500  # stored events read at once: some hundred kilobytes
+PAGE, PAGE_BYTES = 500, MIB  # stored events read at once
 LOADED_RUNS = 64  # runs kept in memory beyond those that somebody watches
 
 
@@ -63,7 +63,7 @@ class Hub:
         # Rows are saved once a second; what a crash left unsaved is read again.
         after = max((row.get("seq", 0) for row in self.rows.values()), default=0)
         unsaved = set()
-        while page := await self.store.read(None, after, PAGE):
+        while page := await self._page(None, after):
             after = page[-1].seq
             unsaved |= {stored.run for stored in page}
         self.seq = max(self.seq, after)
@@ -152,7 +152,7 @@ class Hub:
 
     async def _replay(self, run: str) -> RunState:
         state = RunState(run)
-        while page := await self.store.read(run, state.seq, PAGE):
+        while page := await self._page(run, state.seq):
             for stored in page:
                 state.apply(stored.event, stored.seq)
             await asyncio.sleep(0)  # other people's messages come between
@@ -163,6 +163,9 @@ class Hub:
             self._changed.add(run)
         self._evict()
         return state
+
+    async def _page(self, run: str | None, after_seq: int) -> list[Stored]:
+        return (await self.store.read(run, after_seq, Page(PAGE, PAGE_BYTES))).events
 
     def _evict(self) -> None:
         for run in list(self._runs):
@@ -235,7 +238,7 @@ class Hub:
         """Send a held viewer what the history has after `after_seq` up to now; newer events are queued meanwhile."""
         until = self.seq
         while after_seq < until:
-            page = [stored for stored in await self.store.read(run, after_seq, PAGE) if stored.seq <= until]
+            page = [stored for stored in await self._page(run, after_seq) if stored.seq <= until]
             if not page:
                 break
             after_seq = page[-1].seq

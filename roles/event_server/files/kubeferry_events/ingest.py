@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,9 +14,7 @@ from .errors import MessageError, StoreError, WrongFormat
 from .hub import Hub
 from .run_state import RunState, progress_key
 from .store import Draft
-from .wire import GAP, PREFIX, PROGRESS, check_event, dump
-
-RUN_LENGTH = 36
+from .wire import GAP, PREFIX, PROGRESS, check_event, dump, first_of_gap, is_pubseq, is_run
 
 
 @dataclass
@@ -73,7 +72,7 @@ class Ingest:
     def _draft(self, event: dict[str, Any], outcome: Outcome) -> Draft | None:
         """What is to be stored: the event, or a gap in its place where it breaks a rule, or None."""
         try:
-            kind = check_event(event)
+            kind = check_event(event, datetime.now(UTC))
             # The server's own fields are not a publisher's to set.
             event = {name: value for name, value in event.items() if name not in ("epoch", "seq")}
             body = dump(event)
@@ -103,7 +102,7 @@ class Ingest:
         if draft.pubseq is None:
             return draft
         under_way = self._under_way.setdefault(draft.run, set())
-        if draft.pubseq in state.ledger or draft.pubseq in under_way:
+        if draft.pubseq in state.arrived or draft.pubseq in under_way:
             self._hub.metrics.add("events_duplicate")
             return None
         limit = self._hub.limits.events_per_run
@@ -112,27 +111,31 @@ class Ingest:
             self._hub.metrics.add("events_over_limit")
             outcome.why = outcome.why or f"the run has more than {limit} events; the rest is not kept"
             if state.over_limit:
+                state.arrived.add(draft.pubseq)
                 state.ledger.add(draft.pubseq)
                 return None
             state.over_limit = True
-            draft = _gap(
-                draft.run, draft.pubseq, "run_limit", "The run has more events than this server keeps."
-            )
+            numbers = (draft.pubseq, draft.pubseq)
+            draft = _gap(draft.run, numbers, "run_limit", "The run has more events than this server keeps.")
         under_way.add(draft.event["pubseq"])
         return draft
 
 
 def _gap_for(event: dict[str, Any]) -> Draft | None:
     """The gap that stands for a refused event whose run and number can be read."""
-    run, number = event.get("runid"), event.get("pubseq")
-    if not isinstance(run, str) or len(run) != RUN_LENGTH or not isinstance(number, int) or number < 1:
+    run, number, data = event.get("runid"), event.get("pubseq"), event.get("data")
+    if not is_run(run) or not is_pubseq(number) or event.get("type") == f"{PREFIX}{PROGRESS}":
         return None
-    if not set(run) <= set("0123456789abcdef-") or event.get("type") == f"{PREFIX}{PROGRESS}":
-        return None
-    return _gap(run, number, "invalid_event", "The server refused an event that breaks a rule.")
+    first = number
+    if event.get("type") == f"{PREFIX}{GAP}" and isinstance(data, dict):
+        # A gap that is refused for something else stands for the same events as before: nobody else will.
+        with contextlib.suppress(WrongFormat):
+            first = first_of_gap(data, number)
+    return _gap(run, (first, number), "invalid_event", "The server refused an event that breaks a rule.")
 
 
-def _gap(run: str, number: int, reason: str, message: str) -> Draft:
+def _gap(run: str, numbers: tuple[int, int], reason: str, message: str) -> Draft:
+    first, number = numbers
     event = {
         "specversion": "1.0",
         "id": f"{run}:{number}",
@@ -144,8 +147,8 @@ def _gap(run: str, number: int, reason: str, message: str) -> Draft:
         "data": {
             "reason": reason,
             "message": message,
-            "count": 1,
-            "first_pubseq": number,
+            "count": number - first + 1,
+            "first_pubseq": first,
             "last_pubseq": number,
         },
     }

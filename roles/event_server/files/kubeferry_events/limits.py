@@ -34,8 +34,11 @@ class Limits:
     messages_per_second: int = 10
     messages_burst: int = 40
     connections: int = 2_000
-    # Those who have not proved anything yet.
-    strangers: int = 200
+    # Connections that have not proved anything yet: silent ones, requests for the page, WebSockets before HELLO. Beyond
+    # these numbers the oldest is closed. An address may be a proxy's, with all of its users behind it.
+    strangers: int = 500
+    strangers_per_address: int = 200
+    # How long they may be silent: before a request, between its lines, and after it; and a WebSocket before HELLO.
     stranger_seconds: float = 30.0
     # How far a viewer may lag behind before it gets a snapshot in place of what it missed.
     viewer_bytes: int = 2 * MIB
@@ -43,6 +46,8 @@ class Limits:
     stall_seconds: float = 20.0
     # One frame of EVENTS: large enough to be cheap, small enough to be shown while the next is on its way.
     frame_bytes: int = 256 * KIB
+    # One answer to GET_HISTORY: a viewer asks for the rest when it has read this.
+    history_bytes: int = MIB
     ping_seconds: float = 30.0
     # Kubernetes requests of one connection at once, and namespaces watched by it.
     kubernetes_requests: int = 4

@@ -16,6 +16,7 @@ COUNTERS = {
     "viewers_resynced": "Viewers that lagged and got a snapshot",
     "viewers_closed_slow": "Viewers closed because they read nothing",
     "connections_refused": "WebSocket connections refused for a limit or their origin",
+    "strangers_dropped": "Connections closed because they proved nothing, in time or before others came",
     "messages_refused": "Client messages answered with an error",
     "kubernetes_requests": "Requests to the Kubernetes API",
     "kubernetes_errors": "Requests to the Kubernetes API that failed",

@@ -89,6 +89,8 @@ class RunState:
     def __init__(self, run: str) -> None:
         self.run = run
         self.seq = 0
+        # What came, and that with what gaps stand for: a gap never keeps out an event that comes after all.
+        self.arrived = Ledger()
         self.ledger = Ledger()
         self.events = 0
         self.status = "running"
@@ -130,9 +132,10 @@ class RunState:
             handler(what, data, time)
 
     def note(self, event: dict[str, Any]) -> None:
-        """Count an event, and what a gap stands for, as arrived."""
+        """Count an event as arrived, and what a gap stands for as accounted for."""
         kind = kind_of(event)
         if kind != "progress" and (number := event.get("pubseq")):
+            self.arrived.add(number)
             self.ledger.add(number)
         if kind == "gap" and (last := event["data"].get("last_pubseq")):
             self.ledger.cover(event["data"].get("first_pubseq", last), last)

@@ -9,10 +9,12 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import cast
 
 from aiohttp import hdrs, web
 
 from . import __version__
+from .callers import Callers
 from .cluster import find_cluster
 from .context import Context
 from .errors import ServerError, StoreError
@@ -20,6 +22,7 @@ from .guard import guard
 from .hub import Hub
 from .ingest import Ingest
 from .kubernetes import KubernetesEvents
+from .listener import Listener, hearing
 from .login import Login
 from .metrics import Metrics
 from .sessions import Sessions
@@ -55,12 +58,14 @@ class Server:
         self.sessions = Sessions()
         cluster = find_cluster(settings, os.environ)
         self.kubernetes = KubernetesEvents(cluster, settings.limits, self.metrics) if cluster else None
+        self.callers = Callers(settings.limits, self.metrics)
         self.context = Context(
             settings=settings,
             version=__version__,
             hub=self.hub,
             ingest=Ingest(self.hub),
             metrics=self.metrics,
+            callers=self.callers,
             sessions=self.sessions,
             kubernetes=self.kubernetes,
         )
@@ -69,6 +74,7 @@ class Server:
         self._files = page_files()
         self._chores: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
         self.port = settings.port
 
     @property
@@ -89,23 +95,25 @@ class Server:
         # Its log would hold the query strings of the login's redirects.
         self._runner = web.AppRunner(self.app(), access_log=None, handle_signals=False, shutdown_timeout=3)
         await self._runner.setup()
-        site = web.TCPSite(
-            self._runner, self.settings.host, self.settings.port, ssl_context=tls, backlog=1024
-        )
+        protocols = cast("web.Server", self._runner.server)  # made by setup
+        self._listener = Listener(self.callers, self.settings.limits, tls)
         try:
-            await site.start()
+            await self._listener.open(self.settings.host, self.settings.port, protocols)
         except OSError as error:
             await self.stop()
             raise ServerError(
                 f"Can't listen on {self.settings.host} port {self.settings.port}: {error.strerror}. "
                 "Set KUBEFERRY_PORT to another port."
             ) from error
-        self.port = self._runner.addresses[0][1]
+        self.port = self._listener.port
 
     async def stop(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
         await self.sockets.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        self.callers.close()
         if self._chores is not None:
             self._chores.cancel()
             await asyncio.gather(self._chores, return_exceptions=True)
@@ -118,7 +126,9 @@ class Server:
             log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
 
     def app(self) -> web.Application:
-        app = web.Application(middlewares=[guard(self.settings)], client_max_size=64 * 1024)
+        app = web.Application(
+            middlewares=[hearing(self.callers), guard(self.settings)], client_max_size=64 * 1024
+        )
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/login", self.login.begin)
@@ -140,7 +150,7 @@ class Server:
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         try:
-            await self.hub.store.read(None, self.hub.seq, 1)
+            await self.hub.store.check()
         except StoreError as error:
             log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
             return web.json_response({"status": "failing", "history": "can't be read"}, status=503)

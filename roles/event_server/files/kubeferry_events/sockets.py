@@ -44,7 +44,6 @@ class Sockets:
         self._context = context
         self._limits = context.settings.limits
         self._open: set[web.WebSocketResponse] = set()
-        self._strangers = 0
         context.metrics.gauge("connections", "Open WebSocket connections", lambda: len(self._open))
 
     async def close(self) -> None:
@@ -60,7 +59,7 @@ class Sockets:
             return self._refuse(
                 403, "forbidden", "Pages of that origin are not allowed: see KUBEFERRY_ALLOWED_ORIGINS."
             )
-        if len(self._open) >= self._limits.connections or self._strangers >= self._limits.strangers:
+        if len(self._open) >= self._limits.connections:
             return self._refuse(503, "too_many_connections", "Too many connections: try again later.")
         return None
 
@@ -82,13 +81,10 @@ class Sockets:
         session = self._context.sessions.get(session_key(request, self._context.settings), time.time())
         connection = Connection(self._context, Socket(request, response), session)
         self._open.add(response)
-        self._strangers += 1
-        stranger = asyncio.create_task(self._send_strangers_away(connection, response))
-        # Counted by a callback: a task that is cancelled before its first step, as after a handshake that is refused,
-        # never gets as far as a `finally` of its own.
-        stranger.add_done_callback(self._no_stranger)
+        stranger = asyncio.create_task(self._await_proof(connection, request, response))
         try:
             await response.prepare(request)
+            self._context.callers.upgraded(request.transport)
             await self._read(response, connection)
         finally:
             stranger.cancel()
@@ -96,16 +92,17 @@ class Sockets:
             await connection.close()
         return response
 
-    async def _send_strangers_away(self, connection: Connection, response: web.WebSocketResponse) -> None:
-        """Close a connection that proves nothing for too long; it counts as a stranger until this ends."""
+    async def _await_proof(
+        self, connection: Connection, request: web.Request, response: web.WebSocketResponse
+    ) -> None:
+        """Close a connection that proves nothing for too long; it is a stranger until then."""
         try:
             async with asyncio.timeout(self._limits.stranger_seconds):
                 await connection.proved.wait()
         except TimeoutError:
             await response.close(code=STRANGER, message=b"no HELLO came")
-
-    def _no_stranger(self, _done: asyncio.Task[None]) -> None:
-        self._strangers -= 1
+        else:
+            self._context.callers.known(request.transport)
 
     async def _read(self, response: web.WebSocketResponse, connection: Connection) -> None:
         async for message in response:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .limits import Retention
@@ -46,6 +46,26 @@ class Stored:
         return cls(seq, run, body, json.loads(body))
 
 
+@dataclass(slots=True)
+class Page:
+    """Stored events, as many as a number and their bytes allow and one at least; `more` when there are others."""
+
+    limit: int
+    most_bytes: int
+    events: list[Stored] = field(default_factory=list)
+    bytes: int = 0
+    more: bool = False
+
+    def add(self, stored: Stored) -> bool:
+        """Take an event in; false where it has no place."""
+        size = self.bytes + len(stored.body)
+        self.more = bool(self.events) and (len(self.events) >= self.limit or size > self.most_bytes)
+        if not self.more:
+            self.events.append(stored)
+            self.bytes = size
+        return not self.more
+
+
 def on_wire(body: bytes, epoch: str, seq: int) -> bytes:
     """An event as viewers get it. Its JSON was made when it came in; only the cursor is added."""
     return b'%s,"epoch":%s,"seq":%d}' % (body[:-1], dump(epoch), seq)
@@ -66,16 +86,22 @@ class Store(Protocol):
 
     async def close(self) -> None: ...
 
+    async def check(self) -> None:
+        """Read what is stored from where it is kept, not from anybody's memory."""
+
     async def append(self, drafts: Sequence[Draft]) -> None:
         """Store all of them, durably, or none."""
 
-    async def read(self, run: str | None, after_seq: int, limit: int) -> list[Stored]:
-        """Stored events of a run, or of all, with a seq above, in order of seq; of progress the newest of each key."""
+    async def read(self, run: str | None, after_seq: int, page: Page) -> Page:
+        """Fill a page with stored events of a run, or of all, with a seq above.
+
+        They are in order of seq, and of progress there is the newest of each key.
+        """
 
     async def history(
-        self, run: str, *, task: str | None, host: str | None, before_seq: int | None, limit: int
-    ) -> list[Stored]:
-        """Stored events of a run without progress, the newest first."""
+        self, run: str, page: Page, *, task: str | None, host: str | None, before_seq: int | None
+    ) -> Page:
+        """Fill a page with stored events of a run without progress, the newest first."""
 
     async def summaries(self) -> list[dict[str, Any]]:
         """The rows of the list of runs, as they were last saved."""

@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import redis.asyncio as client
@@ -22,7 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 from .errors import EpochChanged, StoreError
 from .limits import Retention
 from .run_state import iso_time
-from .store import Deliver, Draft, Stored, safe
+from .store import Deliver, Draft, Page, Stored, safe
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ PREFIX = "kubeferry:"
 TAIL_LENGTH = 200_000
 BLOCK_MILLISECONDS = 2_000
 RETRY_SECONDS = 1.0
+ROWS = 100
 
 # KEYS: epoch, seq, tail. ARGV: the expected epoch, the prefix, the tail's length, and then of each event: run, pubseq
 # ('' when it isn't counted), progress key ('' when it is no progress), task, host, body.
@@ -85,6 +86,13 @@ class RedisStore:
             await asyncio.gather(self._follower, return_exceptions=True)
         await self._redis.aclose()
 
+    async def check(self) -> None:
+        epoch = await self._ask(self._redis.get(self._key("epoch")))
+        if epoch is None or epoch.decode() != self.epoch:
+            raise StoreError("The history in Redis was replaced by another one.")
+        for row_id, fields in await self._ask(self._redis.xrevrange(self._key("tail"), count=1)):
+            _stored(row_id, fields)
+
     async def append(self, drafts: Sequence[Draft]) -> None:
         arguments: list[str | bytes | int] = [self.epoch, self._prefix, TAIL_LENGTH]
         for draft in drafts:
@@ -100,38 +108,44 @@ class RedisStore:
         keys = [self._key("epoch"), self._key("seq"), self._key("tail")]
         await self._ask(self._append(keys=keys, args=arguments))
 
-    async def read(self, run: str | None, after_seq: int, limit: int) -> list[Stored]:
+    async def read(self, run: str | None, after_seq: int, page: Page) -> Page:
+        key = self._key("tail") if run is None else self._run(run, "events")
+        async for row_id, fields in self._walk(self._redis.xrange, key, f"({after_seq}-0", "+"):
+            if not page.add(_stored(row_id, fields, run)):
+                break
         if run is None:
-            rows = await self._ask(self._redis.xrange(self._key("tail"), f"({after_seq}-0", count=limit))
-            return [_stored(row_id, fields) for row_id, fields in rows]
-        rows = await self._ask(self._redis.xrange(self._run(run, "events"), f"({after_seq}-0", count=limit))
-        found = [_stored(row_id, fields, run) for row_id, fields in rows]
+            return page
         # Progress is few; only what fits before the next page of events belongs to this one.
-        until = found[-1].seq if len(found) == limit else None
+        until = page.events[-1].seq if page.more else None
         latest = cast("Fields", await self._ask(self._redis.hgetall(self._run(run, "progress"))))
         for value in latest.values():
             number, _blank, body = value.partition(b" ")
             if int(number) > after_seq and (until is None or int(number) < until):
-                found.append(Stored.load(int(number), run, body))
-        return sorted(found, key=lambda stored: stored.seq)
+                page.events.append(Stored.load(int(number), run, body))
+        page.events.sort(key=lambda stored: stored.seq)
+        return page
 
     async def history(
-        self, run: str, *, task: str | None, host: str | None, before_seq: int | None, limit: int
-    ) -> list[Stored]:
-        found: list[Stored] = []
+        self, run: str, page: Page, *, task: str | None, host: str | None, before_seq: int | None
+    ) -> Page:
         newest = "+" if before_seq is None else f"({before_seq}-0"
-        while len(found) < limit:
-            rows = await self._ask(self._redis.xrevrange(self._run(run, "events"), newest, "-", count=1000))
-            if not rows:
+        async for row_id, fields in self._walk(self._redis.xrevrange, self._run(run, "events"), newest, "-"):
+            if task is not None and fields[b"t"].decode() != safe(task):
+                continue
+            if host is not None and fields[b"h"].decode() != safe(host):
+                continue
+            if not page.add(_stored(row_id, fields, run)):
                 break
-            newest = f"({rows[-1][0].decode()}"
-            found += [
-                _stored(row_id, fields, run)
-                for row_id, fields in rows
-                if (task is None or fields[b"t"].decode() == safe(task))
-                and (host is None or fields[b"h"].decode() == safe(host))
-            ]
-        return found[:limit]
+        return page
+
+    async def _walk(
+        self, read: Callable[..., Awaitable[Any]], key: str, begin: str, end: str
+    ) -> AsyncIterator[tuple[bytes, Fields]]:
+        """The rows of a stream in either order, some at a time: a row may have a hundred kilobytes."""
+        while rows := await self._ask(read(key, begin, end, count=ROWS)):
+            for row_id, fields in rows:
+                yield row_id, fields
+            begin = f"({rows[-1][0].decode()}"
 
     async def summaries(self) -> list[dict[str, Any]]:
         rows = cast("Fields", await self._ask(self._redis.hgetall(self._key("runs"))))

@@ -11,14 +11,15 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import StoreError
 from .limits import Retention
-from .store import Deliver, Draft, Stored, safe
+from .store import Deliver, Draft, Page, Stored, safe
 
 T = TypeVar("T")
 VERSION = 1
@@ -68,6 +69,9 @@ class SqliteStore:
             os.close(self._lock)
             self._lock = None
 
+    async def check(self) -> None:
+        await self._in(self._reader, self._read_anew)
+
     async def append(self, drafts: Sequence[Draft]) -> None:
         first = self._next
         self._next += len(drafts)
@@ -76,26 +80,27 @@ class SqliteStore:
             [Stored(first + at, draft.run, draft.body, draft.event) for at, draft in enumerate(drafts)]
         )
 
-    async def read(self, run: str | None, after_seq: int, limit: int) -> list[Stored]:
+    async def read(self, run: str | None, after_seq: int, page: Page) -> Page:
         where, values = ("run = ? AND ", [run]) if run else ("", [])
         query = (
             f"SELECT seq, run, body FROM events WHERE {where}seq > ? UNION ALL "  # noqa: S608 -- two constants
             f"SELECT seq, run, body FROM progress WHERE {where}seq > ? ORDER BY seq LIMIT ?"
         )
-        return await self._select(query, [*values, after_seq, *values, after_seq, limit])
+        return await self._fill(page, query, [*values, after_seq, *values, after_seq])
 
     async def history(
-        self, run: str, *, task: str | None, host: str | None, before_seq: int | None, limit: int
-    ) -> list[Stored]:
-        query, values = "SELECT seq, run, body FROM events WHERE run = ?", [run]
+        self, run: str, page: Page, *, task: str | None, host: str | None, before_seq: int | None
+    ) -> Page:
+        query = "SELECT seq, run, body FROM events WHERE run = ?"
+        values: list[str | int] = [run]
         for column, value in (("task", task), ("host", host)):
             if value is not None:
                 query += f" AND {column} = ?"
                 values.append(safe(value))
         if before_seq is not None:
             query += " AND seq < ?"
-        bounds = [limit] if before_seq is None else [before_seq, limit]
-        return await self._select(query + " ORDER BY seq DESC LIMIT ?", [*values, *bounds])
+            values.append(before_seq)
+        return await self._fill(page, query + " ORDER BY seq DESC LIMIT ?", values)
 
     async def summaries(self) -> list[dict[str, Any]]:
         rows = await self._in(
@@ -113,11 +118,16 @@ class SqliteStore:
     async def prune(self, keep: Retention, now: float) -> list[str]:
         return await self._in(self._writer, lambda: self._prune(keep, now))
 
-    async def _select(self, query: str, values: list[Any]) -> list[Stored]:
-        rows = await self._in(
-            self._reader, lambda: self._connection(self._read).execute(query, values).fetchall()
-        )
-        return [Stored.load(seq, run, body) for seq, run, body in rows]
+    async def _fill(self, page: Page, query: str, values: Sequence[str | int]) -> Page:
+        def fill() -> None:
+            # One more than is wanted tells whether there are more.
+            with closing(self._connection(self._read).execute(query, [*values, page.limit + 1])) as rows:
+                for seq, run, body in rows:
+                    if not page.add(Stored.load(seq, run, body)):
+                        break
+
+        await self._in(self._reader, fill)
+        return page
 
     async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:
@@ -180,6 +190,16 @@ class SqliteStore:
         self._read = sqlite3.connect(self._path, isolation_level=None)
         self._read.execute("PRAGMA query_only = ON")
 
+    def _read_anew(self) -> None:
+        """Read the oldest and the newest event of the file that now has this name."""
+        # The connections that are open have pages in memory, and a file that was removed or replaced stays theirs.
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            (epoch,) = database.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone() or ("",)
+            for order in ("ASC", "DESC"):
+                database.execute(f"SELECT body FROM events ORDER BY seq {order} LIMIT 1").fetchall()  # noqa: S608
+        if epoch != self.epoch:
+            raise StoreError(f"The history {self._path} was replaced by another one.")
+
     def _insert(self, drafts: Sequence[Draft], first: int) -> None:
         events, progress = [], []
         for seq, draft in enumerate(drafts, first):
@@ -188,14 +208,9 @@ class SqliteStore:
             else:
                 progress.append((draft.run, safe(draft.progress), seq, draft.body))
         database = self._connection(self._write)
-        database.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(database):
             database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", events)
             database.executemany("REPLACE INTO progress VALUES (?, ?, ?, ?)", progress)
-            database.execute("COMMIT")
-        except sqlite3.Error:
-            database.execute("ROLLBACK")
-            raise
 
     def _save(self, values: list[tuple[str, str, bool, str]]) -> None:
         database = self._connection(self._write)
@@ -230,14 +245,25 @@ class SqliteStore:
         return int((pages - free) * size)
 
     def _drop(self, database: sqlite3.Connection, run: str) -> None:
-        database.execute("BEGIN IMMEDIATE")
-        (newest,) = database.execute(
-            "SELECT max((SELECT ifnull(max(seq), 0) FROM events WHERE run = ?1),"
-            " (SELECT ifnull(max(seq), 0) FROM progress WHERE run = ?1))",
-            [run],
-        ).fetchone()
-        self.pruned_seq = max(self.pruned_seq, newest)
-        database.execute("REPLACE INTO meta VALUES ('pruned_seq', ?)", [str(self.pruned_seq)])
-        for table in ("events", "progress", "runs"):
-            database.execute(f"DELETE FROM {table} WHERE run = ?", [run])  # noqa: S608 -- a constant
+        with _transaction(database):
+            (newest,) = database.execute(
+                "SELECT max((SELECT ifnull(max(seq), 0) FROM events WHERE run = ?1),"
+                " (SELECT ifnull(max(seq), 0) FROM progress WHERE run = ?1))",
+                [run],
+            ).fetchone()
+            self.pruned_seq = max(self.pruned_seq, newest)
+            database.execute("REPLACE INTO meta VALUES ('pruned_seq', ?)", [str(self.pruned_seq)])
+            for table in ("events", "progress", "runs"):
+                database.execute(f"DELETE FROM {table} WHERE run = ?", [run])  # noqa: S608 -- a constant
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         database.execute("COMMIT")
+    finally:
+        # When the disk is full SQLite has rolled back by itself; to do it again would fail, and hide why.
+        if database.in_transaction:
+            database.execute("ROLLBACK")

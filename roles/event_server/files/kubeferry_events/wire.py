@@ -9,10 +9,12 @@ schemas takes a millisecond, and five thousand a second are to pass here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import fastjsonschema
 
@@ -26,15 +28,26 @@ GAP = "gap"
 _HOST = ("started", "poll", "retry", "ok", "changed", "failed", "skipped", "unreachable")
 _ITEM = ("ok", "changed", "failed", "skipped", "retry")
 _SELF = ("run.started", "run.finished", "play.started", "play.finished", "task.started", "task.finished")
-# The definition that checks an event, by its type without the prefix.
+# The definition that checks a published event, by its type without the prefix. A k8s.event is the server's to make.
 _EVENTS = (
-    {kind: f"event.{kind}" for kind in (*_SELF, PROGRESS, "k8s.event", GAP)}
+    {kind: f"event.{kind}" for kind in (*_SELF, PROGRESS, GAP)}
     | {f"host.{state}": "event.host" for state in _HOST}
     | {f"item.{state}": "event.item" for state in _ITEM}
 )
 CLIENT_MESSAGES = (
     "HELLO", "SUBSCRIBE", "UNSUBSCRIBE", "GET_HISTORY", "PUBLISH", "GET_EVENTS", "WATCH_EVENTS", "UNWATCH_EVENTS",
 )  # fmt: skip
+
+# The publisher cuts at 8 levels. Whatever reads an event calls itself for each of them, and Python lets it do so 1,000
+# times.
+MAX_DEPTH = 32
+# No run has had so many events: a gap of more is made up.
+MAX_GAP = 100_000_000
+# What the schema's pattern of ids leaves room for.
+MAX_PUBSEQ = 10**15 - 1
+# Clocks differ; but a run from the future would never be old enough to be dropped.
+MAX_AHEAD = timedelta(days=1)
+SECONDS = "%Y-%m-%dT%H:%M:%S"
 
 Check = Callable[[Any], Any]
 
@@ -65,11 +78,26 @@ def kind_of(event: dict[str, Any]) -> str:
     return str(event["type"])[len(PREFIX) :]
 
 
-def check_event(event: dict[str, Any]) -> str:
+def is_run(value: object) -> TypeGuard[str]:
+    """Whether it is a run's id."""
+    return (
+        isinstance(value, str)
+        and re.fullmatch(_document()["definitions"]["uuid"]["pattern"], value) is not None
+    )
+
+
+def is_pubseq(value: object) -> TypeGuard[int]:
+    """Whether it is a number that a publisher may give to an event."""
+    return type(value) is int and 1 <= value <= MAX_PUBSEQ
+
+
+def check_event(event: dict[str, Any], now: datetime) -> str:
     """Check a published event and return its kind. Raises WrongFormat, whose text holds nothing of the event's data."""
     kind = event.get("type")
     if not isinstance(kind, str) or not kind.startswith(PREFIX) or kind[len(PREFIX) :] not in _EVENTS:
-        raise WrongFormat("an event's type is none of version 1", "PUBLISH")
+        raise WrongFormat("an event's type is none that a publisher makes in version 1", "PUBLISH")
+    if _is_deeper(event, MAX_DEPTH):
+        raise WrongFormat(f"an event is nested deeper than {MAX_DEPTH} levels", "PUBLISH")
     kind = kind[len(PREFIX) :]
     _check(_EVENTS[kind], event, "event", "PUBLISH")
     run, number = event.get("runid"), event.get("pubseq")
@@ -81,7 +109,53 @@ def check_event(event: dict[str, Any]) -> str:
         raise WrongFormat("an event's id is not made of its runid and pubseq", "PUBLISH")
     if event["source"] != f"/runs/{run}":
         raise WrongFormat("an event's source is not its run", "PUBLISH")
+    if kind != PROGRESS and not is_pubseq(number):
+        raise WrongFormat("an event's pubseq is below 1", "PUBLISH")
+    _check_time(event["time"], now)
+    if kind == GAP:
+        first_of_gap(event["data"], number)
     return kind
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether dicts and lists are nested deeper than so many levels. Level by level: never a call in a call."""
+    level = [value]
+    for _level in range(levels):
+        below: list[object] = []
+        for part in level:
+            if isinstance(part, dict):
+                below += part.values()
+            elif isinstance(part, list):
+                below += part
+        if not below:
+            return False
+        level = below
+    return any(isinstance(part, dict | list) for part in level)
+
+
+def _check_time(time: str, now: datetime) -> None:
+    """The schema's pattern is met; whether there is such a day and hour, and whether it has come."""
+    try:
+        datetime.fromisoformat(time[:19])
+    except ValueError:
+        raise WrongFormat("an event's time is none", "PUBLISH") from None
+    if time[:19] > (now + MAX_AHEAD).strftime(SECONDS):
+        raise WrongFormat(
+            "an event's time is more than a day ahead: compare the two machines' clocks", "PUBLISH"
+        )
+
+
+def first_of_gap(data: dict[str, Any], number: int) -> int:
+    """The first of the numbers that a gap stands for; the last is its own. Raises WrongFormat where they don't fit."""
+    last = data.get("last_pubseq", number)
+    first = data.get("first_pubseq", last)
+    if not (is_pubseq(first) and is_pubseq(last) and first <= last == number):
+        raise WrongFormat("a gap's numbers don't fit together", "PUBLISH")
+    if data.get("count", last - first + 1) != last - first + 1:
+        raise WrongFormat("a gap's count isn't that of its numbers", "PUBLISH")
+    if last - first >= MAX_GAP:
+        raise WrongFormat(f"a gap stands for more than {MAX_GAP} events", "PUBLISH")
+    return int(first)
 
 
 def check_message(message: dict[str, Any]) -> str:
@@ -90,7 +164,23 @@ def check_message(message: dict[str, Any]) -> str:
     if kind not in CLIENT_MESSAGES:
         raise WrongFormat
     _check(f"client.{kind}", message, "message", str(kind))
+    for name in _whole_numbers(f"client.{kind}"):
+        # To JSON Schema 2.0 is an integer; to a database and a list it isn't.
+        if isinstance(message.get(name), float):
+            raise WrongFormat(f"message.{name} is written with a fraction", str(kind))
     return str(kind)
+
+
+@cache
+def _whole_numbers(definition: str) -> tuple[str, ...]:
+    """The properties of a message that are integers."""
+    definitions = _document()["definitions"]
+    found = []
+    for name, rule in definitions[definition]["properties"].items():
+        meant = definitions[rule["$ref"].removeprefix("#/definitions/")] if "$ref" in rule else rule
+        if meant.get("type") == "integer":
+            found.append(name)
+    return tuple(found)
 
 
 def _check(definition: str, value: dict[str, Any], what: str, request: str) -> None:

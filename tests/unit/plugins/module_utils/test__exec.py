@@ -31,7 +31,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     Unreachable,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._exec_stream import Limits
-from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
+from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import STDERR_LIMIT, output
 
 DATA = random.Random(7).randbytes(3_000_000)
 
@@ -167,10 +167,10 @@ def test_an_error_of_the_input_reaches_the_reader(runner):
 
 
 def test_stderr_is_kept_to_its_end(runner):
-    code, out, err = output(runner, ["sh", "-c", "seq 1 100000 >&2; echo done"])
+    code, out, err = output(runner, ["sh", "-c", "seq 1 1000000 >&2; echo done"])
     assert (code, out) == (0, b"done\n")
-    assert len(err) == 64 * 1024
-    assert err.endswith(b"99999\n100000\n")
+    assert len(err) == STDERR_LIMIT
+    assert err.endswith(b"999999\n1000000\n")
 
 
 def test_noise_and_banner_stay_in_their_channels(server, runner):

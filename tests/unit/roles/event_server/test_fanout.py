@@ -137,3 +137,29 @@ def test_the_bucket_holds_the_rate(rate, burst):
     for _attempt in range(500):
         now += bucket.take(1, now)
     assert 500 - burst - 1 <= now * rate <= 500
+
+
+async def test_an_answer_on_its_way_counts_against_what_a_viewer_may_lag_behind():
+    reader = Reader()
+    viewer = reader.viewer()
+    reader.open.clear()
+    answer = asyncio.create_task(viewer.send(b"a" * 900))
+    await settle()
+    for _attempt in range(5):
+        viewer.offer(b"x" * 50)
+    await settle()
+    # Nothing is written beside the answer; what was offered is forgotten for a snapshot, as ever.
+    assert reader.frames == []
+    reader.open.set()
+    await answer
+    await settle()
+    assert reader.frames == [b"a" * 900, b"snapshot slow_viewer"]
+
+
+async def test_who_waits_behind_what_is_not_taken_is_told():
+    reader = Reader()
+    viewer = reader.viewer()
+    reader.open.clear()
+    answers = await asyncio.gather(viewer.send(b"first"), viewer.send(b"second"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ConnectionResetError, ConnectionResetError]
+    assert reader.aborted

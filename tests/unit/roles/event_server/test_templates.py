@@ -52,3 +52,9 @@ def test_tokens_are_quoted():
 def test_what_the_command_line_says_is_text(said):
     assert 'KUBEFERRY_ALLOW_PLAIN="1"' not in written("environment.j2", event_server_allow_plain=said)
     assert 'KUBEFERRY_ALLOW_PLAIN="1"' in written("environment.j2", event_server_allow_plain="true")
+
+
+@pytest.mark.parametrize("scope", ["system", "user"])
+def test_the_unit_may_have_a_file_for_each_connection(scope):
+    lines = written("unit.service.j2", event_server_systemd_scope=scope).splitlines()
+    assert "LimitNOFILE=65536" in lines

@@ -4,10 +4,12 @@
 // A result in full, fetched from the history when somebody wants to see it.
 
 import { dialog, h, put } from "./dom.js";
-import { CELLS, clock, dateTime, duration, line } from "./format.js";
+import { CELLS, clock, dateTime, duration, line, plural } from "./format.js";
 import { Run } from "./model.js";
 
 const STATE = { started: "running", poll: "running", retry: "retry" };
+
+const NEWEST = 200;
 
 let asked = null;
 
@@ -22,18 +24,28 @@ export function showResult(owner, { task, host }) {
   }
   const body = dialog(title, h("p", { class: "quiet" }, "Reading the history …"));
   const id = task && host ? Run.owner(task, owner.run.hostNumber.get(host)) ?? task.task_id : task?.task_id;
-  asked = { owner, body, task, task_id: id, host };
-  const sent = owner.app.connection.send({ type: "GET_HISTORY", run: owner.id, limit: 200, ...(id ? { task_id: id } : {}), ...(host ? { host } : {}) });
-  if (!sent) put(body, h("p", {}, "Not connected now: try again when the page is live."));
+  asked = { owner, body, task, task_id: id, host, events: [] };
+  if (!ask()) put(body, h("p", {}, "Not connected now: try again when the page is live."));
+}
+
+// The newest events, or those before what is there: an answer has as many as the server puts into one.
+function ask() {
+  const { owner, task_id, host, events } = asked;
+  return owner.app.connection.send({ type: "GET_HISTORY", run: owner.id, limit: NEWEST - events.length, ...(task_id ? { task_id } : {}),
+    ...(host ? { host } : {}), ...(events.length ? { before_seq: events.at(-1).seq } : {}) });
 }
 
 export function receiveHistory(message) {
   if (!asked || message.task_id !== asked.task_id || message.host !== asked.host || message.run !== asked.owner.id) return;
-  const results = message.events.filter((event) => /^kubeferry\.v1\.(host|item)\./.test(event.type) && !event.type.endsWith(".started"));
+  const older = message.events.filter((event) => event.seq < (asked.events.at(-1)?.seq ?? Infinity));
+  if (!older.length && asked.events.length) return; // asked for twice
+  asked.events.push(...older);
+  if (message.more && asked.events.length < NEWEST && ask()) return;
+  const results = asked.events.filter((event) => /^kubeferry\.v1\.(host|item)\./.test(event.type) && !event.type.endsWith(".started"));
   put(asked.body,
     asked.task && facts(asked.task),
     results.length === 0 ? h("p", { class: "quiet" }, "No result yet.") : results.map(result),
-    message.more ? h("p", { class: "quiet" }, "Only the newest 200 events are shown: choose one host in the matrix.") : null);
+    message.more ? h("p", { class: "quiet" }, `Only the newest ${plural(asked.events.length, "event")} are shown: choose one host in the matrix.`) : null);
 }
 
 // Those first that ask for a look.

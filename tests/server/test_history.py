@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""A history that breaks, is taken away or has no room left, while the server runs."""
+
+from __future__ import annotations
+
+import resource
+
+import aiohttp
+import pytest
+import sample
+from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client
+
+
+async def health(server):
+    async with aiohttp.ClientSession() as session, session.get(f"{server.url}/healthz") as answer:
+        return answer.status, (await answer.json())["status"]
+
+
+def overwrite(server):
+    for path in server.directory.glob("history.db*"):
+        if path.suffix != ".db-shm":
+            path.write_bytes(b"\xff" * path.stat().st_size)
+
+
+def remove(server):
+    server.history.unlink()
+
+
+def replace(server):
+    for path in server.directory.glob("history.db*"):
+        path.unlink()
+    server.history.write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [overwrite, remove, replace])
+async def test_health_says_that_the_history_cannot_be_read(server, publisher, spoil):
+    assert await health(server) == (200, "ok")
+    await publisher.publish(sample.copy_run())
+    assert await health(server) == (200, "ok")
+    spoil(server)
+    assert await health(server) == (503, "failing")
+    assert "Traceback" not in server.log.read_text()
+
+
+async def test_a_history_without_room_is_named_as_such(server):
+    p = sample.Publisher()
+    async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish([p.started()])
+        # As large as it is now, and no larger: to the server it is a disk that takes no more.
+        size = max(path.stat().st_size for path in server.directory.glob("history.db*"))
+        limit = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, limit[1]))
+        events = [p.result("t", "Task", "h", "ok", msg="x" * 20_000) for _attempt in range(40)]
+        answer = await publisher.ask({"type": "PUBLISH", "events": events})
+        assert (answer["type"], answer["code"]) == ("ERROR", "server_error")
+        log = server.log.read_text()
+        assert "disk" in log
+        assert "rollback" not in log
+        # Once there is room again, it goes on as if nothing had been.
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, limit)
+        assert (await publisher.publish(events))["pubseq"] == 41
+    async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
+        summary = (await viewer.ask({"type": "SUBSCRIBE", "run": p.run}))["state"]["summary"]
+        assert summary["counts"]["ok"] == 40
+    assert await health(server) == (200, "ok")
