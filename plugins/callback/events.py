@@ -20,6 +20,11 @@ description:
     has them, if need be until the next run.
   - Arguments, facts and differences are never published, and nothing at all of a result under C(no_log). A C(no_log)
     that is still a template counts as true.
+  - What stands behind a telling name is taken out of everything, in arguments, facts, results, answers in JSON, the
+    environment, and the variables of plays and hosts; so is a variable that is encrypted by itself, or that such a name
+    refers to, and a single word that a command said under C(no_log). A secret that nothing tells of, such as one in the
+    middle of a text or under a harmless name in an encrypted file, has to be listed in O(redact_values).
+  - A run that has more than 1000 secret values is published without results from there on, with a warning.
 requirements:
   - enabling in the configuration, with C(callbacks_enabled=kubeferry.pvc.events)
   - websocket-client (Python) to publish
