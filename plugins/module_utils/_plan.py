@@ -171,7 +171,9 @@ class Plan:
     def _differing(self, rules: Rules) -> Iterator[Row]:
         """The paths that both have and that differ; the query leaves out most of those that don't."""
         equal = " AND ".join(f"want.{name} = have.{name}" for name in ALIKE)
-        told = f"(want.kind <> '{FILE}' OR want.digest <> '')"
+        told = (
+            f"(want.kind <> '{FILE}' OR want.digest <> '') AND (want.kind <> '{SYMLINK}' OR want.link <> x'')"
+        )
         query = (
             f"SELECT want.path, {_columns('want')}, {_columns('have')} FROM {self._source.table} AS want "
             f"JOIN {self._target.table} AS have ON have.path = want.path WHERE NOT ({equal} AND {told})"
@@ -242,7 +244,9 @@ def _content_differences(want: Entry, have: Entry) -> Iterator[str]:
             yield "content"
         if want.hardlink != have.hardlink:
             yield "hardlink"
-    elif want.kind == SYMLINK and want.link != have.link:
+    elif want.kind == SYMLINK and (
+        want.link != have.link or not want.link
+    ):  # none leads nowhere: it wasn't told
         yield "link"
     elif want.kind in (CHAR, BLOCK) and want.device != have.device:
         yield "device"

@@ -188,6 +188,11 @@ def test_only_files_of_equal_size_need_digests():
         assert list(side.paths(undecided(source, target, side.table))) == [b"a"]
 
 
+def test_two_links_of_which_nobody_could_tell_where_they_lead_are_no_match():
+    sides = [manifest(Entry(b"link", SYMLINK, 0, 0o777, 0, 0, 0)) for _side in range(2)]
+    assert [change.reasons for change in make_plan(*sides, Rules()).changes()] == [("link",)]
+
+
 def test_batches_are_bounded_and_keep_the_order():
     entries = [replace(BASE, path=b"%03d" % number, size=10) for number in range(25)]
     entries.append(replace(BASE, path=b"100", size=1000))
