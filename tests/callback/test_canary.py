@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 
 import pytest
@@ -107,3 +108,17 @@ def test_what_is_learnt_on_the_way_does_not_leave(playbooks, recorder, check_sch
     check_schema(recorder.events)
     labels = {event["data"].get("label") for event in recorder.of("progress")}
     assert labels - {None, ""} == {"a copy to <redacted>"}
+
+
+def test_with_more_secrets_than_can_be_kept_no_results_are_told(playbooks, recorder):
+    playbook = playbooks.written(
+        "- hosts: h1\n  gather_facts: false\n  tasks:\n    - debug: {msg: CANARY-of-a-crowd}\n"
+    )
+    crowd = [f"CANARY-{number:05}" for number in range(1_001)]
+    run = playbooks.run(playbook, "-e", json.dumps({"bulk_secret": crowd}), url=recorder.url)
+    assert run.status == 0
+    assert ["more than 1000 secret values" in warning for warning in run.warnings] == [True]
+    assert leaks("".join(recorder.frames[1:])) == set()
+    (told,) = recorder.of("host.ok")
+    assert told["redacted"] is True
+    assert told["truncated"] is True

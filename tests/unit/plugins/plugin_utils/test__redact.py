@@ -159,3 +159,67 @@ def test_the_environment():
     )
     text = "from-k8s-auth from-kubeferry from-aws-secret /etc/vault-password /home/somebody"
     assert redactor.text(text) == f"{MASK} {MASK} {MASK} /etc/vault-password /home/somebody"
+
+
+@pytest.mark.parametrize(
+    ("name", "learnt"),
+    [
+        ("DB_PASS", True),
+        ("MYSQL_PWD", True),
+        ("PASS", True),
+        ("SESSION_COOKIE", True),
+        ("PWD", False),
+        ("OLDPWD", False),
+    ],
+)
+def test_names_in_the_environment(name, learnt):
+    redactor = Redactor()
+    redactor.learn_environment({name: "/a/value-of-it"})
+    assert (redactor.text("a /a/value-of-it here") == f"a {MASK} here") is learnt
+
+
+def test_what_a_secret_option_refers_to_is_secret():
+    redactor = Redactor()
+    redactor.learn_arguments({"url_password": "{{ plain | default('x') }}", "token": "{{ one }}-{{ two }}"})
+    assert redactor.names_learnt == 1
+    redactor.learn_arguments({"plain": "hunter22", "one": "harmless"})
+    assert redactor.text("hunter22 harmless") == f"{MASK} harmless"
+
+
+def test_json_in_a_text_teaches_what_stands_behind_its_names():
+    redactor = Redactor()
+    redactor.learn_arguments({"stdout": '{"a": [{"access_token": "sesame-open"}], "b": "harmless"}'})
+    redactor.learn_arguments({"stdout": '{"token": "cut off'})
+    assert redactor.text("sesame-open harmless") == f"{MASK} harmless"
+
+
+def test_of_a_result_that_was_kept_under_a_secret_name_only_what_was_said():
+    redactor = Redactor()
+    redactor.learn(
+        {"changed": True, "cmd": ["kubectl", "get"], "stdout": " sesame-open\n", "stderr_lines": ["harmless"]}
+    )
+    redactor.learn({"changed": True, "results": [{"changed": True, "stdout": "hunter22"}]})
+    redactor.learn({"changed": True, "stdout": "several words that say nothing"})
+    said = "kubectl sesame-open harmless hunter22 several words that say nothing"
+    assert redactor.text(said) == f"kubectl {MASK} harmless {MASK} several words that say nothing"
+
+
+def test_of_many_values_each_is_found_and_too_many_are_noticed():
+    redactor = Redactor()
+    values = [f"value-{number:04}" for number in range(MOST_LEARNT)]
+    redactor.learn(values)
+    assert not redactor.full
+    for value in (values[0], values[499], values[-1]):
+        assert redactor.suspects(json.dumps(f"it is {value}"))
+        assert redactor.text(f"it is {value}.") == f"it is {MASK}."
+    assert not redactor.suspects(json.dumps("valu e-0001"))
+    redactor.learn("one-too-many")
+    assert redactor.full
+
+
+def test_what_was_learnt_is_told_once():
+    redactor = Redactor(values=["listed"])
+    redactor.learn("hunter22")
+    redactor.learn("hunter22")
+    assert redactor.fresh() == ["hunter22"]
+    assert redactor.fresh() == []
