@@ -107,9 +107,11 @@ class ExecServer:
         for connection in left:
             hang_up(connection)
         for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait(5)
+            # The number of one that has ended may belong to a process of somebody else's by now.
+            if child.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait(5)
 
     def _accept(self) -> None:
         while not self._stopping:

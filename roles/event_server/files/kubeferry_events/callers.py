@@ -52,10 +52,10 @@ class Caller(asyncio.Protocol):
         if self._inner is not None:
             self._inner.resume_writing()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._callers.left(self)
         if self._inner is not None:
-            self._inner.connection_lost(error)
+            self._inner.connection_lost(exc)
 
     def drop(self) -> None:
         """Close it without waiting for the other side."""

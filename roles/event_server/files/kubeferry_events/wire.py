@@ -88,7 +88,7 @@ def is_run(value: object) -> TypeGuard[str]:
 
 def is_pubseq(value: object) -> TypeGuard[int]:
     """Whether it is a number that a publisher may give to an event."""
-    return type(value) is int and 1 <= value <= MAX_PUBSEQ
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_PUBSEQ
 
 
 def check_event(event: dict[str, Any], now: datetime) -> str:
