@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, ServerProcess, running
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, WebSocketRoute, async_playwright
 
 SHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 # Debian's Chromium as root, without its conversations with the outside.
@@ -56,6 +57,7 @@ class Look:
         self.browser = browser
         self.faults: list[str] = []
         self.requests: list[str] = []
+        self._socket: WebSocketRoute | None = None
 
     async def page(
         self,
@@ -65,6 +67,7 @@ class Look:
         scheme: str = "light",
         width: int = 1280,
         height: int = 860,
+        between: bool = False,
         **more: object,
     ) -> Page:
         context = await self.browser.new_context(
@@ -75,11 +78,23 @@ class Look:
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", lambda message: message.type == "error" and self.faults.append(message.text))
         page.on("request", lambda request: self.requests.append(request.url))
+        if between:
+            await page.route_web_socket("**/ws", self._join)
         await page.goto(url + path)
         await page.fill("#token", VIEW_TOKEN)
         await page.keyboard.press("Enter")
         await page.wait_for_selector("#link[data-state=live]")
         return page
+
+    def _join(self, socket: WebSocketRoute) -> None:
+        """Let all pass between page and server, and keep the page's side."""
+        socket.connect_to_server()
+        self._socket = socket
+
+    def tell_kubernetes_events(self, events: list[dict[str, object]]) -> None:
+        """What the server tells the page of a namespace's events; nobody else may."""
+        assert self._socket is not None
+        self._socket.send(json.dumps({"type": "EVENTS", "events": events}))
 
 
 @pytest_asyncio.fixture(loop_scope="module")

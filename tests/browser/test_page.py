@@ -49,7 +49,7 @@ PALE = """() => {
 
 async def test_a_run_appears_and_changes_by_itself(server, publisher, look):
     page = await look.page(server.url)
-    assert "No runs yet" in await page.inner_text("main")
+    await holds(page, "document.querySelector('main').textContent.includes('No runs yet')")
     p = sample.Publisher()
     await publisher.publish(
         [p.started("site.yml"), *p.task("t1", "First task", {"web1": "ok", "web2": "changed"})]
@@ -279,14 +279,16 @@ def odd_objects():
 async def test_odd_values_stop_nothing(server, publisher, look):
     p = sample.Publisher()
     await publisher.publish([p.started()])
-    page = await look.page(server.url, f"/runs/{p.run}/parity")
+    page = await look.page(server.url, f"/runs/{p.run}/parity", between=True)
     await page.wait_for_selector(".tabs [data-tab=parity]")
-    told = [p.event("k8s.event", {"namespace": "n", "object": each}) for each in odd_objects()]
+    cluster = sample.Publisher()
+    told = [cluster.event("k8s.event", {"namespace": "n", "object": each}) for each in odd_objects()]
     differs = [{"mode": odd} for odd in ODD] + [{"uid": [odd, odd]} for odd in ODD] + [{}]
     owned = [{"path": f"a/{at}", "differs": each} for at, each in enumerate(differs)]
     report = sample.parity_report(3, missing=["gone"], metadata_differences=owned)
-    told += [p.result("t", "Compare", "h", "failed", msg="as it should", parity=report), p.finished("failed")]
-    await publisher.publish(told)
+    look.tell_kubernetes_events(told)
+    compared = p.result("t", "Compare", "h", "failed", msg="as it should", parity=report)
+    await publisher.publish([compared, p.finished("failed")])
     await page.wait_for_selector(".badge[data-s=failed]")
     assert len(await texts(page, "td.mono")) == len(differs) + 1
     assert (await texts(page, "td.quiet"))[:3] == ["", "mode", "mode"]
@@ -340,7 +342,7 @@ async def test_no_name_turns_its_neighbours_around(server, publisher, look):
         "involvedObject": {"kind": "Pod", "name": names[12]}, "lastTimestamp": f"{p.at:%Y-%m-%dT%H:%M:%S.%fZ}",
     }  # fmt: skip
     await publisher.publish([p.started(names[13], user=names[14], controller=names[18], job=names[19])])
-    page = await look.page(server.url)
+    page = await look.page(server.url, between=True)
     await page.wait_for_selector(".run")
     assert await page.evaluate(TURNED, ["name", "job", "host", "task"]) == []
     await shoot(page, "turning-runs")
@@ -354,9 +356,11 @@ async def test_no_name_turns_its_neighbours_around(server, publisher, look):
             p.event("host.failed", {**at, "msg": names[5], "delegated_to": names[9]}),
             p.event("progress", {**at, "label": names[6], "phase": "move", "bytes": 5, "bytes_total": 10}),
             p.event("gap", {"reason": "other", "message": names[7], "count": 7}),
-            p.event("k8s.event", {"namespace": names[8], "object": told}),
             p.event("task.finished", {"task_id": "t", "duration": 2.0}),
         ]
+    )
+    look.tell_kubernetes_events(
+        [sample.Publisher().event("k8s.event", {"namespace": names[8], "object": told})]
     )
     await page.wait_for_selector(".gap-row")
     words = ["name", "batch", "role", "failed", "events", " of ", "Pod"]
