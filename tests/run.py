@@ -199,8 +199,8 @@ SUITES = (
 # The one that restarts what the cluster consists of, those that run beside the others, and the ones of them that have
 # something to do with the cluster.
 RESTARTS = "live"
-BESIDE = ("lint", "sanity", "unit", "callback", "server", "molecule")
-ON_CLUSTER = ("server", "molecule")
+BESIDE = ("lint", "sanity", "unit", "callback", "server", "browser", "molecule")
+ON_CLUSTER = ("server", "browser", "molecule")
 # The scenarios that make namespaces of their own; the others share claims with the suites that run meanwhile.
 APART = ("event_server", "migrate")
 
