@@ -59,7 +59,7 @@ def _from_kubeconfig(name: str) -> Cluster:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no YAML"
-        raise SettingsError(f"KUBECONFIG={path} can't be read: {reason}.") from None
+        raise SettingsError(f"KUBECONFIG={path} can't be read: {reason}. Correct it, or unset it.") from None
     try:
         current = document["current-context"]
         context = _named(document["contexts"], current)["context"]
