@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ._beside import Beside
-from ._entry import DIR, FILE, NANOSECOND, Taken
+from ._entry import DIR, FILE, Taken
 from ._errors import EndpointError, UsageError
 from ._known import Known, Placed
-from ._look import COARSE_MARGIN, MARGIN
+from ._look import margin
 from ._manifest import Manifest
 from ._names import display, some
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, make_plan, undecided
@@ -132,8 +132,10 @@ class Comparison:
             return False
         changed = f"kind = '{FILE}' AND (ctime >= {{}} OR typeof(ctime) = 'text')"
         return (
-            not source.sums(changed.format(ours - _margin(source)))[0]
-            and not target.sums(f"{changed.format(theirs - _margin(target))} AND {self._placed.others()}")[0]
+            not source.sums(changed.format(ours - margin(source.precision)))[0]
+            and not target.sums(
+                f"{changed.format(theirs - margin(target.precision))} AND {self._placed.others()}"
+            )[0]
         )
 
     def _source_now(self) -> Manifest:
@@ -184,7 +186,3 @@ class Comparison:
                 f"{some(list(source.unreadable))} in {where} can't be used ({display(path)}: {reason}): "
                 "exclude what isn't needed, or run as a user who may read it."
             )
-
-
-def _margin(manifest: Manifest) -> int:
-    return MARGIN if manifest.precision == NANOSECOND else COARSE_MARGIN

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Sequence
 
 from ._errors import BusyError, EndpointError, KubeferryError
+from ._leftovers import foreign
 from ._runner import Process, Runner
-from ._scripts import BUSY
+from ._scripts import BUSY, FOREIGN
 
 TAKE_SECONDS = 60.0
 BEAT_SECONDS = 10.0
@@ -61,8 +62,8 @@ class Hold:
             raise BusyError(
                 f"Another run is copying to {self._where}: wait until it has ended, or stop it, then try again."
             )
-        if "is not of a copy" in self._said:
-            raise EndpointError(f"{self._where} has {self._said}.")
+        if self._status == FOREIGN:
+            raise foreign(self._where, self._said)
         raise EndpointError(
             f"{self._where} can't be written to: {self._said or 'no answer'}. "
             "Check that the volume isn't read-only or full, and that the container's user may write there."

@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 
+from ._errors import EndpointError
 from ._folder import Folder
 from ._tree import PART
 
@@ -29,7 +30,12 @@ def keeps_parts(base: bytes) -> bool:
     return False
 
 
-def foreign(base: bytes) -> list[bytes]:
+def foreign(where: str, name: str) -> EndpointError:
+    """The error for what lies in the work directory of a target and is somebody else's."""
+    return EndpointError(f"{where} has {name}, which is not of a copy: move it elsewhere.")
+
+
+def strangers(base: bytes) -> list[bytes]:
     """What lies in the work directory `base` that no copy has put there. Raises OSError."""
     return sorted(
         name for name in os.listdir(base) if name not in (b"lock", b"held") and not name.startswith(b"run-")

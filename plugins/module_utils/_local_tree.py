@@ -21,7 +21,7 @@ from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
 from ._errors import BusyError, EndpointError
 from ._folder import Folder
-from ._leftovers import foreign, keeps_parts, set_aside
+from ._leftovers import foreign, keeps_parts, set_aside, strangers
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
 from ._local_pieces import LocalPieces, LocalPlace
 from ._local_rows import rows
@@ -146,12 +146,9 @@ class LocalTree:
             os.makedirs(self._root, exist_ok=True)
             with Folder(self._root) as folder:
                 self._take(folder)
-                if others := foreign(os.path.join(self._root, WORK_DIR)):
+                if found := strangers(os.path.join(self._root, WORK_DIR)):
                     self._leave()
-                    name = display(WORK_DIR + b"/" + others[0])
-                    raise EndpointError(
-                        f"{self.where} has {name}, which is not of a copy: move it elsewhere."
-                    )
+                    raise foreign(self.where, display(WORK_DIR + b"/" + found[0]))
                 set_aside(os.path.join(self._root, WORK_DIR), self._work.rpartition(b"/")[2])
                 folder.made(self._work + b"/tree/x")
         except OSError as exc:

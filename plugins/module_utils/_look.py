@@ -17,6 +17,11 @@ COARSE_MARGIN = 2_000_000_000
 """The same where only seconds are told."""
 
 
+def margin(precision: int) -> int:
+    """The one that holds where times are told in this unit."""
+    return MARGIN if precision == NANOSECOND else COARSE_MARGIN
+
+
 class Look:
     """Takes in what a walk sees: names, and for each its kind, size, mode, owner, inode and times.
 
@@ -32,7 +37,7 @@ class Look:
     def begin(self, now: int, precision: int = NANOSECOND) -> None:
         """A walk begins, at that time in nanoseconds by the clock that files get their times from. The first counts."""
         if self._latest is None:
-            self._latest = now - (MARGIN if precision == NANOSECOND else COARSE_MARGIN)
+            self._latest = now - margin(precision)
 
     def add(self, seen: bytes) -> None:
         """What the walk saw, the same bytes for the same things."""

@@ -244,10 +244,8 @@ def _content_differences(want: Entry, have: Entry) -> Iterator[str]:
             yield "content"
         if want.hardlink != have.hardlink:
             yield "hardlink"
-    elif want.kind == SYMLINK and (
-        want.link != have.link or not want.link
-    ):  # none leads nowhere: it wasn't told
-        yield "link"
+    elif want.kind == SYMLINK and (want.link != have.link or not want.link):
+        yield "link"  # none leads nowhere: an end didn't tell
     elif want.kind in (CHAR, BLOCK) and want.device != have.device:
         yield "device"
 

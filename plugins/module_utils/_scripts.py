@@ -19,6 +19,9 @@ NO_DIRECTORY = 66
 BUSY = 75
 """Exit status when another run holds the target (EX_TEMPFAIL of sysexits.h)."""
 
+FOREIGN = 77
+"""Exit status when the work directory holds what no copy has put there; its name is the last line (EX_NOPERM)."""
+
 _START = """
 LC_ALL=C; TZ=UTC0; export LC_ALL TZ
 umask 077
@@ -69,6 +72,11 @@ echo end=1
 """
 """Prints `key=value` lines about the directory; further arguments are the tools to look for."""
 
+_CLOCK = """
+printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
+"""
+"""Prints the time, which is that of a pipe made just now (date has no nanoseconds in BusyBox), and an empty byte."""
+
 _ACCOUNT = """
 exec 4>&1
 """
@@ -85,8 +93,8 @@ SCAN = (
     + _GATHER
     + """
 FORMAT=$4; export FORMAT
-printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
 """
+    + _CLOCK
     + _ACCOUNT
     + """
 statuses=$(
@@ -119,10 +127,9 @@ printf 'end\\0%s\\0' "$statuses"
     + _BROKEN
     + _LINGER
 )
-"""Walks down from the names on standard input. Prints the time, which is that of a pipe made just now (date has no
-nanoseconds in BusyBox), and an empty byte. For each batch of names: their count, the names, an empty name,
-the lines of stat for those that still exist, an empty name, the unreadable ones, and an empty name. At the end come the
-exit statuses, as lines of a name and a number; find's are several where there are many names."""
+"""Walks down from the names on standard input. Prints the time, and for each batch of names: their count, the names, an
+empty name, the lines of stat for those that still exist, an empty name, the unreadable ones, and an empty name. At the
+end come the exit statuses, as lines of a name and a number; find's are several where there are many names."""
 
 WALK_STATUSES = ("head", "find", "xargs", "rows", "gather")
 
@@ -135,8 +142,8 @@ LOOK = SCAN.replace('find "$@" -path ./.kubeferry -prune -o -print0', 'find "$@"
 
 FLUSH = (
     _START
+    + _CLOCK
     + """
-printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
 timeout "$3" sync -f . 2>/dev/null && printf flushed
 """
 )
@@ -219,7 +226,7 @@ mkdir -p .kubeferry || exit 73
 for left in .kubeferry/* .kubeferry/.[!.]*; do
   case ${left#.kubeferry/} in
     '*' | '.[!.]*' | lock | held | run-*) ;;
-    *) printf '%s is not of a copy: move it elsewhere\\n' "$left" >&2; exit 73 ;;
+    *) printf '%s\\n' "$left" >&2; exit 77 ;;
   esac
 done
 if command -v flock >/dev/null 2>&1; then

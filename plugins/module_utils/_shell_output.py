@@ -100,10 +100,11 @@ def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
         yield Batch(names, lines, unreadable, looks)
 
 
-def statuses(stream: ByteStream, names: Sequence[str]) -> dict[str, set[int]]:
-    """The exit statuses that follow an end mark, of commands that have these names.
+def complained(stream: ByteStream, names: Sequence[str], reader: str) -> bool:
+    """Whether `reader` couldn't read everything, by the exit statuses that follow an end mark, of commands so named.
 
-    Raises ConnectionLost where one never said how it ended, or was killed: then something of its output is missing.
+    Raises ConnectionLost where one never said how it ended, or didn't do its work: then something of the output is
+    missing.
     """
     told: dict[str, set[int]] = {}
     for line in stream.until(b"\0", MAX_BATCH).splitlines():
@@ -116,7 +117,9 @@ def statuses(stream: ByteStream, names: Sequence[str]) -> dict[str, set[int]]:
             raise ConnectionLost(f"{name} was killed")
         if killed := [status for status in told[name] if status > USUAL]:
             raise ConnectionLost(f"{name} ended with status {killed[0]}, as a command does that is killed")
-    return told
+        if name != reader and told[name] != {0}:
+            raise ConnectionLost(f"{name} didn't do all of its work")
+    return told[reader] != {0}
 
 
 def links(stream: ByteStream) -> Iterator[tuple[bytes, bytes]]:

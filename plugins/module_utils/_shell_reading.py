@@ -16,7 +16,7 @@ from . import _scripts as scripts
 from . import _shell_output as output
 from ._asking import Asker, answers
 from ._entry import DIGEST_BYTES, SYMLINK, Taken
-from ._errors import ConnectionLost, EndpointError, ProtocolError, ToolMissing
+from ._errors import EndpointError, ProtocolError, ToolMissing
 from ._look import Look
 from ._manifest import Manifest
 from ._names import display
@@ -87,17 +87,14 @@ class ShellReading:
     ) -> Iterator[output.Batch]:
         """The answer about `names`: of a walk where there is a `look` to begin, else of digests."""
         process, asked = self._asker.ask(script, names, *(arguments or (scripts.FORMAT,)))
-        found: set[int] = set()
+        failed = False
         with self._asker.told(process, asked, "Reading the names below") as stream:
             if look is not None:
                 look.begin(output.clock(stream), self.facts().precision)
             yield from output.batches(stream, with_unreadable=look is not None)
             if look is not None:
-                told = output.statuses(stream, scripts.WALK_STATUSES)
-                found = told.pop("find")
-                if failed := [name for name, status in told.items() if status != {0}]:
-                    raise ConnectionLost(f"{failed[0]} didn't do all of its work")
-        if found - {0}:
+                failed = output.complained(stream, scripts.WALK_STATUSES, "find")
+        if failed:
             self._refuse_errors("find", process.stderr())
 
     def _refuse_errors(self, tool: str, said: bytes) -> None:
@@ -140,7 +137,7 @@ class ShellReading:
         with self._asker.told(process, names, "Reading the attributes below") as stream:
             for name, found in answers(dumped(stream), len(paths)):
                 yield output.relative(name), found
-            failed = output.statuses(stream, scripts.XATTR_STATUSES)["getfattr"] - {0}
+            failed = output.complained(stream, scripts.XATTR_STATUSES, "getfattr")
         if failed:
             self._refuse_errors("getfattr", process.stderr())
 

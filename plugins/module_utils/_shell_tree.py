@@ -26,7 +26,6 @@ from ._shell_pieces import ShellPieces, ShellPlace
 from ._shell_reading import ShellReading, named
 from ._shell_steps import Steps
 from ._store import Store
-from ._tar import ByteStream
 from ._tree import FLUSH_SECONDS, PART, Changes, Facts, Incoming
 
 SEND_SIZE = 1 << 18
@@ -96,7 +95,7 @@ class ShellTree:
         return self.fingerprint_of(look)
 
     def flush(self) -> int | None:
-        stream = ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS)),))
+        stream = tar.ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS)),))
         began = output.clock(stream)
         return began if stream.rest() == b"flushed" and began else None
 

@@ -96,14 +96,13 @@ class Redactor:
         # Each known text, and how it looks inside JSON.
         self._values: dict[str, str] = {}
         self._ordered = True
-        self._beginnings: frozenset[str] = frozenset()
+        # With many of them, what they begin with, by its length.
+        self._beginnings: dict[int, set[str]] = {}
         self._named: set[str] = set()
         self._fresh: list[str] = []
         self._learnt = 0
         # Whether there was more to learn than can be kept.
         self.full = False
-        # How often a name was found that tells of a secret: what was looked at before has to be looked at again.
-        self.names_learnt = 0
         # How much of a text's end may be part of a secret that goes on after it.
         self.longest = 4_096
         for value in values:
@@ -167,7 +166,11 @@ class Redactor:
         if not self.is_secret_key(name):
             self._named.add(name)
             self._known_keys[name] = True
-            self.names_learnt += 1
+
+    @property
+    def names_learnt(self) -> int:
+        """How many names were found that tell of a secret: what was looked at before has to be looked at again."""
+        return len(self._named)
 
     def fresh(self) -> list[str]:
         """Return the values that were learnt since the last call, for the helper, which has progress to search."""
@@ -227,8 +230,10 @@ class Redactor:
     def _order(self) -> None:
         # Longest first, so that a value that contains another is taken out whole.
         self._values = dict(sorted(self._values.items(), key=lambda item: -len(item[0])))
-        many = len(self._values) > FEW_FORMS
-        self._beginnings = frozenset(v[:_BEGINNING] for v in self._values.values()) if many else frozenset()
+        self._beginnings = {}
+        if len(self._values) > FEW_FORMS:
+            for beginning in {inside[:_BEGINNING] for inside in self._values.values()}:
+                self._beginnings.setdefault(len(beginning), set()).add(beginning)
         self._ordered = True
 
     def suspects(self, encoded: str) -> bool:
@@ -244,10 +249,9 @@ class Redactor:
 
     def _begins(self, encoded: str) -> bool:
         """Whether a known value may begin somewhere: takes as long for a thousand of them as for a few."""
-        lengths = {len(beginning) for beginning in self._beginnings}
         return any(
-            encoded[start : start + length] in self._beginnings
-            for length in lengths
+            encoded[start : start + length] in beginnings
+            for length, beginnings in self._beginnings.items()
             for start in range(len(encoded))
         )
 

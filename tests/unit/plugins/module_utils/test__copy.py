@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 
 import engine
@@ -258,6 +259,19 @@ def test_a_socket_is_named_and_all_else_arrives(ends):
     assert not engine.whole(outcome)
     assert engine.whole(outcome, "report")
     assert (ends.target / "a").read_bytes() + (ends.target / "z").read_bytes() == b"beforeafter"
+
+
+@kinds_of(FEW)
+@pytest.mark.parametrize("name", ["notes", ".notes"])
+def test_a_work_directory_with_something_of_somebody_else_is_left_alone(ends, name):
+    write(ends.source, "a", b"content")
+    write(ends.target, f".kubeferry/{name}", b"precious")
+    with pytest.raises(
+        EndpointError, match=rf"has \.kubeferry/{re.escape(name)}, which is not of a copy: move it"
+    ):
+        ends.copy()
+    assert (ends.target / ".kubeferry" / name).read_bytes() == b"precious"
+    assert not (ends.target / "a").exists()
 
 
 class listening:  # noqa: N801 (reads as a verb)
