@@ -40,6 +40,11 @@ class Criteria:
     still: Callable[[Manifest], bool] = lambda _earlier: False
 
 
+def not_compared(source: Tree, metadata: str) -> list[str]:
+    """What differences in attributes can't be found in, as the source has no tools that would show it."""
+    return ["xattrs"] if metadata != "ignore" and not source.facts().xattrs else []
+
+
 class Comparison:
     """Compares a selection of two trees, as often as asked; what was read once isn't read again."""
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
+from ._comparison import not_compared
 from ._copy import Copy, Options, Outcome
 from ._errors import ExecError
 from ._interrupt import interruptible
@@ -51,8 +52,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         except ExecError as exc:
             exc.passed_over = transport.passed_over
             raise
-        blind = options.metadata != "ignore" and not source.facts().xattrs
-        hop = _hop(outcome, options, source.where, target.where, transport, ["xattrs"] if blind else [])
+        blind = not_compared(source, options.metadata)
+        hop = _hop(outcome, options, source.where, target.where, transport, blind)
     if params["report"] and not check_mode:
         record(params["report"], params["label"] or "copy", hop)
     return {
@@ -62,7 +63,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
 
 
 def _hop(
-    outcome: Outcome, options: Options, source: str, target: str, transport: Routed, not_compared: list[str]
+    outcome: Outcome, options: Options, source: str, target: str, transport: Routed, blind: list[str]
 ) -> Hop:
     return Hop(
         source=source,
@@ -83,7 +84,7 @@ def _hop(
             "route": transport.route,
             "passed_over": transport.passed_over,
             "metadata": options.metadata,
-            "not_compared": not_compared,
+            "not_compared": blind,
             "trouble": outcome.trouble,
             "proof": "read" if outcome.proven is None else f"unchanged since {utc(outcome.proven)}",
         },

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from ._comparison import Comparison, Criteria
+from ._comparison import Comparison, Criteria, not_compared
 from ._endpoint import opened
 from ._entry import FILE
 from ._errors import EndpointError
@@ -77,7 +77,7 @@ def _compare(
         whole=found.holds(params["metadata"], extra_allowed=params["extra"] != "fail"),
         parity=found,
         numbers=dict(zip(("files", "bytes"), here.totals(), strict=True)),
-        words={"metadata": params["metadata"]},
+        words={"metadata": params["metadata"], "not_compared": not_compared(source, params["metadata"])},
     )
 
 

@@ -213,7 +213,7 @@ mismatched:
     differs:
       description:
         - In what it differs, of C(type), C(size), C(content), C(link), C(hardlink) and C(device), and of the attributes
-          C(mode), C(uid), C(gid) and C(mtime).
+          C(mode), C(uid), C(gid), C(mtime) and C(xattrs).
       type: list
       elements: str
   sample: []

@@ -67,9 +67,11 @@ options:
     choices: [sha256, sha512, sha1, md5]
   metadata:
     description:
-      - What a difference in owner, mode or modification time means.
+      - What a difference in owner, mode, modification time or extended attributes (ACLs and capabilities among them)
+        means.
       - V(strict) makes it a failure, V(report) lists it, V(ignore) doesn't compare it.
-      - Times are compared in the unit that both ends can tell; with BusyBox's tools these are whole seconds.
+      - Times are compared in the unit that both ends can tell; with BusyBox's tools these are whole seconds. Extended
+        attributes are compared where the source's tools show them, else RV(not_compared) names them.
     type: str
     choices: [strict, report, ignore]
     default: strict
@@ -140,7 +142,7 @@ mismatched:
     differs:
       description:
         - In what it differs, of C(type), C(size), C(content), C(link), C(hardlink) and C(device), and of the attributes
-          C(mode), C(uid), C(gid) and C(mtime).
+          C(mode), C(uid), C(gid), C(mtime) and C(xattrs).
       type: list
       elements: str
   sample: []
@@ -154,7 +156,8 @@ metadata_differences:
       description: The path.
       type: str
     differs:
-      description: For each of C(mode), C(uid), C(gid) and C(mtime) that differs, the source's value and the target's.
+      description:
+        - For each of C(mode), C(uid), C(gid), C(mtime) and C(xattrs) that differs, the source's value and the target's.
       type: dict
   sample: []
 extra:
@@ -221,6 +224,12 @@ metadata:
   returned: always, unless the task could not be carried out
   type: str
   sample: strict
+not_compared:
+  description: What could not be compared because the source has no tools for it, V(xattrs) or nothing.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: str
+  sample: []
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -178,6 +178,21 @@ def test_a_manifest_stands_for_its_tree(ends, tmp_path):
     assert result["mismatched"] == [{"path": "10", "differs": ["content"]}]
 
 
+@pytest.mark.parametrize(("metadata", "named"), [("strict", ["xattrs"]), ("ignore", [])])
+def test_what_the_source_cannot_tell_is_named(ends, tmp_path, metadata, named):
+    source, target = ends
+    copy(source, target)
+    dest = str(tmp_path / "manifest")
+    _manifest_task.run(params(source, dest=dest), check_mode=False)
+    seeing = _verify_task.run(params(None, target, manifest=dest, metadata=metadata), check_mode=False)
+    header, *rest = (tmp_path / "manifest").read_text().splitlines(keepends=True)
+    (tmp_path / "manifest").write_text(
+        "".join([json.dumps({**json.loads(header), "xattrs": False}) + "\n", *rest])
+    )
+    blind = _verify_task.run(params(None, target, manifest=dest, metadata=metadata), check_mode=False)
+    assert (seeing["not_compared"], blind["not_compared"]) == ([], named)
+
+
 def test_one_name_of_a_link_group_is_verified_by_itself(ends, tmp_path):
     source, target = ends
     os.link(source / "10", source / "twin")
