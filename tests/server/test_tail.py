@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 
 import pytest
@@ -42,6 +43,14 @@ async def long_run(server, publisher):
     events = sample.wide_run(300, 30)
     await publisher.publish(events)
     return ["--url", f"ws://127.0.0.1:{server.port}/ws", "--run", events[0]["runid"]]
+
+
+async def test_a_server_that_takes_connections_and_says_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        url = f"ws://127.0.0.1:{frozen.getsockname()[1]}/ws"
+        process = await tail("--url", url, "--patience", "1")
+        _none, said = await ended(process)
+    assert (process.returncode, said) == (2, b"tail: there was no answer within 1 s\n")
 
 
 @MODES

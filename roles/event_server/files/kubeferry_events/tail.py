@@ -150,16 +150,20 @@ async def follow(tail: Tail, url: str, tls: ssl.SSLContext | None, patience: flo
     async with aiohttp.ClientSession() as session:
         while tail.status is None:
             try:
-                async with session.ws_connect(
-                    url, ssl=tls or True, heartbeat=HEARTBEAT_SECONDS, max_msg_size=0
-                ) as socket:
+                async with asyncio.timeout(last + patience - time.monotonic()):
+                    socket = await session.ws_connect(
+                        url, ssl=tls or True, heartbeat=HEARTBEAT_SECONDS, max_msg_size=0
+                    )
+                async with socket:
                     await tail.converse(socket)
                 last = time.monotonic()
                 problem = "the connection was closed"
+            except TimeoutError:
+                problem = f"there was no answer within {patience:g} s"
             except (aiohttp.ClientError, OSError) as error:
                 problem = str(error) or type(error).__name__
             if tail.status is None:
-                if time.monotonic() - last > patience:
+                if time.monotonic() + RETRY_SECONDS >= last + patience:
                     raise ConnectionError(problem)
                 await asyncio.sleep(RETRY_SECONDS)
 
