@@ -14,7 +14,7 @@ venv := .cache/venv/bin
 run := .cache/venv-run/bin
 # Benches share helpers with the tests.
 bench := PYTHONPATH=tests/cluster:tests/server:tests/browser $(venv)/python tests/bench
-suites := lint sanity unit callback server browser live awx docs package molecule
+suites := lint sanity unit callback server browser outages live awx docs package molecule
 
 .DEFAULT_GOAL := help
 
@@ -48,6 +48,7 @@ unit: ## Run the unit tests
 callback: ## Run the events callback in real playbooks, with each ansible-core that has a Python here
 server: ## Test the event server with a real redis-server and cluster
 browser: ## Test the event page in a real Chromium
+outages: ## Take parts of a real cluster away from under copies
 live: ## Kill playbooks on a real cluster, and ask them for what can't be
 awx: ## Run the sample project for AWX under ansible-runner on a real cluster
 docs: ## Run every command of the documentation

@@ -21,15 +21,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from board import Board, Job
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 BIN = Path(sys.executable).parent
+OUTAGES = "tests/live/test_outages.py"
 NO_SKIP = os.environ.get("KUBEFERRY_NO_SKIP", "") not in ("", "0")
 
 
@@ -122,13 +124,13 @@ def with_cluster(folder: str) -> Callable[[], list[Step]]:
     return steps
 
 
-def on_archive(folder: str) -> Callable[[], list[Step]]:
+def on_archive(*arguments: str) -> Callable[[], list[Step]]:
     """A suite of pytest that runs the installed archive's playbooks on a cluster."""
 
     def steps() -> list[Step]:
         if sys.platform != "linux":
             raise NotRun("looks for left processes in /proc, which only Linux has")
-        command = Step([sys.executable, "-m", "pytest", folder], cluster())
+        command = Step([sys.executable, "-m", "pytest", *arguments], cluster())
         return [python("tools/make_collections.py", "archive"), command]
 
     return steps
@@ -179,10 +181,11 @@ SUITES = (
     Suite("lint", "ruff, mypy, shellcheck, licence headers, changelog, ansible-lint", lint),
     Suite("sanity", "ansible-test sanity", sanity),
     Suite("unit", "pytest tests/unit", tests_in("tests/unit")),
+    Suite("outages", "copies on a real cluster that gives way under them", on_archive(OUTAGES)),
     Suite(
         "live",
         "playbooks on a real cluster that are killed, or asked for what can't be",
-        on_archive("tests/live"),
+        on_archive("tests/live", f"--ignore={OUTAGES}"),
     ),
     Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
     Suite("awx", "the sample project of extensions/awx under ansible-runner, and its set-up", awx),
@@ -196,13 +199,10 @@ SUITES = (
     ),
 )
 
-# The one that restarts what the cluster consists of, those that run beside the others, and the ones of them that have
-# something to do with the cluster.
-RESTARTS = "live"
-BESIDE = ("lint", "sanity", "unit", "callback", "server", "browser", "molecule")
-ON_CLUSTER = ("server", "browser", "molecule")
-# The scenarios that make namespaces of their own; the others share claims with the suites that run meanwhile.
+# The scenarios that make namespaces of their own; the others work on the standard claims.
 APART = ("event_server", "migrate")
+# So many suites run at a time when all do: each spends a part of its time waiting.
+AT_ONCE = 3
 
 
 def cluster() -> dict[str, str]:
@@ -299,80 +299,49 @@ def report(outcomes: Sequence[Outcome]) -> None:
     print(f"suites: {counts}", flush=True)
 
 
-class Lane:
-    """Suites that run one after another in processes of their own, beside those of this process."""
-
-    def __init__(self, names: Sequence[str], place: Path) -> None:
-        self._names = names
-        self._place = place
-        self._calm = threading.Event()
-        self._running: subprocess.Popen[bytes] | None = None
-        self._over = False
-        self.outcomes: list[Outcome] = []
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
-
-    def calm(self) -> None:
-        """Nothing that the cluster consists of is restarted any more."""
-        self._calm.set()
-
-    def _work(self) -> None:
-        for name in self._names:
-            if name in ON_CLUSTER:
-                self._calm.wait()
-            if self._over:
-                return
-            told = self._place / f"{name}.json"
-            with (self._place / name).open("wb") as out:
-                self._running = subprocess.Popen(
-                    [sys.executable, __file__, name],
-                    env={**os.environ, "KUBEFERRY_OUTCOMES": str(told), "SCENARIO": ",".join(APART)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=subprocess.STDOUT,
-                )
-                status = self._running.wait()
-            ended = [Outcome(**each) for each in json.loads(told.read_text())] if told.exists() else []
-            self.outcomes += ended or [Outcome(name, "failed", why=f"ended with {status}")]
-
-    def end(self) -> list[Outcome]:
-        """Wait for the rest, print what all have said, and return what became of them."""
-        self.calm()
-        self._thread.join()
-        for name in self._names:
-            if (self._place / name).exists():
-                sys.stdout.buffer.write((self._place / name).read_bytes())
-        sys.stdout.flush()
-        told = {outcome.suite for outcome in self.outcomes}
-        never = [Outcome(name, "failed", why="it was never run") for name in self._names if name not in told]
-        return self.outcomes + never
-
-    def stop(self) -> None:
-        """Leave nothing running, however this process ends."""
-        self._over = True
-        self.calm()
-        if self._running:
-            self._running.kill()
-        self._thread.join()
-
-
 def everything() -> list[Outcome]:
-    """Run all suites in two lanes: those that work on the same claims, and the others."""
+    """Run all suites, some at a time: those first that others have to wait for."""
     run(python("tools/make_collections.py", "archive"))  # once, and not while another suite uses it
+    # What changes the cluster for everyone comes first, and alone on it. Suites with the same claims follow each other;
+    # the others have namespaces of their own, or no cluster.
+    on_cluster = {"after": "outages"}
+    on_claims = {**on_cluster, "alone": "the standard claims"}
     with tempfile.TemporaryDirectory(dir=CACHE) as place:
-        print(f"beside the others, and shown when done: {', '.join(BESIDE)}", flush=True)
-        lane = Lane(BESIDE, Path(place))
-        try:
-            outcomes = []
-            os.environ["SCENARIO"] = ",".join(name for name in scenarios() if name not in APART)
-            for suite in SUITES:
-                if suite.name not in BESIDE or suite.name == "molecule":
-                    outcomes.append(run_suite(suite))
-                if suite.name == RESTARTS:
-                    lane.calm()
-            return lane.end() + outcomes
-        finally:
-            lane.stop()
+        jobs = [
+            job(place, "outages"),
+            job(place, "molecule", **on_claims, only=[name for name in scenarios() if name not in APART]),
+            job(place, "docs", **on_claims),
+            job(place, "awx", **on_claims),
+            job(place, "matrix", **on_claims),
+            job(place, "live", **on_cluster),
+            job(place, "molecule apart", **on_cluster, only=APART),
+            job(place, "unit"),
+            job(place, "sanity"),
+            job(place, "callback"),
+            job(place, "server", **on_cluster),
+            job(place, "browser", **on_cluster),
+            job(place, "lint"),
+            job(place, "package"),
+        ]
+        assert {suite.name for suite in SUITES} == {each.argv[-1] for each in jobs}, "a suite is left out"
+        outcomes = {each.name: [Outcome(each.name, "failed", why="it was never run")] for each in jobs}
+
+        def ended(job: Job, status: int, output: Path) -> None:
+            sys.stdout.buffer.write(output.read_bytes())
+            sys.stdout.flush()
+            told = Path(job.environment["KUBEFERRY_OUTCOMES"])
+            known = [Outcome(**each) for each in json.loads(told.read_text())] if told.exists() else []
+            outcomes[job.name] = known or [Outcome(job.name, "failed", why=f"ended with {status}")]
+
+        print(f"{AT_ONCE} suites at a time, each shown when it has ended", flush=True)
+        Board(jobs, Path(place), ended, AT_ONCE).work()
+    return [outcome for each in outcomes.values() for outcome in each]
+
+
+def job(place: str, name: str, after: str = "", alone: str = "", only: Sequence[str] = ()) -> Job:
+    """A suite as a job: the first word of its name is the suite's."""
+    environment = {"KUBEFERRY_OUTCOMES": f"{place}/{name}.json", "SCENARIO": ",".join(only)}
+    return Job(name, [sys.executable, __file__, name.partition(" ")[0]], environment, after, alone)
 
 
 def main() -> None:

@@ -8,13 +8,22 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
-from livekit import ADMIN, MADE, ROOT, Ended, Playbook, helper_pods, kubectl_program
+from livekit import ADMIN, MADE, ROOT, SOURCE, TARGET, Ended, Playbook, helper_pods, kubectl_program
+
+OURS = Path(ADMIN).parent == MADE
+PROGRAM = ROOT / "tests" / "cluster" / "cluster"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster() -> None:
-    """The cluster has what the tests need; on one of the user's own, what is missing is made."""
-    subprocess.run([ROOT / "tests" / "cluster" / "cluster", "check"], check=True, timeout=240)
+    """The cluster has what the tests need, apart from what other suites use; what is missing is made.
+
+    There is a second node from the beginning: the clusters that suites share don't change under them.
+    """
+    if OURS:
+        subprocess.run([PROGRAM, "up", "--nodes", "2"], check=True, timeout=240)
+    words = ["namespace" if OURS else "check", SOURCE, TARGET]
+    subprocess.run([PROGRAM, *words], check=True, timeout=240)
     assert kubectl_program()
     assert not helper_pods(), "helper pods of somebody else would be taken for those of a test"
 
@@ -22,9 +31,8 @@ def cluster() -> None:
 @pytest.fixture(scope="session")
 def second_node(cluster) -> str:
     """The name of a second node."""
-    if Path(ADMIN).parent != MADE:
+    if not OURS:
         pytest.skip("makes nodes and volumes, so it needs a cluster of this project's own")
-    subprocess.run([ROOT / "tests" / "cluster" / "cluster", "up", "--nodes", "2"], check=True, timeout=240)
     return "node2"
 
 
@@ -32,10 +40,9 @@ def second_node(cluster) -> str:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure comes with the state of the cluster, which an earlier test may have left broken."""
     report = yield
-    if report.failed and Path(ADMIN).parent == MADE:
-        program = ROOT / "tests" / "cluster" / "cluster"
+    if report.failed and OURS:
         for words in (["status"], ["logs", "node1-containerd", "--lines", "20"]):
-            done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, timeout=60, check=False)
             report.sections.append((f"cluster {words[0]}", done.stdout + done.stderr))
     return report
 

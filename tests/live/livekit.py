@@ -23,7 +23,7 @@ MADE = ROOT / ".cache" / "cluster"
 COPIER = os.environ.get("KUBECONFIG") or str(MADE / "kubeconfig-copier")
 ADMIN = os.environ.get("KUBEFERRY_ADMIN_KUBECONFIG") or str(MADE / "kubeconfig")
 
-SOURCE, TARGET = "source-namespace", "destination-namespace"
+SOURCE, TARGET = "live-source", "live-destination"
 SLEEPER = "busybox-sleep"
 MARK = "KUBEFERRY_LIVE_TEST"
 

@@ -251,7 +251,7 @@ def test_a_verification_of_what_is_not_there(played):
 def test_a_difference_is_named(played):
     in_pod(TARGET, 'echo eleven >"$1/10"', PODS["target_path"])
     found = sentence(played(PODS, "verify", ["-vvv"]))
-    assert found.startswith("/mnt/pvc-0/sentences in pod destination-namespace/busybox-sleep doesn't match")
+    assert found.startswith(f"/mnt/pvc-0/sentences in pod {TARGET}/{SLEEPER} doesn't match")
     assert "10" in found
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import build, content, external, packages, python_image, report
@@ -37,7 +38,12 @@ def _parser() -> argparse.ArgumentParser:
     claim.add_argument("--wait-for-consumer", action="store_true", help="bind only when a pod uses it")
     claim.add_argument("--pending", action="store_true", help="no volume: it stays Pending")
     claim.add_argument("--delete", action="store_true")
-    verbs.add_parser("check", help="prepare the cluster that KUBECONFIG names, instead of one of our own")
+    check = verbs.add_parser(
+        "check", help="prepare the cluster that KUBECONFIG names, instead of one of our own"
+    )
+    further = verbs.add_parser("namespace", help="make further namespaces like the standard ones")
+    check.add_argument("namespaces", nargs="*", default=[content.SOURCE, content.DESTINATION])
+    further.add_argument("namespaces", nargs="+")
     verbs.add_parser(
         "python-image", help="give the nodes an image that the event server runs in, and print its name"
     )
@@ -68,6 +74,13 @@ def _claim(cluster: Cluster, options: argparse.Namespace) -> str:
     return str(cluster.layout.volumes / claim.namespace / claim.name)
 
 
+def _further(cluster: Cluster, namespaces: Sequence[str]) -> str:
+    cluster.instance()
+    for namespace in namespaces:
+        content.further(cluster.layout, cluster.kubectl, namespace)
+    return f"{', '.join(namespaces)}: ready."
+
+
 def _carry_out(cluster: Cluster, options: argparse.Namespace) -> int:
     if options.verb not in UNPRIVILEGED:
         packages.require_root()
@@ -82,7 +95,8 @@ def _carry_out(cluster: Cluster, options: argparse.Namespace) -> int:
         "python-image": lambda: python_image.load(cluster.nodes(cluster.instance()), CHECKOUT),
         "logs": lambda: report.logs(cluster, options.service, options.lines),
         "claim": lambda: _claim(cluster, options),
-        "check": external.check,
+        "check": lambda: external.check(options.namespaces),
+        "namespace": lambda: _further(cluster, options.namespaces),
         "stop-apiserver": cluster.stop_apiserver,
         "start-apiserver": cluster.start_apiserver,
         "restart-apiserver": cluster.restart_apiserver,

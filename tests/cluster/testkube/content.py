@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -114,20 +115,32 @@ def seed(layout: Layout, kubectl: Kubectl) -> None:
     """Namespaces, storage classes, the copier's rights and the standard claims."""
     kubectl("apply", *(f"-f={MANIFESTS / name}.yaml" for name in ("namespaces", "storage")))
     for namespace in (SOURCE, DESTINATION):
-        kubectl(
-            "apply",
-            "-n",
-            namespace,
-            *(f"-f={MANIFESTS / name}.yaml" for name in ("copier-role", "copier-binding")),
-        )
+        let_copier_in(kubectl, namespace)
     copier = {"name": "copier", "namespace": SOURCE}
     kubectl.apply([{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": copier}])
     make_claims(layout, kubectl, STANDARD_CLAIMS)
 
 
-def sleepers(kubectl: Kubectl) -> None:
+def let_copier_in(kubectl: Kubectl, namespace: str) -> None:
+    """Give the copier its rights in a namespace."""
+    files = (f"-f={MANIFESTS / name}.yaml" for name in ("copier-role", "copier-binding"))
+    kubectl("apply", "-n", namespace, *files)
+
+
+def further(layout: Layout, kubectl: Kubectl, namespace: str) -> None:
+    """Make a namespace of the same kind as the standard ones, with a claim and a sleeping pod of its own."""
+    label = {"pod-security.kubernetes.io/enforce": "baseline"}
+    kubectl.apply(
+        [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": label}}]
+    )
+    let_copier_in(kubectl, namespace)
+    make_claims(layout, kubectl, (Claim(namespace, CLAIM),))
+    sleepers(kubectl, (namespace,))
+
+
+def sleepers(kubectl: Kubectl, namespaces: Iterable[str] = (SOURCE, DESTINATION)) -> None:
     """Make the sleeping pods if they are missing, and wait until a command runs in each."""
-    for namespace in (SOURCE, DESTINATION):
+    for namespace in namespaces:
         wait_until(f"{namespace}/{SLEEPER} to run", partial(_sleeps, kubectl, namespace), 90, interval=0.3)
 
 

@@ -5,15 +5,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import content
-from .content import CLAIM, DESTINATION, SLEEPER, SOURCE
+from .content import CLAIM, SLEEPER
 from .errors import ClusterError
 from .kubectl import Kubectl, find
 
 
-def check() -> str:
+def check(namespaces: Sequence[str]) -> str:
     """Verify the cluster of ``$KUBECONFIG``; what is absent is made, what is there is left as it is."""
     paths = [Path(p).expanduser() for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
     if not paths:
@@ -23,13 +24,13 @@ def check() -> str:
     kubectl = Kubectl(find(), os.pathsep.join(str(path) for path in paths))
     kubectl("version", timeout=30)
     made = []
-    for namespace in (SOURCE, DESTINATION):
+    for namespace in namespaces:
         if not kubectl.get("-n", namespace, f"pvc/{CLAIM}"):
             made += _make_claim(kubectl, namespace)
         if not kubectl.get("-n", namespace, f"pod/{SLEEPER}"):
             made.append(f"{namespace}/{SLEEPER}")
     # a pod runs only once its claim is bound, also where binding waits for the first pod
-    content.sleepers(kubectl)
+    content.sleepers(kubectl, namespaces)
     return f"The cluster has what the tests need (made: {', '.join(made) or 'nothing'})."
 
 
