@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 BIN = Path(sys.executable).parent
 OUTAGES = "tests/live/test_outages.py"
+# The namespaces of the documentation, and those of suites that run beside the ones that use them.
+STANDARD, OWN = "source-namespace destination-namespace", "live-source live-destination"
 NO_SKIP = os.environ.get("KUBEFERRY_NO_SKIP", "") not in ("", "0")
 
 
@@ -124,13 +126,14 @@ def with_cluster(folder: str) -> Callable[[], list[Step]]:
     return steps
 
 
-def on_archive(*arguments: str) -> Callable[[], list[Step]]:
-    """A suite of pytest that runs the installed archive's playbooks on a cluster."""
+def on_archive(*arguments: str, namespaces: str = STANDARD) -> Callable[[], list[Step]]:
+    """A suite of pytest that runs the installed archive's playbooks on a cluster, between two namespaces."""
 
     def steps() -> list[Step]:
         if sys.platform != "linux":
             raise NotRun("looks for left processes in /proc, which only Linux has")
-        command = Step([sys.executable, "-m", "pytest", *arguments], cluster())
+        environment = {"KUBEFERRY_NAMESPACES": namespaces, **cluster()}
+        command = Step([sys.executable, "-m", "pytest", *arguments], environment)
         return [python("tools/make_collections.py", "archive"), command]
 
     return steps
@@ -181,11 +184,13 @@ SUITES = (
     Suite("lint", "ruff, mypy, shellcheck, licence headers, changelog, ansible-lint", lint),
     Suite("sanity", "ansible-test sanity", sanity),
     Suite("unit", "pytest tests/unit", tests_in("tests/unit")),
-    Suite("outages", "copies on a real cluster that gives way under them", on_archive(OUTAGES)),
+    Suite(
+        "outages", "copies on a real cluster that gives way under them", on_archive(OUTAGES, namespaces=OWN)
+    ),
     Suite(
         "live",
         "playbooks on a real cluster that are killed, or asked for what can't be",
-        on_archive("tests/live", f"--ignore={OUTAGES}"),
+        on_archive("tests/live", f"--ignore={OUTAGES}", namespaces=OWN),
     ),
     Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
     Suite("awx", "the sample project of extensions/awx under ansible-runner, and its set-up", awx),

@@ -23,7 +23,8 @@ MADE = ROOT / ".cache" / "cluster"
 COPIER = os.environ.get("KUBECONFIG") or str(MADE / "kubeconfig-copier")
 ADMIN = os.environ.get("KUBEFERRY_ADMIN_KUBECONFIG") or str(MADE / "kubeconfig")
 
-SOURCE, TARGET = "live-source", "live-destination"
+# Those of the documentation, unless the suites that run meanwhile have them.
+SOURCE, TARGET = os.environ.get("KUBEFERRY_NAMESPACES", "source-namespace destination-namespace").split()
 SLEEPER = "busybox-sleep"
 MARK = "KUBEFERRY_LIVE_TEST"
 
