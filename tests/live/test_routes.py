@@ -15,6 +15,7 @@ from copyoptions import endpoint, options
 from livekit import (
     COPIER,
     ROOT,
+    SLEEPER,
     SOURCE,
     TARGET,
     eventually,
@@ -66,11 +67,19 @@ echo never
 """
 
 
+@pytest.fixture(scope="module")
+def far_node(second_node) -> str:
+    """The node on which the source's claim is not in use."""
+    here = kubectl("get", "pod", SLEEPER, "-n", SOURCE, "-o", "jsonpath={.spec.nodeName}")
+    return "node1" if here == second_node else second_node
+
+
 @pytest.fixture(scope="module", autouse=True)
-def apps(second_node) -> None:
-    """A claim beside the source's, and one on the second node, each with a pod to look into it."""
+def apps(far_node, second_node) -> None:
+    """A claim beside the source's, and one on the other node, each with a pod to look into it."""
     in_pod(SOURCE, SEED, HERE)
-    for namespace, name, node in ((SOURCE, "beside", "node1"), (TARGET, "far", second_node)):
+    near_node = "node1" if far_node == second_node else second_node
+    for namespace, name, node in ((SOURCE, "beside", near_node), (TARGET, "far", far_node)):
         make_claim(name, node=node, namespace=namespace)
         run_app(name, node=node, namespace=namespace)
     yield
@@ -142,11 +151,11 @@ def test_without_openssl_in_the_image_the_files_are_streamed():
     assert look(TARGET, "app-far") == in_pod(SOURCE, LOOK, HERE)
 
 
-def test_where_the_network_is_closed_the_files_are_streamed(second_node, monkeypatch):
+def test_where_the_network_is_closed_the_files_are_streamed(far_node, monkeypatch):
     """What a NetworkPolicy makes of packets to the port, in the words of the node's firewall."""
     monkeypatch.setattr(_tls_link, "CONNECT_SECONDS", 3)
     cluster = Cluster(Layout(ROOT))
-    group = next(node.group for node in cluster.nodes(cluster.instance()) if node.name == second_node)
+    group = next(node.group for node in cluster.nodes(cluster.instance()) if node.name == far_node)
     rule = ["FORWARD", "-p", "tcp", "--dport", "20000:31999", "-j", "DROP"]
     group.enter("iptables", "-I", *rule)
     try:
