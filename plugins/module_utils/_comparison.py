@@ -62,6 +62,7 @@ class Comparison:
         self._placed = Placed(self._store)
         self._first = True
         self._seen: Manifest | None = None
+        self._root: int | None = None
 
     @property
     def apart(self) -> bool:
@@ -147,7 +148,18 @@ class Comparison:
         """The source's manifest: the one from before, where a walk sees what it saw then."""
         if self._seen is None or not self._criteria.still(self._seen):
             self._seen = self._source.scan(self._selection, self._store)
+            self._require_same(self._seen)
         return self._seen
+
+    def _require_same(self, source: Manifest) -> None:
+        """A directory that another one has taken the place of is not what was asked for, however empty it is."""
+        root = source.look.root if source.look else None
+        if self._root is not None and root != self._root:
+            raise EndpointError(
+                f"{self._source.where} was moved away, replaced or unmounted while it was copied: bring it back and "
+                "run again."
+            )
+        self._root = root
 
     def _take_undecided(self, source: Manifest, target: Manifest) -> None:
         ours, theirs = (undecided(source, target, side.table) for side in (source, target))

@@ -31,7 +31,7 @@ from ._errors import (
     Unreachable,
 )
 from ._look import MARGIN
-from ._manifest import Manifest
+from ._manifest import VANISHED, Manifest
 from ._names import SHOWN, some
 from ._parity import Parity, parity
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, batches, make_plan, needs_content
@@ -118,6 +118,7 @@ class Copy:
         self._proofs = Proofs(options.proofs)
         self._subject = ""
         self._moved = 0
+        self._begun: Manifest | None = None
         self._pruned: Plan | None = None
         self._retries = 0
         self._trouble: list[str] = []
@@ -180,8 +181,9 @@ class Copy:
     def _copy(self, facts: Facts) -> Outcome:
         keeps = bool(self._options.proofs) and not self._options.check
         flushed = self._patiently(self._flush) if keeps else (None, None)
-        begun, target = self._patiently(self._comparison.manifests)
-        source, first = begun, self._plan(begun, target)
+        source, target = self._patiently(self._comparison.manifests)
+        begun = self._begun = source
+        first = self._plan(source, target)
         plan = first
         require_room(plan, facts, self._target.where, BATCH_BYTES)
         if not self._options.check:
@@ -245,9 +247,17 @@ class Copy:
                 unsent = (c.path for c in plan.changes(CREATE, REPLACE) if needs_content(c.want))
                 self._retry(f"{some(list(islice(unsent, SHOWN)), content)} did not arrive whole")
         unmade = plan.sockets if self._options.metadata != "strict" else ()
-        if plan.count(DELETE) and plan.count(CREATE, REPLACE) == len(unmade):
+        verified = plan.count(CREATE, REPLACE) == len(unmade) and self._told_all(source)
+        if plan.count(DELETE) and verified:
             return self._prune(plan, source, target)
         return plan, source, target
+
+    def _told_all(self, source: Manifest) -> bool:
+        """Whether what isn't in the source may be taken to be meant so."""
+        if source.unreadable or self._begun is None:
+            return False
+        lost = any(what == VANISHED for _path, what in source.drift(self._begun))
+        return not lost or self._options.on_change == "report"
 
     def _look_again(self, broken: KubeferryError, plan: Plan) -> tuple[Plan, Manifest, Manifest]:
         """After a connection broke: what is in its place by now isn't sent again.

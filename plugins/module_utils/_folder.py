@@ -16,6 +16,8 @@ from collections import OrderedDict
 from types import TracebackType
 from typing import Self
 
+from ._errors import EndpointError
+
 KEPT = 64
 """Directories kept open: paths come in order, so a few are enough."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,7 +27,12 @@ class Folder:
     """A directory and what lies below it, for one thread. Use as a context manager."""
 
     def __init__(self, root: bytes) -> None:
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise EndpointError(
+                f"{os.fsdecode(root)} isn't there any more: bring it back and run again."
+            ) from exc
         self._open: OrderedDict[bytes, int] = OrderedDict()
 
     def __enter__(self) -> Self:

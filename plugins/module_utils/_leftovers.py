@@ -38,7 +38,9 @@ def foreign(where: str, name: str) -> EndpointError:
 def strangers(base: bytes) -> list[bytes]:
     """What lies in the work directory `base` that no copy has put there. Raises OSError."""
     return sorted(
-        name for name in os.listdir(base) if name not in (b"lock", b"held") and not name.startswith(b"run-")
+        name
+        for name in os.listdir(base)
+        if name not in (b"lock", b"busy", b"held") and not name.startswith(b"run-")
     )
 
 

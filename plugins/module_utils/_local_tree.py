@@ -102,7 +102,7 @@ class LocalTree:
             walk = Walk(folder)
             manifest.add_selected(rows(walk.down(selection.starts()), xattrs), selection)
             manifest.add_implied(rows(filter(None, map(walk.at, selection.parents())), xattrs))
-        manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.takes(p)}
+        manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.reaches(p)}
         manifest.look = walk.look
         manifest.group_links()
         return manifest
@@ -123,11 +123,19 @@ class LocalTree:
         if not os.path.isdir(self._root):
             return began
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(
-                ["sync", "-f", "--", self._root], check=True, capture_output=True, timeout=FLUSH_SECONDS
-            )
-            return began
+            kind = self._ask("stat", "-f", "-c", "%T")
+            # One in memory has nowhere to write to.
+            if kind not in (b"tmpfs", b"ramfs"):
+                self._ask("sync", "-f")
+                return began
         return None
+
+    def _ask(self, *command: str) -> bytes:
+        """What a command prints about the directory."""
+        done = subprocess.run(
+            [*command, "--", self._root], check=True, capture_output=True, timeout=FLUSH_SECONDS
+        )
+        return done.stdout.strip()
 
     def fingerprint_of(self, look: Look) -> str:
         return look.fingerprint

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 
 from ._entry import NANOSECOND
 
@@ -33,16 +34,24 @@ class Look:
         self._hash = hashlib.blake2b(digest_size=20)
         self._latest: int | None = None
         self._newest = 0
+        self.root: int | None = None
 
-    def begin(self, now: int, precision: int = NANOSECOND) -> None:
-        """A walk begins, at that time in nanoseconds by the clock that files get their times from. The first counts."""
+    def begin(self, now: int, root: int | None, precision: int = NANOSECOND) -> None:
+        """A walk begins, at that time in nanoseconds by the clock that files get their times from. The first counts.
+
+        `root` is the inode of the directory.
+        """
         if self._latest is None:
-            self._latest = now - margin(precision)
+            self._latest, self.root = now - margin(precision), root
 
     def add(self, seen: bytes) -> None:
         """What the walk saw, the same bytes for the same things."""
         self._hash.update(len(seen).to_bytes(8, "big"))
         self._hash.update(seen)
+
+    def torn(self) -> None:
+        """The walk didn't see everything: no other one is like it."""
+        self.add(secrets.token_bytes(16))
 
     def changed(self, nanoseconds: int) -> None:
         """The last change of something that was seen."""

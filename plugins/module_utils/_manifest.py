@@ -22,6 +22,7 @@ from ._selection import Selection, work_path
 from ._store import BATCH, Row, Store, batched
 from ._xattrs import Xattrs, pack
 
+CHANGED, VANISHED = "changed", "vanished"
 CANDIDATE = 2
 """In place of `implied`: a directory that is only wanted if something selected lies below it."""
 
@@ -241,9 +242,7 @@ class Manifest:
             f"SELECT was.path, now.path IS NULL FROM {before.table} AS was LEFT JOIN {self.table} AS now "
             f"ON now.path = was.path WHERE was.kind <> '{DIR}' AND (now.path IS NULL OR NOT ({same}))"
         )
-        return (
-            (path, "vanished" if gone else "changed") for path, gone in self.store.pages(query, "was.path")
-        )
+        return ((path, VANISHED if gone else CHANGED) for path, gone in self.store.pages(query, "was.path"))
 
     def totals(self) -> tuple[int, int]:
         """How many regular files there are and their bytes, further names of a hard-linked file left out."""

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from ._entry import Entry
-from ._manifest import Manifest
+from ._manifest import VANISHED, Manifest
 from ._names import display
 from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Change, Plan
 
@@ -49,9 +49,14 @@ class Parity:
     def holds(self, metadata: str, extra_allowed: bool = True) -> bool:
         """Whether the target is a whole copy. `metadata` other than `strict` forgives attributes."""
         counts = self.true_counts()
-        broken = counts["missing"] or counts["mismatched"] or counts["unreadable"]
+        broken = counts["missing"] or counts["mismatched"] or counts["unreadable"] or self.vanished
         attributes = metadata == "strict" and counts["metadata_differences"]
         return not (broken or attributes or (counts["extra"] and not extra_allowed))
+
+    @property
+    def vanished(self) -> list[str]:
+        """What vanished from the source, so that nobody can say whether it arrived."""
+        return [path for path, what in self.changed.items() if what == VANISHED]
 
     def at_rest(self) -> Parity:
         """The same without what the source didn't leave as it was."""
@@ -66,6 +71,7 @@ class Parity:
             mismatched=kept(self.mismatched),
             metadata=kept(self.metadata),
             unreadable=kept(self.unreadable),
+            changed={},
         )
         forgiven = {name: len(items) - len(found.lists()[name]) for name, items in self.lists().items()}
         found.counts = {name: count - forgiven[name] for name, count in self.counts.items()}
@@ -166,4 +172,8 @@ def sentence(found: Mapping[str, Any], metadata: str, extra: bool = False) -> st
         if items:
             names = ", ".join(item if isinstance(item, str) else str(item["path"]) for item in items[:3])
             parts.append(f"{found['counts'][name]} {what} ({names}{', …' if len(items) > 3 else ''})")
+    if gone := [item["path"] for item in found["changed_at_source"] if item["what"] == VANISHED]:
+        parts.append(
+            f"{len(gone)} vanished at the source meanwhile ({', '.join(gone[:3])}{', …' * (len(gone) > 3)})"
+        )
     return "; ".join(parts)

@@ -19,6 +19,7 @@ from ._errors import EndpointError
 from ._manifest import Manifest, below
 from ._names import display
 from ._row import COLUMNS, WIDTH, entry_of
+from ._selection import LOST_AND_FOUND
 from ._store import Row
 
 CREATE, REPLACE, METADATA, DELETE = "create", "replace", "metadata", "delete"
@@ -27,9 +28,6 @@ EXTRA = "extra"
 
 ALIKE = "kind size mode uid gid mtime link hardlink major minor digest xattrs".split()
 """The columns in which entries that match are usually equal."""
-
-LOST_AND_FOUND = b"lost+found"
-"""Made by the file system for itself at the root of a volume: neither extra nor ever deleted."""
 
 
 @dataclass(frozen=True)

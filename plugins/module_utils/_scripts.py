@@ -73,9 +73,10 @@ echo end=1
 """Prints `key=value` lines about the directory; further arguments are the tools to look for."""
 
 _CLOCK = """
-printf '%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)"
+printf '%s|%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)" "$(stat -c %i . 2>/dev/null)"
 """
-"""Prints the time, which is that of a pipe made just now (date has no nanoseconds in BusyBox), and an empty byte."""
+"""Prints the time, which is that of a pipe made just now (date has no nanoseconds in BusyBox), the directory's inode,
+and an empty byte."""
 
 _ACCOUNT = """
 exec 4>&1
@@ -110,10 +111,8 @@ statuses=$(
   stat -c "$FORMAT" "$@"
   printf "\\0"
   for name; do
-    if [ -r "$name" ] && { [ ! -d "$name" ] || [ -x "$name" ]; } || [ -L "$name" ]; then continue; fi
-    if [ -d "$name" ] && { [ ! -r "$name" ] || [ ! -x "$name" ]; } || [ -f "$name" ] && [ ! -r "$name" ]; then
-      printf "%s\\0" "$name"
-    fi
+    if [ -r "$name" ] || [ -L "$name" ] || [ ! -f "$name" ] || { true <"$name"; } 2>/dev/null; then continue; fi
+    printf "%s\\0" "$name"
   done
   printf "\\0"
 ' sh
@@ -128,8 +127,11 @@ printf 'end\\0%s\\0' "$statuses"
     + _LINGER
 )
 """Walks down from the names on standard input. Prints the time, and for each batch of names: their count, the names, an
-empty name, the lines of stat for those that still exist, an empty name, the unreadable ones, and an empty name. At the
-end come the exit statuses, as lines of a name and a number; find's are several where there are many names."""
+empty name, the lines of stat for those that still exist, an empty name, the files that can't be read, and an empty
+name. At the end come the exit statuses, as lines of a name and a number; find's are several where there are many names.
+
+Which directories can't be read, find says on standard error: of BusyBox's `[ -r` nothing is known for sure but what it
+denies to files, and that is tried, as it knows neither capabilities nor access control lists."""
 
 WALK_STATUSES = ("head", "find", "xargs", "rows", "gather")
 
@@ -144,11 +146,12 @@ FLUSH = (
     _START
     + _CLOCK
     + """
+case $(stat -f -c %T . 2>/dev/null) in tmpfs | ramfs) exit 0 ;; esac
 timeout "$3" sync -f . 2>/dev/null && printf flushed
 """
 )
 """Has the file system write out what programs have written, for at most `$3` seconds. Prints the time before, as in a
-walk, and a word if it could be done."""
+walk, and a word if it could be done: one in memory has nowhere to write to."""
 
 LINKS = (
     _START
@@ -225,7 +228,7 @@ if [ -L .kubeferry ]; then exit 73; fi
 mkdir -p .kubeferry || exit 73
 for left in .kubeferry/* .kubeferry/.[!.]*; do
   case ${left#.kubeferry/} in
-    '*' | '.[!.]*' | lock | held | run-*) ;;
+    '*' | '.[!.]*' | lock | busy | held | run-*) ;;
     *) printf '%s\\n' "$left" >&2; exit 77 ;;
   esac
 done
@@ -234,6 +237,9 @@ if command -v flock >/dev/null 2>&1; then
   flock -n 9 || exit 75
   # The holder before removed the file while this one opened it: the lock is on nothing.
   [ "$(stat -c %i .kubeferry/lock)" = "$(stat -L -c %i /proc/self/fd/9)" ] || exit 75
+  exec 8>>.kubeferry/busy || exit 73
+  flock -n 8 || exit 75
+  exec 8>&-
 else
   if ! mkdir .kubeferry/held 2>/dev/null && [ ! -e ".kubeferry/held/${3##*/}" ]; then
     seen=$(stat -c %Y .kubeferry/held); left=$5
@@ -268,6 +274,7 @@ while read $patience -r word && [ "$word" != done ]; do
   if [ "$word" = keep ]; then break; fi
   if [ -d .kubeferry/held ]; then touch .kubeferry/held; fi
 done
+if [ -e .kubeferry/busy ] && { exec 8>>.kubeferry/busy; } 2>/dev/null; then flock 8; fi
 if [ "$word" = done ] || [ -z "$(find .kubeferry -type f -size "+$LARGE" | head -n 1)" ]; then rm -rf -- .kubeferry
 else rm -rf .kubeferry/held; fi
 printf 'ended\\n'
@@ -281,6 +288,9 @@ seconds without a line.
 Large files (of more than `$4` blocks of 512 bytes) that a dead run, or this one before its connection broke, had on
 their way are put aside in `parts`; all else of theirs goes. At `done` the work directory is removed; else it stays for
 the next run, if there is such a file in it.
+
+What changes the tree holds another lock, `busy`, to its own end, which may come long after that of the connection. It
+is waited for before the directory is given free, and asked for by the next run.
 
 Without flock a directory stands for the lock, which is touched at every line that comes. Looked at for `$5` seconds and
 not touched, it is a dead run's. No clock is asked, as that of the volume's server may differ from the container's."""
@@ -328,6 +338,8 @@ APPLY = (
     _START
     + _DRAIN
     + """
+[ -d "$3" ] || drain
+if command -v flock >/dev/null 2>&1; then exec 8>>.kubeferry/busy && flock -s 8 && [ -d "$3" ] || drain; fi
 rm -rf -- "$3/ops" && mkdir -- "$3/ops" && tar -xpf - -C "$3/ops" || drain
 for list in "$3"/ops/*; do
   step=${list##*/}; step=${step#*.}

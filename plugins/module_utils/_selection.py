@@ -18,6 +18,10 @@ WORK_DIR = b".kubeferry"
 """Directory below a target that holds what is on its way; never part of a tree."""
 
 
+LOST_AND_FOUND = b"lost+found"
+"""Made by the file system for itself at the root of a volume."""
+
+
 def work_path(path: bytes) -> bool:
     """Whether `path` is the work directory or lies in it."""
     return path == WORK_DIR or path.startswith(WORK_DIR + b"/")
@@ -81,6 +85,12 @@ class Selection:
         if self.include and not any(p.fullmatch(part) for p in self.include for part in chain):
             return False
         return not any(p.fullmatch(part) for p in self.exclude for part in chain)
+
+    def reaches(self, path: bytes) -> bool:
+        """Whether something that is selected may lie at the path or below it, which nobody could look at."""
+        if path == LOST_AND_FOUND:
+            return self.takes(path)
+        return not (work_path(path) or any(p.fullmatch(part) for p in self.exclude for part in _chain(path)))
 
 
 def select(

@@ -71,11 +71,16 @@ def holes(size: int, allocated: int) -> int:
     return missing if missing > SPARE else 0
 
 
-def clock(stream: ByteStream) -> int:
-    """The time at which a walk began, in nanoseconds by the endpoint's clock; 0 where it has no way to tell."""
-    seconds, _bar, words = stream.until(b"\0", MAX_NAME).partition(b"|")
+def beginning(stream: ByteStream) -> tuple[int, int | None]:
+    """The time at which a walk began, and the inode of the directory.
+
+    The time is in nanoseconds by the endpoint's clock. It is 0, or the inode None, where it has no way to tell.
+    """
+    told, _bar, inode = stream.until(b"\0", MAX_NAME).rpartition(b"|")
+    seconds, _bar, words = told.partition(b"|")
     part = words.partition(b".")[2][:9]
-    return _nanoseconds(int(seconds), part) if re.fullmatch(rb"\d{1,18}", seconds) else 0
+    began = _nanoseconds(int(seconds), part) if re.fullmatch(rb"\d{1,18}", seconds) else 0
+    return began, int(inode) if re.fullmatch(rb"\d{1,20}", inode) else None
 
 
 def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:

@@ -9,12 +9,12 @@ Whatever they print may be made up by a hostile pod, so everything that is taken
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from . import _scripts as scripts
 from . import _shell_output as output
 from ._asking import Asker, answers
+from ._complaints import Complaint, complaints
 from ._entry import DIGEST_BYTES, SYMLINK, Taken
 from ._errors import EndpointError, ProtocolError, ToolMissing
 from ._look import Look
@@ -33,6 +33,7 @@ MOST_UNREADABLE = 100_000
 """What is taken from a pod. It could make up names without an end."""
 ASKED_AT_ONCE = 20_000
 """Names that one command is asked about."""
+RESTLESS = "vanishes and comes back while it is read"
 
 
 class ShellReading:
@@ -48,14 +49,19 @@ class ShellReading:
             self._facts = probe(self._asker)
         return self._facts
 
-    def walk(self, script: str, starts: Sequence[bytes], manifest: Manifest) -> Iterator[Row]:
-        """The rows of what is below `starts`. A name that vanishes while it is looked at is looked at again."""
+    def walk(
+        self, script: str, starts: Sequence[bytes], manifest: Manifest, missed: list[Complaint]
+    ) -> Iterator[Row]:
+        """The rows of what is below `starts`. A name that vanishes while it is looked at is looked at again.
+
+        What couldn't be listed is added to `missed`.
+        """
         look, unreadable = manifest.look or Look(), manifest.unreadable
         names = named(starts)
         seen = 0
         for _round in range(WALK_ROUNDS):
             again: list[bytes] = []
-            for batch in self.batches(script, names, look):
+            for batch in self.walked(script, names, look, missed):
                 seen += len(batch.names)
                 if seen > MOST_NAMES or len(unreadable) > MOST_UNREADABLE:
                     raise EndpointError(
@@ -80,39 +86,32 @@ class ShellReading:
                 return
             script, names = scripts.LOOK, again
         for name in names:
-            unreadable[output.relative(name)] = "vanishes and comes back while it is read"
+            unreadable[output.relative(name)] = RESTLESS
 
-    def batches(
-        self, script: str, names: Sequence[bytes], look: Look | None, *arguments: str
+    def walked(
+        self, script: str, names: Sequence[bytes], look: Look, missed: list[Complaint]
     ) -> Iterator[output.Batch]:
-        """The answer about `names`: of a walk where there is a `look` to begin, else of digests."""
-        process, asked = self._asker.ask(script, names, *(arguments or (scripts.FORMAT,)))
-        failed = False
+        """The answer of a walk, for a `look` to begin."""
+        process, asked = self._asker.ask(script, names, scripts.FORMAT)
         with self._asker.told(process, asked, "Reading the names below") as stream:
-            if look is not None:
-                look.begin(output.clock(stream), self.facts().precision)
-            yield from output.batches(stream, with_unreadable=look is not None)
-            if look is not None:
-                failed = output.complained(stream, scripts.WALK_STATUSES, "find")
+            began, root = output.beginning(stream)
+            look.begin(began, root, self.facts().precision)
+            yield from output.batches(stream, with_unreadable=True)
+            failed = output.complained(stream, scripts.WALK_STATUSES, "find")
         if failed:
-            self._refuse_errors("find", process.stderr())
+            missed += self._complaints("find", process.stderr())
 
-    def _refuse_errors(self, tool: str, said: bytes) -> None:
-        """What a tool could not read is a part of the tree that nobody would miss otherwise.
-
-        What vanished meanwhile, and what this user may not read, is seen by other means.
-        """
-        # A name in a message may hold newlines.
-        start = re.escape(tool.encode() + b": ")
-        messages = re.findall(rb"^%b(?:.(?!^%b))*" % (start, start), said, re.DOTALL | re.MULTILINE)
-        if not messages or len(said) >= STDERR_LIMIT:
+    def _complaints(self, tool: str, said: bytes) -> list[Complaint]:
+        """What a tool couldn't look at is a part of the tree that nobody would miss otherwise."""
+        found, others = complaints(tool, said)
+        if others:
+            raise EndpointError(f"{self._asker.where} can't be read whole: {display(others[0])}.")
+        if not found or len(said) >= STDERR_LIMIT:
             raise EndpointError(
                 f"{self._asker.where} can't be read whole: {tool} failed and "
-                f"{'said too much to tell why' if messages else 'did not say why'}. Copy it in parts, with files."
+                f"{'said too much to tell why' if found else 'did not say why'}. Copy it in parts, with files."
             )
-        for message in (display(message.rstrip(b"\n")) for message in messages):
-            if not message.endswith(("No such file or directory", "Permission denied")):
-                raise EndpointError(f"{self._asker.where} can't be read whole: {message}.")
+        return found
 
     def read_links(self, manifest: Manifest) -> None:
         for paths in batched(manifest.paths(f"kind = '{SYMLINK}'"), ASKED_AT_ONCE):
@@ -139,7 +138,7 @@ class ShellReading:
                 yield output.relative(name), found
             failed = output.complained(stream, scripts.XATTR_STATUSES, "getfattr")
         if failed:
-            self._refuse_errors("getfattr", process.stderr())
+            self._complaints("getfattr", process.stderr())
 
     def digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[Taken]:
         if not paths:
@@ -155,15 +154,17 @@ class ShellReading:
             )
         wanted = set(paths)
         told = 0
-        for batch in self.batches(scripts.DIGEST, [prefix + path for path in paths], None, checksum, tool):
-            told += len(batch.names)
-            if told > len(paths):
-                raise ProtocolError(f"{self._asker.where} told digests of more files than it was asked for.")
-            looks = output.looks(batch)
-            for name, digest in output.digests(batch, 2 * DIGEST_BYTES[checksum]):
-                path = name.removeprefix(prefix)
-                if path in wanted and name in looks:
-                    yield Taken(path, digest, *looks[name])
+        process, asked = self._asker.ask(scripts.DIGEST, [prefix + path for path in paths], checksum, tool)
+        with self._asker.told(process, asked, "Reading the files below") as stream:
+            for batch in output.batches(stream, with_unreadable=False):
+                told += len(batch.names)
+                if told > len(paths):
+                    raise ProtocolError("digests of more files came than were asked for")
+                looks = output.looks(batch)
+                for name, digest in output.digests(batch, 2 * DIGEST_BYTES[checksum]):
+                    path = name.removeprefix(prefix)
+                    if path in wanted and name in looks:
+                        yield Taken(path, digest, *looks[name])
 
 
 def named(starts: Sequence[bytes]) -> list[bytes]:

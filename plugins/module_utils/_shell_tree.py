@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from . import _scripts as scripts
 from . import _shell_output as output
 from . import _tar as tar
 from ._asking import Asker, answers
+from ._complaints import Complaint
 from ._entry import Entry, Taken
 from ._errors import ConnectionLost, ProtocolError
 from ._hold import Hold
@@ -23,12 +25,14 @@ from ._progress import Progress
 from ._runner import Runner
 from ._selection import Selection
 from ._shell_pieces import ShellPieces, ShellPlace
-from ._shell_reading import ShellReading, named
+from ._shell_reading import RESTLESS, ShellReading, named
 from ._shell_steps import Steps
 from ._store import Store
 from ._tree import FLUSH_SECONDS, PART, Changes, Facts, Incoming
 
 SEND_SIZE = 1 << 18
+SCAN_ROUNDS = 3
+"""Walks of a tree that changes so that something couldn't be looked at."""
 UNASKED = 1_000
 """Members of an archive that were not asked for: tar sends what replaces a file that it was told to send."""
 MOST_GROWTH = 1 << 30
@@ -68,14 +72,20 @@ class ShellTree:
         return self._reading.facts()
 
     def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
-        facts = self.facts()
-        manifest = Manifest(precision=facts.precision, root=self.path, store=store)
-        manifest.xattrs = xattrs and facts.xattrs
-        manifest.look = Look()
-        manifest.add_selected(self._reading.walk(scripts.SCAN, selection.starts(), manifest), selection)
-        if parents := selection.parents():
-            manifest.add_implied(self._reading.walk(scripts.LOOK, parents, manifest))
-        manifest.unreadable = {p: why for p, why in manifest.unreadable.items() if selection.takes(p)}
+        manifest, missed = self._walked(selection, store)
+        earlier: set[Complaint] = set()
+        rounds = 1
+        # Until it is nothing, or what stays like this.
+        while missed - earlier and rounds < SCAN_ROUNDS:
+            earlier |= missed
+            rounds += 1
+            manifest, missed = self._walked(selection, store)
+        for complaint in missed:
+            if complaint.denied:
+                manifest.unreadable[complaint.path] = "permission denied"
+            elif complaint in earlier or complaint.path in manifest:
+                manifest.unreadable[complaint.path] = RESTLESS
+        manifest.xattrs = xattrs and self.facts().xattrs
         self._reading.read_links(manifest)
         if manifest.xattrs:
             self._reading.read_xattrs(manifest)
@@ -86,17 +96,35 @@ class ShellTree:
             raise ProtocolError(f"{self.where} is no tree: {exc}. Run again when it is at rest.") from exc
         return manifest
 
+    def _walked(self, selection: Selection, store: Store | None) -> tuple[Manifest, set[Complaint]]:
+        """What a walk finds, and what it couldn't list of what may matter."""
+        manifest = Manifest(precision=self.facts().precision, root=self.path, store=store)
+        manifest.look = Look()
+        complaints: list[Complaint] = []
+        walk = partial(self._reading.walk, manifest=manifest, missed=complaints)
+        manifest.add_selected(walk(scripts.SCAN, selection.starts()), selection)
+        if parents := selection.parents():
+            manifest.add_implied(walk(scripts.LOOK, parents))
+        manifest.unreadable = {p: why for p, why in manifest.unreadable.items() if selection.takes(p)}
+        missed = _missed(complaints, selection)
+        if missed:
+            manifest.look.torn()
+        return manifest, missed
+
     def fingerprint(self, selection: Selection) -> str:
         look = Look()
+        missed: list[Complaint] = []
         for script, starts in ((scripts.SCAN, selection.starts()), (scripts.LOOK, selection.parents())):
             if starts:
-                for batch in self._reading.batches(script, named(starts), look):
+                for batch in self._reading.walked(script, named(starts), look, missed):
                     look.add(batch.raw)
+        if _missed(missed, selection):
+            look.torn()
         return self.fingerprint_of(look)
 
     def flush(self) -> int | None:
         stream = tar.ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS)),))
-        began = output.clock(stream)
+        began, _root = output.beginning(stream)
         return began if stream.rest() == b"flushed" and began else None
 
     def fingerprint_of(self, look: Look) -> str:
@@ -219,6 +247,15 @@ class ShellTree:
             self._progress.advance(0, files=1)
             left -= self._packed_size(entry)
         yield from _zeros(left)
+
+
+def _missed(complaints: Iterable[Complaint], selection: Selection) -> set[Complaint]:
+    """Those about what may matter. A file that was named and isn't there is missed by its name."""
+    return {
+        each
+        for each in complaints
+        if selection.reaches(each.path) and (each.denied or each.path not in selection.files)
+    }
 
 
 def _zeros(count: int) -> Iterator[bytes]:

@@ -32,7 +32,7 @@ class Walk:
         self._folder = folder
         self.unreadable: dict[bytes, str] = {}
         self.look = Look()
-        self.look.begin(time.time_ns())
+        self.look.begin(time.time_ns(), os.fstat(folder.directory(b".")).st_ino)
 
     def down(self, starts: Sequence[bytes]) -> Iterator[Listing]:
         """Directory by directory; without recursion, as trees can be deep. First comes each start by itself."""

@@ -28,13 +28,16 @@ def found(tool: str, package: str) -> str:
 
 
 class Box:
-    """A directory of tools.
+    """A directory of tools, which are run by `wrapper` where it names a command, such as setpriv.
 
     `kind` is busybox, gnu, openssl (GNU and openssl), rsync (BusyBox and rsync) or tls (BusyBox and openssl).
     """
 
-    def __init__(self, place: str, kind: str, without: Iterable[str] = ()) -> None:
+    def __init__(
+        self, place: str, kind: str, without: Iterable[str] = (), wrapper: Sequence[str] = ()
+    ) -> None:
         self.place = place
+        self.wrapper = wrapper
         self.kind = kind
         self.exact = kind in ("gnu", "openssl")
         os.makedirs(place, exist_ok=True)
@@ -78,6 +81,6 @@ class BoxRunner:
         self, argv: Sequence[str], stdin: Stdin | None = None, stdin_size: int | None = None
     ) -> LocalProcess:
         self.started.append(list(argv))
-        clean = [found("env", "coreutils"), "-i", f"PATH={self.box.place}"]
+        clean = [*self.box.wrapper, found("env", "coreutils"), "-i", f"PATH={self.box.place}"]
         tool = os.path.join(self.box.place, argv[0])
         return self._runner.start([*clean, tool, *argv[1:]], stdin, stdin_size)

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import engine
 import pytest
-from toolbox import Box
+from toolbox import Box, found
 from trees import snapshot, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _hold
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import BusyError, ConnectionLost
+from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import Selection
+from ansible_collections.kubeferry.pvc.plugins.module_utils._tree import Changes
 
 
 @pytest.fixture(params=["gnu", "busybox"])
@@ -104,3 +107,54 @@ def test_a_hold_that_nobody_speaks_to_ends(tmp_path, target, monkeypatch):
     second.close()
     first.close()
     assert set(snapshot(target)) == {b"."}
+
+
+def test_what_a_dead_run_still_removes_keeps_the_next_one_out(tmp_path, target):
+    """The controller is killed; the command that it had started in the pod goes on."""
+    box = Box(str(tmp_path / "slow"), "gnu", without=["rm"])
+    go_on, began = tmp_path / "go-on", tmp_path / "began"
+    script = f"""#!/bin/sh
+case "$*" in *extra*) : >{began}; while [ ! -e {go_on} ]; do sleep 0.1; done ;; esac
+exec {found("rm", "coreutils")} "$@"
+"""
+    (tmp_path / "slow" / "rm").write_text(script)
+    (tmp_path / "slow" / "rm").chmod(0o755)
+    write(target, "extra", b"x")
+    controller = os.fork()
+    if not controller:
+        first = engine.shell(box, target)
+        first.begin()
+        first.apply(Changes(remove=[next(e for e in first.scan(Selection()) if e.path == b"extra")]))
+        os._exit(0)
+    second = engine.shell(box, target)
+    try:
+        assert eventually(began.exists)
+        os.kill(controller, signal.SIGKILL)
+        os.waitpid(controller, 0)
+        with pytest.raises(BusyError, match=r"^Another run is copying to "):
+            second.begin()
+        assert (target / "extra").exists()
+    finally:
+        go_on.touch()
+    assert eventually(lambda: begun(second))
+    assert not (target / "extra").exists()
+    second.close()
+    assert set(snapshot(target)) == {b"."}
+
+
+def begun(tree):
+    try:
+        tree.begin()
+    except BusyError:
+        tree.close()
+        return False
+    return True
+
+
+def eventually(check, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(0.1)
+    return False

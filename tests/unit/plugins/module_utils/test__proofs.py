@@ -129,14 +129,14 @@ def test_what_was_changed_just_before_the_walk_is_not_proven(pair, monkeypatch):
 def test_a_look_is_settled_when_nothing_is_too_fresh():
     look = Look()
     assert not look.settled
-    look.begin(5_000_000_000)
-    look.begin(9_000_000_000)
+    look.begin(5_000_000_000, 2)
+    look.begin(9_000_000_000, 2)
     look.changed(4_900_000_000)
     assert look.settled
     look.changed(4_990_000_000)
     assert not look.settled
     coarse = Look()
-    coarse.begin(5_000_000_000, 1_000_000_000)
+    coarse.begin(5_000_000_000, 2, 1_000_000_000)
     coarse.changed(4_000_000_000)
     assert not coarse.settled
 
