@@ -35,7 +35,7 @@ from ._manifest import VANISHED, Manifest
 from ._names import SHOWN, some
 from ._parity import Parity, parity
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, batches, make_plan, needs_content
-from ._preflight import preflight, require_room
+from ._preflight import preflight, require_one_volume, require_room
 from ._progress import Progress
 from ._proofs import Proof, Proofs, key, now
 from ._selection import Selection
@@ -185,6 +185,7 @@ class Copy:
         begun = self._begun = source
         first = self._plan(source, target)
         plan = first
+        require_one_volume(plan, target, facts, self._target.where)
         require_room(plan, facts, self._target.where, BATCH_BYTES)
         if not self._options.check:
             try:

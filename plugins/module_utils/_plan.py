@@ -117,6 +117,12 @@ class Plan:
         )
         yield from self._store.pages(query, "plan.path")
 
+    def touches(self, directory: bytes) -> bool:
+        """Whether something is to be made or replaced below a directory."""
+        inside = f"{_in((CREATE, REPLACE))} AND {below('path', '?')}"
+        query = f"SELECT 1 FROM {self._table} WHERE {inside} LIMIT 1"
+        return bool(self._store.one(query, (directory, directory)))
+
     def paths(self, *actions: str) -> Iterator[bytes]:
         query = f"SELECT path FROM {self._table} WHERE {_in(actions)}"
         for row in self._store.pages(query, "path"):

@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 from ._beside import Beside
+from ._entry import DIR
 from ._errors import EndpointError, UsageError
+from ._manifest import Manifest
+from ._names import display
 from ._plan import CREATE, Plan
 from ._tree import Facts, SourceTree, TargetTree
 
@@ -43,6 +46,22 @@ def require_directory(facts: Facts, where: str) -> None:
     }.get(facts.kind)
     if why is not None:
         raise EndpointError(f"{where} {why}.")
+
+
+def require_one_volume(plan: Plan, target: Manifest, facts: Facts, where: str) -> None:
+    """Raises EndpointError where something would be put onto another volume that is mounted in the target.
+
+    Nothing can be renamed into it, and what is copied into it appears there piece by piece.
+    """
+    device = facts.volume.split(":")[1:2]
+    if not device:
+        return
+    for path in target.paths(f"kind = '{DIR}' AND dev IS NOT NULL AND dev <> {int(device[0])}"):
+        if plan.touches(path):
+            raise EndpointError(
+                f"{display(path)} in {where} is on another volume than the rest, which would be copied into: exclude "
+                "it, and copy it by itself."
+            )
 
 
 def require_room(plan: Plan, facts: Facts, where: str, batch: int) -> None:

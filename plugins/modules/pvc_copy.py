@@ -111,6 +111,7 @@ options:
       - What it means when a file of the source changes, grows, shrinks or vanishes while it is copied, and still
         does so after all O(retries). Such files are named in RV(changed_at_source) in any case.
       - V(fail) makes it a failure. With V(report) the task succeeds with RV(parity) false if everything else is whole.
+      - A file that has vanished can't be sent again, so it counts at once. With V(fail) nothing is deleted then.
     type: str
     choices: [fail, report]
     default: fail

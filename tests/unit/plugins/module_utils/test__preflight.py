@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""What must be true of both ends before anything is touched."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import DIR, FILE, Entry
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
+from ansible_collections.kubeferry.pvc.plugins.module_utils._plan import Rules, make_plan
+from ansible_collections.kubeferry.pvc.plugins.module_utils._preflight import require_one_volume
+from ansible_collections.kubeferry.pvc.plugins.module_utils._store import Store
+from ansible_collections.kubeferry.pvc.plugins.module_utils._tree import Facts
+
+VOLUME, ANOTHER = 7, 8
+
+
+def directory(path, device):
+    return Entry(path, DIR, 0, 0o755, 0, 0, 0, identity=(device, 2))
+
+
+@pytest.mark.parametrize(
+    ("file", "device", "refused"),
+    [(b"a/b/c", ANOTHER, True), (b"a/c", ANOTHER, False), (b"a/b/c", VOLUME, False)],
+    ids=["in-it", "beside-it", "the-same"],
+)
+def test_a_volume_that_is_mounted_in_the_target(file, device, refused):
+    store = Store()
+    wanted = Entry(file, FILE, 1, 0o644, 0, 0, 0)
+    folders = [directory(b"a", VOLUME), directory(b"a/b", device)]
+    source, target = Manifest([*folders, wanted], store=store), Manifest(folders, store=store)
+    plan = make_plan(source, target, Rules())
+    facts = Facts("dir", volume=f"boot:{VOLUME}:2")
+    if refused:
+        with pytest.raises(EndpointError, match=r"^a/b in there is on another volume than the rest"):
+            require_one_volume(plan, target, facts, "there")
+    else:
+        require_one_volume(plan, target, facts, "there")
