@@ -199,7 +199,7 @@ class Copy:
         files, size = source.totals()
         outcome = Outcome(
             plan=first,
-            parity=parity(plan, source, target, source.drift(begun)),
+            parity=parity(plan, source, target, source.drift(begun), extra_counts=self._options.delete),
             source=source,
             files=files,
             bytes=size,

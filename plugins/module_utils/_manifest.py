@@ -147,6 +147,11 @@ class Manifest:
         )
         self.store.run(f"UPDATE {self.table} SET implied = 1 WHERE implied = {CANDIDATE}")
 
+    def covers(self, path: bytes) -> bool:
+        """Whether there is an entry at a path or below it."""
+        query = f"SELECT 1 FROM {self.table} WHERE path = ? OR {below('path', '?')} LIMIT 1"
+        return bool(self.store.one(query, (path, path, path)))
+
     def remove(self, paths: Iterable[bytes]) -> None:
         self.store.many(f"DELETE FROM {self.table} WHERE path = ?", ((path,) for path in paths))
 

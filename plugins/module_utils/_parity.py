@@ -19,6 +19,7 @@ from ._entry import Entry
 from ._manifest import VANISHED, Manifest
 from ._names import display
 from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Change, Plan
+from ._selection import LOST_AND_FOUND
 
 V = TypeVar("V")
 
@@ -107,12 +108,26 @@ class Parity:
         }
 
 
-def parity(plan: Plan, source: Manifest, target: Manifest, drift: Iterable[tuple[bytes, str]] = ()) -> Parity:
-    """What a plan that should have been empty says about the copy. `drift` is what changed at the source meanwhile."""
+def parity(
+    plan: Plan,
+    source: Manifest,
+    target: Manifest,
+    drift: Iterable[tuple[bytes, str]] = (),
+    *,
+    extra_counts: bool = True,
+) -> Parity:
+    """What a plan that should have been empty says about the copy. `drift` is what changed at the source meanwhile.
+
+    Unless what only the target has counts, neither does it what couldn't be read there beside what the source has.
+    """
     drifting = iter(drift)
     changed = {display(path): what for path, what in islice(drifting, REPORT_LIMIT)}
     more_changed = sum(1 for _more in drifting)
-    unreadable = {**target.unreadable, **source.unreadable}
+    unreadable = {
+        path: why
+        for path, why in target.unreadable.items()
+        if source.covers(path) or (extra_counts and path != LOST_AND_FOUND)
+    } | source.unreadable
     sockets = set(plan.sockets)
     missing = (path for path in plan.paths(CREATE) if path not in sockets)
     attributes = {display(c.path): _both(c) for c in islice(plan.changes(METADATA), REPORT_LIMIT)}

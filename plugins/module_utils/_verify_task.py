@@ -69,12 +69,13 @@ def _compare(
     comparison = Comparison(source, target, selection, Criteria(checksum, params["metadata"]), progress)
     here, there = comparison.manifests()
     _refuse_undigested(here, source)
-    found = parity(comparison.plan(here, there), here, there)
+    counts = params["extra"] == "fail"
+    found = parity(comparison.plan(here, there), here, there, extra_counts=counts)
     return Hop(
         source=source.where,
         target=target.where,
         checksum=checksum,
-        whole=found.holds(params["metadata"], extra_allowed=params["extra"] != "fail"),
+        whole=found.holds(params["metadata"], extra_allowed=not counts),
         parity=found,
         numbers=dict(zip(("files", "bytes"), here.totals(), strict=True)),
         words={"metadata": params["metadata"], "not_compared": not_compared(source, params["metadata"])},
