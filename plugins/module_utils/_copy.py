@@ -402,7 +402,10 @@ def _doomed(change: Change, plan: Plan) -> list[Entry]:
 
 
 def _directories(plan: Plan, source: Manifest, *actions: str) -> Iterator[Entry]:
-    """Directories whose attributes must be set once these actions are done."""
+    """Directories whose attributes must be set once these actions are done, each before those above it.
+
+    So none is shut before what lies in it is done.
+    """
     paths: set[bytes] = set()
     made: set[bytes] = set()
     for path, action, kind in plan.touched(*actions):
@@ -412,7 +415,7 @@ def _directories(plan: Plan, source: Manifest, *actions: str) -> Iterator[Entry]
                 made.add(path)
         if action != METADATA:
             paths.add(path.rpartition(b"/")[0])
-    found = (source.get(path) for path in sorted(paths - {b"."}))
+    found = (source.get(path) for path in sorted(paths - {b"."}, reverse=True))
     return (
         entry
         for entry in found

@@ -377,6 +377,7 @@ FINISH = (
     _START
     + """
 tar -xpf -
+chmod "$3" .
 """
 )
-"""Set the attributes of directories, from an archive with just their headers."""
+"""Set the attributes of the directory itself, from an archive with just its header, and its mode `$3`."""

@@ -105,6 +105,11 @@ class Steps:
         if directories:
             headers = b"".join(self._header(entry, b"./" + entry.path) for entry in directories)
             self._add(b"dirs", headers + tar.end())
+        # BusyBox's tar sets modes of directories for root alone. What even its owner can't enter comes last.
+        self._modes([entry for entry in directories if entry.mode & 0o100], b"./")
+        for entry in directories:
+            if not entry.mode & 0o100:
+                self._modes([entry], b"./")
 
     def _permit(self, entries: list[Entry], prefix: bytes) -> None:
         """Owners, then modes, since a change of owner clears the set-id bits; one command for all that are alike.
@@ -112,15 +117,17 @@ class Steps:
         Extended attributes come in between: a change of owner clears capabilities, and a mode may forbid to write them.
         """
         owners: dict[bytes, list[bytes]] = {}
-        modes: dict[bytes, list[bytes]] = {}
         for entry in entries:
-            name = prefix + entry.path
-            owners.setdefault(b"chown.%d:%d" % (entry.uid, entry.gid), []).append(name)
-            if entry.kind != SYMLINK:
-                modes.setdefault(b"chmod.%04o" % entry.mode, []).append(name)
+            owners.setdefault(b"chown.%d:%d" % (entry.uid, entry.gid), []).append(prefix + entry.path)
         for step, names in owners.items():
             self._names(step, names)
         self._xattrs(entries, prefix)
+        self._modes([entry for entry in entries if entry.kind != SYMLINK], prefix)
+
+    def _modes(self, entries: list[Entry], prefix: bytes) -> None:
+        modes: dict[bytes, list[bytes]] = {}
+        for entry in entries:
+            modes.setdefault(b"chmod.%04o" % entry.mode, []).append(prefix + entry.path)
         for step, names in modes.items():
             self._names(step, names)
 

@@ -185,7 +185,7 @@ class ShellTree:
             self._hold = None
         if root is not None:
             archive = tar.header(root, b"./", 0, self._nanoseconds) + tar.end()
-            self._asker.feed(scripts.FINISH, (archive,), len(archive))
+            self._asker.feed(scripts.FINISH, (archive,), len(archive), f"{root.mode:04o}")
 
     def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
         """A pod's file system holds the attributes itself."""

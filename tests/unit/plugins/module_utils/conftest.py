@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 from ferry import TALLY
 from toolbox import Box
@@ -17,6 +21,15 @@ def boxes(tmp_path_factory):
     """The boxes by kind; nobody in particular may enter them."""
     place = tmp_path_factory.mktemp("boxes")
     return {kind: Box(str(place / kind), kind) for kind in ("busybox", "gnu", "rsync", "openssl", "tls")}
+
+
+@pytest.fixture
+def place():
+    """A directory that every user may enter."""
+    made = Path(tempfile.mkdtemp(prefix="kubeferry-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
-from pathlib import Path
 
 import engine
 import pytest
@@ -26,15 +24,6 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_file import read
 
 ROOT = os.geteuid() == 0
-
-
-@pytest.fixture
-def place():
-    """A directory that every user may enter."""
-    made = Path(tempfile.mkdtemp(prefix="kubeferry-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
 
 
 def plant(source):

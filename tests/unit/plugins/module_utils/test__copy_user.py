@@ -1,0 +1,61 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies by an ordinary user, as in a helper pod with `pod_security: restricted`."""
+
+from __future__ import annotations
+
+import os
+
+import engine
+import pytest
+from engine import NOBODY, in_child
+from toolbox import Box
+from trees import BILLION, unlike, write
+
+
+class Ends:
+    """A source and a target of the user's own."""
+
+    def __init__(self, place, kind):
+        self.source, self.target = place / "source", place / "target"
+        self._box = None if kind == "local" else Box(str(place / "box"), kind)
+        self._unit = 1 if kind == "local" or self._box.exact else BILLION
+        self.target.mkdir()
+
+    def copy(self, **options):
+        """What a copy by the user says."""
+        for root in (self.source, self.target):
+            for folder, folders, files in os.walk(root):
+                for name in (folder, *(os.path.join(folder, each) for each in (*folders, *files))):
+                    if os.geteuid() == 0 and os.lstat(name).st_uid == 0:
+                        os.chown(name, NOBODY, NOBODY)
+        target = engine.shell(self._box, self.target) if self._box else engine.local(self.target)
+        return in_child(
+            lambda: engine.copy(engine.local(self.source), target, delete=True, retries=1, **options).parity,
+            uid=NOBODY,
+        )
+
+    def unlike(self):
+        return unlike(self.source, self.target, unit=self._unit)
+
+
+@pytest.fixture(params=["local", "gnu", "busybox"])
+def ends(request, place):
+    return Ends(place, request.param)
+
+
+def test_directories_have_their_modes(ends):
+    for name, mode in {
+        "a/b/c": 0o750,
+        "a/b": 0o1711,
+        "a": 0o555,
+        "d/e": 0o500,
+        "d": 0o2755,
+        "": 0o701,
+    }.items():
+        write(ends.source, f"{name}/file", b"x")
+        os.chmod(ends.source / name, mode)
+        os.utime(ends.source / name, ns=(BILLION, BILLION))
+    assert ends.copy().holds("strict")
+    assert ends.unlike() == {}
