@@ -12,9 +12,10 @@ pair of manifests says whether the two sides match.
 from __future__ import annotations
 
 import hashlib
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -295,6 +296,7 @@ class Copy:
         """Work off the plan: contents in batches, then what is extra, then the directories' attributes."""
         self._begin()
         self._comparison.changing(plan)
+        self._open(plan, CREATE, REPLACE)
         count, size = plan.content()
         self._progress.phase("move", size, count)
         for batch in batches(plan.changes(CREATE, REPLACE), BATCH_BYTES, BATCH_ENTRIES):
@@ -314,6 +316,7 @@ class Copy:
         while plan.count(DELETE):
             try:
                 self._begin()
+                self._open(plan, DELETE)
                 extra = (c.have for c in plan.changes(DELETE, backwards=True) if c.have is not None)
                 for entries in batched(extra, BATCH_ENTRIES):
                     self._target.apply(Changes(remove=entries))
@@ -325,6 +328,11 @@ class Copy:
             except TRANSIENT as exc:
                 plan, source, target = self._look_again(exc, plan)
         return plan, source, target
+
+    def _open(self, plan: Plan, *actions: str) -> None:
+        """Let an ordinary user work in his own read-only directories; these get their attributes in the end anyway."""
+        for entries in batched(plan.shut(*actions), BATCH_ENTRIES):
+            self._target.apply(Changes(attributes=[replace(e, mode=e.mode | stat.S_IRWXU) for e in entries]))
 
     def _begin(self) -> None:
         """Take the target. After a lost connection our own hold may last until the other side notices."""

@@ -11,13 +11,14 @@ the proof that the two match.
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ._entry import BLOCK, CHAR, DIR, FILE, SOCKET, SYMLINK, Entry
 from ._errors import EndpointError
 from ._manifest import Manifest, below
-from ._names import display
+from ._names import display, parents
 from ._row import COLUMNS, WIDTH, entry_of
 from ._selection import LOST_AND_FOUND
 from ._store import Row
@@ -122,6 +123,26 @@ class Plan:
         inside = f"{_in((CREATE, REPLACE))} AND {below('path', '?')}"
         query = f"SELECT 1 FROM {self._table} WHERE {inside} LIMIT 1"
         return bool(self._store.one(query, (directory, directory)))
+
+    def shut(self, *actions: str) -> list[Entry]:
+        """The target's directories whose modes keep even their owner from changing in them what these actions change.
+
+        Those that are only parents of what is selected aren't among them: they are left alone.
+        """
+        shut = list(self._target.where(f"kind = '{DIR}' AND implied = 0 AND mode & {stat.S_IWUSR} = 0"))
+        if not shut:
+            return []
+        changed: set[bytes] = set()
+        replaced: set[bytes] = set()
+        for path, action, _kind in self.touched(*actions):
+            changed.add(path.rpartition(b"/")[0])
+            if action == REPLACE:
+                replaced.add(path)
+        return [
+            entry
+            for entry in shut
+            if entry.path in changed or not replaced.isdisjoint({entry.path, *parents(entry.path)})
+        ]
 
     def paths(self, *actions: str) -> Iterator[bytes]:
         query = f"SELECT path FROM {self._table} WHERE {_in(actions)}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import engine
 import pytest
@@ -32,7 +33,7 @@ class Ends:
                         os.chown(name, NOBODY, NOBODY)
         target = engine.shell(self._box, self.target) if self._box else engine.local(self.target)
         return in_child(
-            lambda: engine.copy(engine.local(self.source), target, delete=True, retries=1, **options).parity,
+            lambda: engine.copy(engine.local(self.source), target, retries=1, **options).parity,
             uid=NOBODY,
         )
 
@@ -59,3 +60,29 @@ def test_directories_have_their_modes(ends):
         os.utime(ends.source / name, ns=(BILLION, BILLION))
     assert ends.copy().holds("strict")
     assert ends.unlike() == {}
+
+
+def test_what_lies_in_read_only_directories_is_kept_in_step(ends):
+    for name in ("ro/sub/file", "ro/gone", "gone/ro/file", "becomes a file/ro/file"):
+        write(ends.source, name, b"first", mtime=BILLION)
+        os.chmod((ends.source / name).parent, 0o555)
+    ends.copy(delete=True)
+    for path in (ends.source / "gone", ends.source / "becomes a file"):
+        shutil.rmtree(path)
+    write(ends.source, "becomes a file", b"file")
+    write(ends.source, "ro/new", b"new")
+    write(ends.source, "ro/sub/file", b"again")
+    (ends.source / "ro/gone").unlink()
+    os.utime(ends.source / "ro", ns=(BILLION, BILLION))
+    parity = ends.copy(delete=True)
+    assert parity.holds("strict", extra_allowed=False)
+    assert ends.unlike() == {}
+
+
+def test_a_read_only_directory_above_what_is_selected_is_left_alone(ends):
+    write(ends.source, "ro/new", b"new")
+    (ends.target / "ro").mkdir()
+    (ends.target / "ro").chmod(0o555)
+    parity = ends.copy(files=["ro/new"])
+    assert parity.missing == ["ro/new"]
+    assert (ends.target / "ro").stat().st_mode & 0o777 == 0o555
