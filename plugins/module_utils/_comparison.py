@@ -13,7 +13,7 @@ from ._beside import Beside
 from ._entry import DIR, FILE, Taken
 from ._errors import EndpointError, UsageError
 from ._known import Known, Placed
-from ._look import margin
+from ._look import shows
 from ._manifest import Manifest
 from ._names import display, some
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, make_plan, undecided
@@ -136,12 +136,10 @@ class Comparison:
         ours, theirs = flushed
         if ours is None or theirs is None:
             return False
-        changed = f"kind = '{FILE}' AND (ctime >= {{}} OR typeof(ctime) = 'text')"
+        hidden = f"kind = '{FILE}' AND NOT {{}}"
         return (
-            not source.sums(changed.format(ours - margin(source.precision)))[0]
-            and not target.sums(
-                f"{changed.format(theirs - margin(target.precision))} AND {self._placed.others()}"
-            )[0]
+            not source.sums(hidden.format(shows("ctime", ours)))[0]
+            and not target.sums(f"{hidden.format(shows('ctime', theirs))} AND {self._placed.others()}")[0]
         )
 
     def _source_now(self) -> Manifest:

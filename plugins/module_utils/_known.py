@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from ._entry import DIR, FILE, NANOSECOND, Taken
+from ._entry import DIR, FILE, SECOND, Taken
+from ._look import shows
 from ._manifest import Manifest, below
 from ._plan import Change
 from ._progress import Progress
@@ -49,11 +50,12 @@ class Known:
     def _keep(self, manifest: Manifest, paths: Sequence[bytes]) -> None:
         # What lies between them may be kept as well: whatever has a digest by now has it from here.
         # Not what was changed so shortly before that another change wouldn't show.
-        look, settles = ", ".join(LOOK), manifest.look.settles if manifest.look else 0
+        look, began = ", ".join(LOOK), manifest.look.began if manifest.look else 0
         self._store.run(
             f"INSERT OR REPLACE INTO {self._table} (path, {look}, digest) SELECT path, {look}, digest "
-            f"FROM {manifest.table} WHERE path BETWEEN ? AND ? AND digest <> '' AND kind = '{FILE}' AND ctime < ?",
-            (paths[0], paths[-1], settles),
+            f"FROM {manifest.table} WHERE path BETWEEN ? AND ? AND digest <> '' AND kind = '{FILE}' "
+            f"AND {shows('ctime', began)}",
+            (paths[0], paths[-1]),
         )
 
     def change(self, directories: Iterable[bytes]) -> None:
@@ -134,11 +136,10 @@ class Placed:
 
     def recall(self, target: Manifest) -> None:
         """Give digests to what can only be what was placed there, so that it needn't be read again."""
-        if target.precision != NANOSECOND:
-            return  # another change within the same second would not show
         there = target.table
         alike = " AND ".join(f"placed.{name} = {there}.{name}" for name in ("path", "size", "ino", "ctime"))
-        found = f"FROM {self._table} AS placed WHERE {alike}"
+        # Not where only seconds are told, as another change within the same one would not show.
+        found = f"FROM {self._table} AS placed WHERE {alike} AND placed.ctime % {SECOND} <> 0"
         self._store.run(
             f"UPDATE {there} SET digest = (SELECT placed.digest {found}) "
             f"WHERE kind = '{FILE}' AND EXISTS (SELECT 1 {found})"

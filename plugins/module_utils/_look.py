@@ -9,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from ._entry import NANOSECOND
+from ._entry import SECOND
 
 MARGIN = 20_000_000
 """Nanoseconds. The kernel's clock for the times of files ticks every 4 to 10 ms: what was changed so shortly before a
 walk could be changed again without looking any different."""
 COARSE_MARGIN = 2_000_000_000
-"""The same where only seconds are told."""
+"""The same for a time without a fraction of a second: its file system keeps no more, or stat tells no more."""
 
 
-def margin(precision: int) -> int:
-    """The one that holds where times are told in this unit."""
-    return MARGIN if precision == NANOSECOND else COARSE_MARGIN
+def shows(changed: str, later: int) -> str:
+    """The condition of SQL that an inode which was changed at `changed` looks different if it is changed `later`.
+
+    No number that needs text, being beyond 64 bits, meets it.
+    """
+    margin = f"CASE {changed} % {SECOND} WHEN 0 THEN {COARSE_MARGIN} ELSE {MARGIN} END"
+    return f"({changed} < {later} - {margin})"
 
 
 class Look:
@@ -32,17 +36,15 @@ class Look:
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=20)
-        self._latest: int | None = None
-        self._newest = 0
+        self._settles = 0
+        self.began = 0
+        """When the first walk began, in nanoseconds by the clock that files get their times from; 0 if none did."""
         self.root: int | None = None
 
-    def begin(self, now: int, root: int | None, precision: int = NANOSECOND) -> None:
-        """A walk begins, at that time in nanoseconds by the clock that files get their times from. The first counts.
-
-        `root` is the inode of the directory.
-        """
-        if self._latest is None:
-            self._latest, self.root = now - margin(precision), root
+    def begin(self, now: int, root: int | None) -> None:
+        """A walk begins. The first counts. `root` is the inode of the directory."""
+        if not self.began:
+            self.began, self.root = now, root
 
     def add(self, seen: bytes) -> None:
         """What the walk saw, the same bytes for the same things."""
@@ -55,17 +57,13 @@ class Look:
 
     def changed(self, nanoseconds: int) -> None:
         """The last change of something that was seen."""
-        self._newest = max(self._newest, nanoseconds)
+        margin = MARGIN if nanoseconds % SECOND else COARSE_MARGIN
+        self._settles = max(self._settles, nanoseconds + margin)
 
     @property
     def settled(self) -> bool:
         """Whether nothing was changed so shortly before the walk that another change wouldn't show."""
-        return self._newest < self.settles
-
-    @property
-    def settles(self) -> int:
-        """What was changed before this time, in nanoseconds, would show another change."""
-        return 0 if self._latest is None else self._latest
+        return self._settles < self.began
 
     @property
     def fingerprint(self) -> str:

@@ -94,8 +94,7 @@ class ShellReading:
         """The answer of a walk, for a `look` to begin."""
         process, asked = self._asker.ask(script, names, scripts.FORMAT)
         with self._asker.told(process, asked, "Reading the names below") as stream:
-            began, root = output.beginning(stream)
-            look.begin(began, root, self.facts().precision)
+            look.begin(*output.beginning(stream))
             yield from output.batches(stream, with_unreadable=True)
             failed = output.complained(stream, scripts.WALK_STATUSES, "find")
         if failed:

@@ -11,6 +11,7 @@ import time
 
 import engine
 import pytest
+from toolbox import Box, found
 from trees import plant, snapshot, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
@@ -136,9 +137,57 @@ def test_a_look_is_settled_when_nothing_is_too_fresh():
     look.changed(4_990_000_000)
     assert not look.settled
     coarse = Look()
-    coarse.begin(5_000_000_000, 2, 1_000_000_000)
-    coarse.changed(4_000_000_000)
+    coarse.begin(5_000_000_000, 2)
+    coarse.changed(2_000_000_000)
+    assert coarse.settled
+    coarse.changed(3_000_000_000)
     assert not coarse.settled
+
+
+WHOLE_SECONDS = r"""#!/bin/sh
+case "$*" in */proc/*) exec {stat} "$@" ;; esac
+{stat} "$@" | {sed} 's/\.[0-9]\{{9\}}/.000000000/g'
+"""
+"""A stat as over a file system that keeps whole seconds: it prints nine digits all the same."""
+
+
+@pytest.mark.parametrize("when", ["between two runs", "within a run"])
+def test_a_file_is_written_twice_in_a_second_and_keeps_no_more(tmp_path, monkeypatch, when):
+    box = Box(str(tmp_path / "box"), "gnu")
+    os.unlink(f"{box.place}/stat")
+    script = WHOLE_SECONDS.format(stat=found("stat", "coreutils"), sed=found("sed", "sed"))
+    write(box.place, "stat", script.encode(), 0o755)
+    apply, todo = LocalTree.apply, []
+
+    def apply_and_write(*given):
+        apply(*given)
+        while todo:
+            todo.pop()()
+
+    monkeypatch.setattr(LocalTree, "apply", apply_and_write)
+    for attempt in range(20):
+        place = tmp_path / str(attempt)
+        time.sleep(1 - time.time() % 1)
+        write(place / "source", "file", b"first content", mtime=10**18)
+        begun = (place / "source/file").stat().st_ctime
+
+        def again(place=place):
+            write(place / "source", "file", b"OTHER CONTENT", mtime=10**18)
+
+        def copy(place=place):
+            ends = engine.shell(box, place / "source"), engine.local(place / "target")
+            return engine.copy(*ends, proofs=str(place / "proofs"))
+
+        if when == "within a run":
+            todo.append(again)
+        assert engine.whole(copy())
+        if when == "between two runs":
+            again()
+            assert engine.whole(copy())
+        assert (place / "target/file").read_bytes() == b"OTHER CONTENT"
+        if int((place / "source/file").stat().st_ctime) == int(begun):
+            return
+    raise AssertionError("the machine is too slow for two writes within a second")
 
 
 def test_the_staging_manifest_is_a_part_of_the_tree(tmp_path):
