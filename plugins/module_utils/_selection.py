@@ -19,7 +19,8 @@ WORK_DIR = b".kubeferry"
 
 
 LOST_AND_FOUND = b"lost+found"
-"""Made by the file system for itself at the root of a volume."""
+"""Made by the file system for itself at the root of a volume, and what a check of it finds is put there: neither extra
+nor ever deleted."""
 
 
 def work_path(path: bytes) -> bool:

@@ -129,6 +129,13 @@ def test_extra_paths_are_deleted_only_when_asked():
     assert not make_plan(manifest(BASE), manifest(implied, BASE), ALL, delete=True)
 
 
+def test_what_a_check_of_the_file_system_found_is_kept():
+    names = b"lost+found", b"lost+found/#12", b"lost+found/#12/in it", b"lost+founds", b"a/lost+found"
+    target = manifest(*(replace(BASE, path=name) for name in names))
+    plan = make_plan(manifest(), target, ALL, delete=True)
+    assert list(plan.paths(DELETE)) == [b"a/lost+found", b"lost+founds"]
+
+
 def test_a_directory_with_files_is_not_replaced_unasked():
     have = [Entry(b"f", DIR, 0, 0o755, 0, 0, 0), replace(BASE, path=b"f/new\nline")]
     with pytest.raises(
