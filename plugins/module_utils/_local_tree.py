@@ -236,7 +236,7 @@ class LocalTree:
 
         A new directory moves with all that is in it; its true attributes are set last.
         """
-        files = {entry.path for entry in entries if entry.kind == FILE}
+        here = {entry.path for entry in entries}
         new = {entry.path for entry in entries if entry.kind == DIR}
         for entry in entries:
             if entry.kind == FILE and not entry.hardlink:
@@ -244,7 +244,7 @@ class LocalTree:
             received = self._received(entry.path)
             with contextlib.suppress(OSError):
                 folder.made(received)
-            first = self._received(entry.hardlink) if entry.hardlink in files else entry.hardlink
+            first = self._received(entry.hardlink) if entry.hardlink in here else entry.hardlink
             attempt(partial(self._prepare, folder, entry, first), folder, received)
         folder.forget()
         for entry in entries:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ._entry import DIR, FILE, NANOSECOND, Entry, Taken
+from ._entry import DIR, FILE, NANOSECOND, SOCKET, Entry, Taken
 from ._errors import EndpointError
 from ._look import Look
 from ._names import display
@@ -193,12 +193,12 @@ class Manifest:
         )
 
     def group_links(self, among: str = "1") -> None:
-        """Set `hardlink` on all but the first path of each group of regular files that share an inode.
+        """Set `hardlink` on all but the first path of each group of paths that share an inode.
 
         `among` is a condition of SQL on `first`, the first path: what else may be one. Entries without an `identity`
         (read from a file) keep what they have.
         """
-        linked = "dev IS NOT NULL AND kind = 'file'"
+        linked = f"dev IS NOT NULL AND kind NOT IN ('{DIR}', '{SOCKET}')"
         if not self.store.one(f"SELECT 1 FROM {self.table} WHERE {linked} LIMIT 1"):
             return
         index = (
@@ -207,7 +207,7 @@ class Manifest:
         self.store.run(index)
         first = (
             f"SELECT first.path FROM {self.table} AS first WHERE first.dev = {self.table}.dev "
-            f"AND first.ino = {self.table}.ino AND first.dev IS NOT NULL AND first.kind = 'file' AND ({among}) "
+            f"AND first.ino = {self.table}.ino AND {linked} AND ({among}) "
             "ORDER BY first.path LIMIT 1"
         )
         self.store.run(

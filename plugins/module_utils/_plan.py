@@ -267,12 +267,12 @@ def _content_differences(want: Entry, have: Entry) -> Iterator[str]:
             yield "size"
         elif not want.digest or want.digest != have.digest:
             yield "content"
-        if want.hardlink != have.hardlink:
-            yield "hardlink"
     elif want.kind == SYMLINK and (want.link != have.link or not want.link):
         yield "link"  # none leads nowhere: an end didn't tell
     elif want.kind in (CHAR, BLOCK) and want.device != have.device:
         yield "device"
+    if want.hardlink != have.hardlink:
+        yield "hardlink"
 
 
 def undecided(source: Manifest, target: Manifest, side: str) -> str:

@@ -52,7 +52,7 @@ class Steps:
         A new directory moves with all that is in it.
         """
         create = changes.create
-        made = [e for e in create if e.kind not in (FILE, SOCKET)]
+        made = [e for e in create if e.kind not in (FILE, SOCKET) and not e.hardlink]
         if made:
             # Whoever owns a new directory must be able to move things into it; its true mode is set last.
             open_ = [replace(e, mode=e.mode | 0o700) if e.kind == DIR else e for e in made]
@@ -69,7 +69,7 @@ class Steps:
         if not links:
             return
         self._names(b"mkdir", sorted({self._received + _parent(entry.path) for entry in links}))
-        here = {entry.path for entry in create if entry.kind == FILE}
+        here = {entry.path for entry in create}
         pairs = [
             ((self._received if e.hardlink in here else b"./") + e.hardlink, self._received + e.path)
             for e in links

@@ -82,6 +82,7 @@ def snapshot(root, *, skip=()) -> dict[bytes, Seen]:
             content = os.readlink(full)
         elif kind == stat.S_IFREG:
             content = content_of(full)
+        if kind != stat.S_IFDIR:
             twin = first.setdefault((status.st_dev, status.st_ino), path)
         device = status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
         found[path] = Seen(
@@ -225,6 +226,8 @@ class _Planter:
             os.symlink(to, self.at(b"links/" + name))
         os.makedirs(self.at(b"empty/inside"))
         os.mkfifo(self.at(b"links/fifo"), 0o640)
+        for name in (b"links/up", b"links/fifo"):
+            os.link(self.at(name), self.at(name + b" again"), follow_symlinks=False)
         if may_make_devices():
             os.makedirs(self.at(b"devices"))
             os.mknod(self.at(b"devices/char"), stat.S_IFCHR | 0o660, os.makedev(1, 3))
