@@ -40,9 +40,15 @@ class Criteria:
     still: Callable[[Manifest], bool] = lambda _earlier: False
 
 
-def not_compared(source: Tree, metadata: str) -> list[str]:
-    """What differences in attributes can't be found in, as the source has no tools that would show it."""
-    return ["xattrs"] if metadata != "ignore" and not source.facts().xattrs else []
+def not_compared(source: Tree, seen: Manifest, metadata: str) -> list[str]:
+    """What differences in attributes can't be found in.
+
+    That is all extended attributes where the source has no tools that would show them, else those that were `seen`
+    there and are no part of a copy.
+    """
+    if metadata == "ignore":
+        return []
+    return sorted(seen.uncopied) if source.facts().xattrs else ["xattrs"]
 
 
 class Comparison:

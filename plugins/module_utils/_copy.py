@@ -148,6 +148,7 @@ class Copy:
         if proof is None:
             return None
         nothing = Manifest()
+        nothing.uncopied.update(proof.uncopied)
         return Outcome(
             plan=make_plan(nothing, nothing, Rules()),
             parity=Parity(matched=proof.matched, extra=proof.extra),
@@ -219,7 +220,8 @@ class Copy:
         if found.holds("strict") and ours and theirs and ours.settled and theirs.settled:
             looks = self._target.fingerprint_of(theirs), self._source.fingerprint_of(ours)
             self._proofs.keep(
-                self._subject + key(*looks), Proof(now(), found.matched, *source.totals(), found.extra)
+                self._subject + key(*looks),
+                Proof(now(), found.matched, *source.totals(), found.extra, sorted(source.uncopied)),
             )
 
     def _plan(self, source: Manifest, target: Manifest) -> Plan:

@@ -52,7 +52,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         except ExecError as exc:
             exc.passed_over = transport.passed_over
             raise
-        blind = not_compared(source, options.metadata)
+        blind = not_compared(source, outcome.source, options.metadata)
         hop = _hop(outcome, options, source.where, target.where, transport, blind)
     if params["report"] and not check_mode:
         record(params["report"], params["label"] or "copy", hop)

@@ -18,8 +18,11 @@ from ._walk import Listing
 from ._xattrs import held, pack
 
 
-def rows(listings: Iterable[Listing], xattrs: bool) -> Iterator[Row]:
-    """Rows of COLUMNS, with extended attributes if wanted; a link that goes meanwhile is passed over."""
+def rows(listings: Iterable[Listing], xattrs: bool, uncopied: set[str]) -> Iterator[Row]:
+    """Rows of COLUMNS, with extended attributes if wanted; a link that goes meanwhile is passed over.
+
+    Names of attributes that are no part of a copy are added to `uncopied`.
+    """
     for path, descriptor, found in listings:
         prefix = path + b"/" if path and path != b"." else b""
         for text, status in found:
@@ -27,7 +30,7 @@ def rows(listings: Iterable[Listing], xattrs: bool) -> Iterator[Row]:
             kind = KINDS[stat.S_IFMT(status.st_mode)]
             link = _leads_to(descriptor, name) if kind == SYMLINK else b""
             if link is not None:
-                given = pack(held(descriptor, name)) if xattrs and kind != SYMLINK else b""
+                given = pack(held(descriptor, name, uncopied)) if xattrs and kind != SYMLINK else b""
                 yield _row(prefix + name, kind, status, link, given)
 
 

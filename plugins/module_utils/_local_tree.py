@@ -100,8 +100,9 @@ class LocalTree:
             return manifest
         with Folder(self._root) as folder:
             walk = Walk(folder)
-            manifest.add_selected(rows(walk.down(selection.starts()), xattrs), selection)
-            manifest.add_implied(rows(filter(None, map(walk.at, selection.parents())), xattrs))
+            found = partial(rows, xattrs=xattrs, uncopied=manifest.uncopied)
+            manifest.add_selected(found(walk.down(selection.starts())), selection)
+            manifest.add_implied(found(filter(None, map(walk.at, selection.parents()))))
         manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.reaches(p)}
         manifest.look = walk.look
         manifest.group_links()

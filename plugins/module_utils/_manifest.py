@@ -20,7 +20,7 @@ from ._names import display
 from ._row import COLUMNS, entry_of, marked, row_of
 from ._selection import Selection, work_path
 from ._store import BATCH, Row, Store, batched
-from ._xattrs import Xattrs, pack
+from ._xattrs import Xattrs, copied, pack
 
 CHANGED, VANISHED = "changed", "vanished"
 CANDIDATE = 2
@@ -31,7 +31,8 @@ class Manifest:
     """The entries of a tree by path, in the order of the path's bytes (parents before children).
 
     `precision` is the unit of `mtime` in nanoseconds. `unreadable` names the paths that could not be read, with the
-    reason. `look` is that of the tree when it was read. `xattrs` says whether extended attributes were looked at.
+    reason. `look` is that of the tree when it was read. `xattrs` says whether extended attributes were looked at,
+    `uncopied` has the names, for people, of those that were seen and are no part of a copy.
     Entries that are handed out are copies: what changes is put back with `add`, or with one of the setters.
     """
 
@@ -48,6 +49,7 @@ class Manifest:
         self.precision = precision
         self.root = root
         self.xattrs = True
+        self.uncopied: set[str] = set()
         self.look: Look | None = None
         self.unreadable: dict[bytes, str] = {}
         self.store = store or Store()
@@ -186,10 +188,13 @@ class Manifest:
         )
 
     def set_xattrs(self, found: Iterable[tuple[bytes, Xattrs]]) -> None:
-        """Note extended attributes."""
+        """Note extended attributes, and the names of those that are no part of a copy."""
         self.store.many(
             f"UPDATE {self.table} SET xattrs = ? WHERE path = ?",
-            ((pack(xattrs), path) for path, xattrs in found),
+            (
+                (pack(tuple(sorted(pair for pair in xattrs if copied(pair[0], self.uncopied)))), path)
+                for path, xattrs in found
+            ),
         )
 
     def group_links(self, among: str = "1") -> None:

@@ -16,9 +16,9 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
-FORMAT = 2
+FORMAT = 3
 KEPT = 500
 """Proofs; the oldest goes first."""
 MOST_EXTRA = 1_000
@@ -27,13 +27,17 @@ MOST_EXTRA = 1_000
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found whole. `when` is in seconds since the epoch, `extra` are names as the report has them."""
+    """What was found whole. `when` is in seconds since the epoch, `extra` are names as the report has them.
+
+    `uncopied` are the extended attributes that were seen and are no part of a copy.
+    """
 
     when: float
     matched: int
     files: int
     bytes: int
     extra: list[str]
+    uncopied: list[str] = field(default_factory=list)
 
 
 def key(*parts: object) -> str:

@@ -78,7 +78,10 @@ def _compare(
         whole=found.holds(params["metadata"], extra_allowed=not counts),
         parity=found,
         numbers=dict(zip(("files", "bytes"), here.totals(), strict=True)),
-        words={"metadata": params["metadata"], "not_compared": not_compared(source, params["metadata"])},
+        words={
+            "metadata": params["metadata"],
+            "not_compared": not_compared(source, here, params["metadata"]),
+        },
     )
 
 

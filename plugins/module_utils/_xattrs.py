@@ -4,8 +4,8 @@
 # Note: private to the kubeferry.pvc collection; it may change without notice.
 """Extended attributes, POSIX ACLs and file capabilities among them (attr(7), acl(5), capabilities(7)).
 
-Others are no part of a copy: `trusted.*` is the file systems' own (overlayfs, gluster), labels of SELinux are given by
-the policy of the node.
+Others are no part of a copy, as most of them mean something on their own file system alone; they are named. Labels of
+SELinux, which the policy of the node gives to every file, aren't.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from ._errors import ProtocolError
+from ._names import display
 from ._tar import ByteStream
 
 Xattrs: TypeAlias = "tuple[tuple[bytes, bytes], ...]"
 """Names and values, in the order of the names."""
 
 COPIED = re.compile(rb"user\..+|system\.posix_acl_(access|default)|security\.capability", re.DOTALL)
+UNTOLD = b"security.selinux"
+NAME_LIMIT = 255
+MOST_OTHERS = 100
+"""Names of others that are told of: a pod could make up more without an end."""
 LINE_LIMIT = 1 << 18
 """Bytes of one line of getfattr: the kernel allows values of 64 KiB, which are printed in hexadecimal."""
 UNHELD = {errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM}
@@ -43,15 +48,27 @@ def unpack(packed: bytes) -> Xattrs:
     )
 
 
-def held(parent: int, name: bytes) -> Xattrs:
-    """The attributes of `name` in the open directory `parent` (which no swapped link can lead away from)."""
+def copied(name: bytes, others: set[str]) -> bool:
+    """Whether the attribute is part of a copy. The name of one that isn't is added to `others`, for people."""
+    if COPIED.fullmatch(name):
+        return True
+    if name != UNTOLD and len(others) < MOST_OTHERS:
+        others.add(display(name[:NAME_LIMIT]))
+    return False
+
+
+def held(parent: int, name: bytes, others: set[str]) -> Xattrs:
+    """The attributes of `name` in the open directory `parent` (which no swapped link can lead away from).
+
+    Names of others that it has are added to `others`.
+    """
     path = _place(parent, name)
     try:
         names = [os.fsencode(each) for each in os.listxattr(path, follow_symlinks=False)]
         return tuple(
             (each, os.getxattr(path, each, follow_symlinks=False))
             for each in sorted(names)
-            if COPIED.fullmatch(each)
+            if copied(each, others)
         )
     except OSError as exc:
         if exc.errno in UNHELD:
@@ -104,7 +121,7 @@ def dumped(stream: ByteStream) -> Iterator[tuple[bytes, Xattrs]]:
     while (line := stream.until(b"\n", LINE_LIMIT)) != b"# end":
         if line.startswith(b"# file: "):
             if name is not None:
-                yield name, _copied(found)
+                yield name, tuple(found)
             name, found = _plain(line[len(b"# file: ") :]), []
         elif line:
             printed = re.fullmatch(rb"([^=]+)(?:=0x((?:[0-9a-f]{2})*))?", line)
@@ -112,11 +129,7 @@ def dumped(stream: ByteStream) -> Iterator[tuple[bytes, Xattrs]]:
                 raise ProtocolError(f"getfattr printed {line[:80]!r}, which can't be")
             found.append((_plain(printed[1]), bytes.fromhex((printed[2] or b"").decode("ascii"))))
     if name is not None:
-        yield name, _copied(found)
-
-
-def _copied(found: Sequence[tuple[bytes, bytes]]) -> Xattrs:
-    return tuple(sorted(attribute for attribute in found if COPIED.fullmatch(attribute[0])))
+        yield name, tuple(found)
 
 
 def _quoted(text: bytes, special: bytes) -> bytes:

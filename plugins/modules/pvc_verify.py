@@ -225,7 +225,10 @@ metadata:
   type: str
   sample: strict
 not_compared:
-  description: What could not be compared because the source has no tools for it, V(xattrs) or nothing.
+  description:
+    - V(xattrs) where the source has no tools that tell extended attributes.
+    - Else the names of those that some of its files have and that are no part of a copy, as most mean something on
+      their own file system alone. These are all but C(user.*), ACLs, capabilities and the labels of SELinux.
   returned: always, unless the task could not be carried out
   type: list
   elements: str

@@ -6,16 +6,22 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import time
 
 import engine
 import pytest
 from toolbox import found
 from trees import write
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _xattrs
+from ansible_collections.kubeferry.pvc.plugins.module_utils._comparison import not_compared
+from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import FILE, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, ProtocolError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tar import ByteStream
-from ansible_collections.kubeferry.pvc.plugins.module_utils._xattrs import dump, dumped, pack, unpack
+from ansible_collections.kubeferry.pvc.plugins.module_utils._xattrs import copied, dump, dumped, pack, unpack
 
 ODD = b"na\nme\\x=y \xff"
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep
@@ -130,9 +136,36 @@ def test_the_dump_of_getfattr_is_read_as_it_is_written():
     assert unpack(pack(xattrs)) == xattrs
 
 
-def test_foreign_attributes_are_left_out():
+def test_others_are_left_out_and_named():
     text = b"# file: x\nsecurity.selinux=0x00\ntrusted.overlay.opaque=0x79\nuser.a=0x01\n\n# end\n"
-    assert list(dumped(ByteStream([text]))) == [(b"x", ((b"user.a", b"\1"),))]
+    manifest = Manifest([Entry(b"x", FILE, 0, 0o644, 0, 0, 0)])
+    manifest.set_xattrs(dumped(ByteStream([text])))
+    assert manifest.get(b"x").xattrs == ((b"user.a", b"\1"),)
+    assert manifest.uncopied == {"trusted.overlay.opaque"}
+    for number in range(1000):
+        copied(b"trusted.%d" % number, manifest.uncopied)
+    assert len(manifest.uncopied) == 100
+
+
+@pytest.mark.parametrize("kind", ["local", "gnu"])
+def test_the_source_of_a_copy_tells_which_others_it_has(boxes, source, tmp_path, kind, monkeypatch):
+    """Also where the copy was proven before. Only root may make such attributes, so these stand for them."""
+    monkeypatch.setattr(_xattrs, "COPIED", re.compile(rb"user\.(?!of a directory).*|system\..*", re.DOTALL))
+    (tmp_path / "target").mkdir()
+    time.sleep(0.05)
+
+    def copy():
+        ends = end(boxes, kind, source), engine.local(tmp_path / "target")
+        return engine.copy(*ends, proofs=str(tmp_path / "proofs"))
+
+    named = {"security.capability"} if os.geteuid() == 0 else set()
+    first, second = copy(), copy()
+    assert engine.whole(first)
+    assert second.proven
+    for outcome in (first, second):
+        assert outcome.source.uncopied == {"user.of a directory", *named}
+    assert not_compared(end(boxes, kind, source), second.source, "strict") == sorted(first.source.uncopied)
+    assert not_compared(end(boxes, kind, source), second.source, "ignore") == []
 
 
 @pytest.mark.parametrize(
