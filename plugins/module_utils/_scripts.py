@@ -376,8 +376,8 @@ number leads to. What fails is found by the next scan."""
 FINISH = (
     _START
     + """
-tar -xpf -
 chmod "$3" .
+tar -xpf -
 """
 )
-"""Set the attributes of the directory itself, from an archive with just its header, and its mode `$3`."""
+"""Set the attributes of the directory itself: its mode `$3`, and all from an archive with just its header."""
