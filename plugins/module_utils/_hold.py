@@ -17,9 +17,9 @@ from ._scripts import BUSY, FOREIGN
 
 TAKE_SECONDS = 60.0
 BEAT_SECONDS = 10.0
-"""How often a container without flock is told that this run is alive."""
+"""How often a container is told that this run is alive."""
 DEAD_SECONDS = 30
-"""How long a container without flock must not have been told so until another run may have the target."""
+"""How long it must not have been told so until another run may have the target, if either has no flock."""
 LOST_SECONDS = 45
 """How long a hold lasts that isn't told so. A run that wants its target back waits for longer."""
 RELEASE_SECONDS = 120.0

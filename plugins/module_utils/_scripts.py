@@ -232,7 +232,9 @@ for left in .kubeferry/* .kubeferry/.[!.]*; do
     *) printf '%s\\n' "$left" >&2; exit 77 ;;
   esac
 done
+mine=.kubeferry/held/${3##*/}; locked=
 if command -v flock >/dev/null 2>&1; then
+  locked=.kubeferry/held/lock
   exec 9>>.kubeferry/lock || exit 73
   flock -n 9 || exit 75
   # The holder before removed the file while this one opened it: the lock is on nothing.
@@ -240,17 +242,19 @@ if command -v flock >/dev/null 2>&1; then
   exec 8>>.kubeferry/busy || exit 73
   flock -n 8 || exit 75
   exec 8>&-
-else
-  if ! mkdir .kubeferry/held 2>/dev/null && [ ! -e ".kubeferry/held/${3##*/}" ]; then
-    seen=$(stat -c %Y .kubeferry/held); left=$5
-    while [ "$left" -gt 0 ]; do
-      sleep 1; left=$((left - 1))
-      [ "$(stat -c %Y .kubeferry/held)" = "$seen" ] || exit 75
-    done
-    rm -rf .kubeferry/held && mkdir .kubeferry/held || exit 75
-  fi
-  : >".kubeferry/held/${3##*/}" || exit 73
+  # Who had the lock is dead. To rename what it left also shows to whoever watches the directory.
+  if [ -e "$locked" ]; then mv -f -- "$locked" "$mine"; fi
 fi
+if ! mkdir .kubeferry/held 2>/dev/null && [ ! -e "$mine" ]; then
+  seen=$(stat -c %Y .kubeferry/held); left=$5
+  while [ "$left" -gt 0 ]; do
+    sleep 1; left=$((left - 1))
+    [ "$(stat -c %Y .kubeferry/held)" = "$seen" ] || exit 75
+  done
+  rm -rf .kubeferry/held && mkdir .kubeferry/held || exit 75
+fi
+: >"$mine" || exit 73
+if [ -n "$locked" ]; then : >"$locked" || exit 73; fi
 LARGE=$4; TO=$PWD/$3/parts; export LARGE TO
 rm -rf -- "$3/old" && mkdir -p -- "$3/old" || exit 73
 for left in .kubeferry/run-*; do
@@ -293,7 +297,8 @@ What changes the tree holds another lock, `busy`, to its own end, which may come
 is waited for before the directory is given free, and asked for by the next run.
 
 Without flock a directory stands for the lock, which is touched at every line that comes. Looked at for `$5` seconds and
-not touched, it is a dead run's. No clock is asked, as that of the volume's server may differ from the container's."""
+not touched, it is a dead run's. No clock is asked, as that of the volume's server may differ from the container's. Who
+has the kernel's lock makes the directory as well, for those that have no flock, with a file `lock` in it."""
 
 ADOPT = (
     _START

@@ -1,7 +1,7 @@
 # Copyright: the kubeferry.pvc contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Holding a target in a container that has no flock."""
+"""Holding a target in a container that has no flock, or beside one that has none."""
 
 from __future__ import annotations
 
@@ -41,6 +41,35 @@ def test_two_runs_exclude_each_other(box, target, monkeypatch):
     assert set(snapshot(target)) == {b"."}
     second.begin()
     second.close()
+    assert set(snapshot(target)) == {b"."}
+
+
+@pytest.mark.parametrize("lacking", ["first", "second"])
+def test_two_runs_of_which_one_has_no_flock_exclude_each_other(box, tmp_path, target, monkeypatch, lacking):
+    monkeypatch.setattr(_hold, "BEAT_SECONDS", 0.5)
+    trees = [engine.shell(box, target), engine.shell(Box(str(tmp_path / "other"), "gnu"), target)]
+    first, second = trees if lacking == "first" else reversed(trees)
+    first.begin()
+    with pytest.raises(BusyError, match=r"^Another run is copying to .*target in the"):
+        second.begin()
+    first.close()
+    second.begin()
+    second.close()
+    assert set(snapshot(target)) == {b"."}
+
+
+@pytest.mark.parametrize(("left", "dead", "least"), [("lock", 50, 0), ("run-dead", 2, 2)])
+def test_with_flock_only_what_was_left_without_is_waited_for(
+    tmp_path, target, monkeypatch, left, dead, least
+):
+    monkeypatch.setattr(_hold, "DEAD_SECONDS", dead)
+    write(target, f".kubeferry/held/{left}", b"")
+    tree = engine.shell(Box(str(tmp_path / "box"), "gnu"), target)
+    started = time.monotonic()
+    tree.begin()
+    assert least <= time.monotonic() - started < 25
+    assert (target / ".kubeferry/held/lock").exists()
+    tree.close()
     assert set(snapshot(target)) == {b"."}
 
 
