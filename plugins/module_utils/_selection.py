@@ -12,10 +12,29 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ._errors import UsageError
-from ._names import encode, relative
+from ._names import display, encode, relative
 
 WORK_DIR = b".kubeferry"
 """Directory below a target that holds what is on its way; never part of a tree."""
+
+LONG = rb"\[:.*?:\]|\[\..*?\.\]|\[=.*?=\]|\\."
+"""Parts of a set in a shell pattern that are longer than one character: classes, and what a backslash comes before."""
+ITEM = re.compile(LONG + rb"|.", re.DOTALL)
+SET = re.compile(rb"\[([!^]?+)(\]?+(?:%b|[^\]\\])*)\]" % LONG, re.DOTALL)
+CLASSES = {
+    b"[:alnum:]": b"0-9A-Za-z",
+    b"[:alpha:]": b"A-Za-z",
+    b"[:blank:]": rb" \t",
+    b"[:cntrl:]": rb"\x00-\x1f\x7f",
+    b"[:digit:]": b"0-9",
+    b"[:graph:]": b"!-~",
+    b"[:lower:]": b"a-z",
+    b"[:print:]": b" -~",
+    b"[:punct:]": rb"!-/:-@\[-`{-~",
+    b"[:space:]": rb" \t-\r",
+    b"[:upper:]": b"A-Z",
+    b"[:xdigit:]": b"0-9A-Fa-f",
+}
 
 
 LOST_AND_FOUND = b"lost+found"
@@ -138,10 +157,10 @@ def _pattern(text: str, option: str) -> re.Pattern[bytes]:
     glob = glob.strip(b"/")
     out = b"" if anchored else b"(?:.*/)?"
     position = 0
-    while position < len(glob):
-        piece, position = _translate(glob, position)
-        out += piece
     try:
+        while position < len(glob):
+            piece, position = _translate(glob, position)
+            out += piece
         return re.compile(out, re.DOTALL)
     except re.error as exc:
         raise UsageError(f"{option}: {text!r} isn't a valid pattern ({exc}).") from exc
@@ -160,13 +179,19 @@ def _translate(glob: bytes, position: int) -> tuple[bytes, int]:
         return b"[^/]", position + 1
     if char == b"\\" and position + 1 < len(glob):
         return re.escape(glob[position + 1 : position + 2]), position + 2
-    if char == b"[":
-        end = glob.find(b"]", position + 2)
-        if end > 0:
-            negated = glob[position + 1 : position + 2] in (b"!", b"^")
-            if negated:
-                end = glob.find(b"]", position + 3)
-            if end > 0:
-                body = re.sub(rb"[\\\[\]&~|]", rb"\\\g<0>", glob[position + 1 + negated : end])
-                return b"(?!/)[" + (b"^" if negated else b"") + body.replace(b"--", rb"-\-") + b"]", end + 1
+    if found := SET.match(glob, position):
+        body = ITEM.sub(_item, found[2]).replace(b"--", rb"-\-")
+        return b"(?!/)[" + (b"^" if found[1] else b"") + body + b"]", found.end()
     return re.escape(char), position + 1
+
+
+def _item(found: re.Match[bytes]) -> bytes:
+    """One part of a set, as it is written in a regular expression's. Raises re.error where it isn't known."""
+    part = found[0]
+    if len(part) == 1:
+        return b"\\" + part if part in rb"\[]&~|" else part
+    if part.startswith(b"\\"):
+        return re.escape(part[1:])
+    if part not in CLASSES:
+        raise re.error(f"{display(part)} isn't known")
+    return CLASSES[part]

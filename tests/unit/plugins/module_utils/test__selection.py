@@ -34,6 +34,13 @@ ROOT = "/mnt/pvc-0"
         ("[a&&b]x", [b"ax", b"&x"], [b"cx"]),
         ("a[+-9]b", [b"a,b", b"a5b"], [b"a/b"]),
         ("a[!x]b", [b"ayb"], [b"a/b"]),
+        ("[[:digit:]_]x", [b"1x", b"_x"], [b":x", b"dx", b"[x"]),
+        ("[![:alpha:]]x", [b"1x"], [b"ax", b"/x"]),
+        ("[[:punct:][:space:]]x", [b"!x", b"~x", b"[x", b" x", b"\tx"], [b"ax", b"1x"]),
+        ("a[\\]]b", [b"a]b"], [b"ab", b"a\\b", b"a\\]b"]),
+        ("a[\\-x\\\\]b", [b"a-b", b"axb", b"a\\b"], [b"a]b", b"aab"]),
+        ("[--0]x", [b"-x", b"0x"], [b"ax"]),
+        ("[!]", [b"[!]"], [b"!", b"a"]),
         ("[x", [b"[x"], [b"x"]),
         ("[]", [b"[]"], [b""]),
         ("\\*x", [b"*x"], [b"ax"]),
@@ -91,7 +98,7 @@ def test_empty_patterns_are_refused(pattern):
         select(ROOT, None, None, [pattern])
 
 
-@pytest.mark.parametrize("pattern", ["[z-a]x", "\ud800*"])
+@pytest.mark.parametrize("pattern", ["[z-a]x", "\ud800*", "[[:digits:]]", "[[.a.]]", "[a[=b=]]"])
 def test_bad_patterns_are_refused(pattern):
     with pytest.raises(UsageError, match=r"^include: .* isn't a valid pattern") as caught:
         select(ROOT, None, [pattern])
