@@ -27,6 +27,7 @@ from ._workload_kinds import (
     KINDS,
     QUIESCED,
     Workload,
+    api_of,
     controller_of,
     is_to_be_stopped,
     known,
@@ -61,11 +62,11 @@ class Quiescer:
                     "deleted with it: copy it without quiescing."
                 )
             owner = controller_of(pod)
-            if owner is None or not known(str(owner.get("kind"))):
+            if owner is None or not known(owner):
                 raise BusyError(self._stray(f"Pod {self._namespace}/{pod['metadata']['name']}", claim, owner))
         for workload in found:
             owner = controller_of(workload.item)
-            if owner and not known(str(owner.get("kind"))):
+            if owner and not known(owner):
                 raise BusyError(self._stray(workload.title, claim, owner))
         return found
 
@@ -201,8 +202,11 @@ class Quiescer:
                 "without quiescing."
             )
         return (
-            f"{title} uses claim {claim} and belongs to {owner.get('kind')} {owner.get('name')}, which would start it "
-            "again: stop that by its own means, or copy without quiescing."
+        name = f"{owner.get('kind')} {owner.get('name')}"
+        if api_of(owner):
+            name += f" of {api_of(owner)}"
+            f"{title} uses claim {claim} and belongs to {name}, which would start it again: stop that by its own "
+            "means, or copy without quiescing."
         )
 
 

@@ -31,6 +31,11 @@ class Kind:
     # Where the kind is missing or may not be looked at, there is none of it.
     optional: bool = False
 
+    @property
+    def api(self) -> str:
+        """Its API group, without the version."""
+        return self.group.partition("/")[0]
+
     def template(self, item: Object) -> Object:
         """The spec of the pods that a workload makes."""
         spec = item.get("spec") or {}
@@ -150,9 +155,14 @@ def has_ended(item: Object) -> bool:
     )
 
 
-def known(kind: str) -> bool:
-    """Whether it is one of the kinds that can be quiesced."""
-    return any(each.name == kind for each in KINDS)
+def known(owner: Object) -> bool:
+    """Whether a reference is to one of the kinds that can be quiesced. Others may have the same name."""
+    return any(each.name == owner.get("kind") and each.api == api_of(owner) for each in KINDS)
+
+
+def api_of(owner: Object) -> str:
+    """The API group of what a reference is to; empty for that of Kubernetes' core."""
+    return str(owner.get("apiVersion") or "").rpartition("/")[0]
 
 
 def on_claim(workloads: Sequence[Workload], claim: str) -> list[Workload]:
@@ -180,7 +190,7 @@ def is_to_be_stopped(workload: Workload) -> bool:
     """
     owner = controller_of(workload.item)
     # A CronJob that is suspended doesn't end the Jobs that it has started.
-    return owner is None or not known(str(owner.get("kind"))) or owner.get("kind") == "CronJob"
+    return owner is None or not known(owner) or owner.get("kind") == "CronJob"
 
 
 def _deletes_claims(item: Object) -> bool:

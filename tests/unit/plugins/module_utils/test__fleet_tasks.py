@@ -159,7 +159,8 @@ def test_what_can_not_be_quiesced_in_time_comes_back(server, ask):
     item = deployment(server)
     user = {"metadata": {"name": "shop-1", "namespace": "ns"}, "spec": {}}
     user["spec"]["volumes"] = [{"persistentVolumeClaim": {"claimName": "pvc-0"}}]
-    user["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": "shop-1", "controller": True}]
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "shop-1", "controller": True}
+    user["metadata"]["ownerReferences"] = [owner]
     server.api.add("pods", user)
     with pytest.raises(BusyError, match="is still in use by shop-1"):
         ask(_quiesce_task, **{**QUIESCE, "wait_timeout": 0})

@@ -19,6 +19,13 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Rest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._workload_kinds import KINDS, QUIESCED
 
 RESOURCES = {kind.name: kind.resource for kind in KINDS}
+GROUPS = {kind.name: kind.group or "v1" for kind in KINDS}
+
+
+def reference(kind, name, group=""):
+    """To what controls an object."""
+    version = group or GROUPS.get(kind, "example.com/v1")
+    return {"apiVersion": version, "kind": kind, "name": name, "controller": True}
 
 
 class Cluster:
@@ -58,17 +65,17 @@ class Cluster:
         )
         metadata = {"name": name, "namespace": "ns"}
         if owner:
-            metadata["ownerReferences"] = [{"kind": owner, "name": "o", "controller": True}]
+            metadata["ownerReferences"] = [reference(owner, "o")]
         item = self.api.add(RESOURCES[kind], {"metadata": metadata, "spec": {**inner, **spec}})
         if running and kind != "CronJob":
             self.add_pod(f"{name}-1", claim, kind, name)
         return item
 
-    def add_pod(self, name, claim="data", owner=None, app=""):
+    def add_pod(self, name, claim="data", owner=None, app="", group=""):
         item = pod(name, claim=claim)
         item["metadata"]["app"] = app
         if owner:
-            item["metadata"]["ownerReferences"] = [{"kind": owner, "name": app, "controller": True}]
+            item["metadata"]["ownerReferences"] = [reference(owner, app, group)]
         return self.api.add("pods", item)
 
     def specs(self):
@@ -190,15 +197,20 @@ def test_what_somebody_started_by_hand_stays_as_it_is(cluster):
 
 
 @pytest.mark.parametrize(
-    ("owner", "says"),
+    ("owner", "group", "says"),
     [
-        (None, "belongs to no workload that could bring it back"),
-        ("Rollout", "belongs to Rollout shop, which would start"),
+        (None, "", "belongs to no workload that could bring it back"),
+        ("Rollout", "argoproj.io/v1", "belongs to Rollout shop of argoproj.io, which would start it again"),
+        ("StatefulSet", "apps.kruise.io/v1beta1", "belongs to StatefulSet shop of apps.kruise.io, which"),
+        ("Job", "batch.volcano.sh/v1alpha1", "belongs to Job shop of batch.volcano.sh, which"),
+        ("Node", "v1", "belongs to Node shop, which"),
     ],
 )
-def test_a_pod_that_nothing_would_bring_back_is_refused_before_anything_is_changed(cluster, owner, says):
+def test_a_pod_that_nothing_would_bring_back_is_refused_before_anything_is_changed(
+    cluster, owner, group, says
+):
     cluster.add("Deployment", "web", replicas=1)
-    cluster.add_pod("alone", owner=owner, app="shop")
+    cluster.add_pod("alone", owner=owner, app="shop", group=group)
     with pytest.raises(BusyError) as error:
         cluster.quiescer.quiesce("data", 60)
     assert says in str(error.value)
