@@ -54,8 +54,9 @@ class Quiescer:
 
         Raises BusyError for a pod, or a workload, that nothing of ours could bring back.
         """
-        found = on_claim(self._all(), claim)
-        for pod in self._users(claim):
+        users = self._users(claim)
+        found = on_claim(self._all(), claim, users)
+        for pod in users:
             if goes_with(pod, claim):
                 raise BusyError(
                     f"Claim {self._namespace}/{claim} is an ephemeral volume of pod {pod['metadata']['name']} and is "
@@ -68,6 +69,11 @@ class Quiescer:
             owner = controller_of(workload.item)
             if owner and not known(owner):
                 raise BusyError(self._stray(workload.title, claim, owner))
+            if not workload.kind.mounts(workload.item, claim):
+                raise BusyError(
+                    f"{workload.title} has pods of a former template, which use claim {claim} and would not come back "
+                    "once they are stopped: finish or undo its rollout, or copy without quiescing."
+                )
         return found
 
     def quiesce(self, claim: str, wait_seconds: float) -> list[Workload]:
@@ -201,10 +207,10 @@ class Quiescer:
                 f"{title} uses claim {claim} and belongs to no workload that could bring it back: stop it, or copy "
                 "without quiescing."
             )
-        return (
         name = f"{owner.get('kind')} {owner.get('name')}"
         if api_of(owner):
             name += f" of {api_of(owner)}"
+        return (
             f"{title} uses claim {claim} and belongs to {name}, which would start it again: stop that by its own "
             "means, or copy without quiescing."
         )

@@ -165,13 +165,36 @@ def api_of(owner: Object) -> str:
     return str(owner.get("apiVersion") or "").rpartition("/")[0]
 
 
-def on_claim(workloads: Sequence[Workload], claim: str) -> list[Workload]:
-    """The workloads to stop for a claim, in order. What another of them looks after goes with it."""
-    return [
+def on_claim(workloads: Sequence[Workload], claim: str, users: Sequence[Object]) -> list[Workload]:
+    """The workloads that have pods with a claim, or are to have some, in order. The pods `users` mount it now.
+
+    What another of them looks after goes with it. In the middle of a rollout, that may mount what the template of its
+    owner doesn't mount any more.
+    """
+    by_name = {(each.kind.name, each.name): each for each in workloads}
+
+    def owner_of(item: Object) -> Workload | None:
+        owner = controller_of(item)
+        return (
+            by_name.get((str(owner.get("kind")), str(owner.get("name")))) if owner and known(owner) else None
+        )
+
+    found = [owner_of(pod) for pod in users if not pod["metadata"].get("deletionTimestamp")]
+    found += [
         each
         for each in workloads
-        if each.kind.mounts(each.item, claim) and not has_ended(each.item) and is_to_be_stopped(each)
+        # Deployments keep the ReplicaSets of former templates.
+        if each.kind.mounts(each.item, claim)
+        and (is_to_be_stopped(each) or not each.kind.is_stopped(each.item))
     ]
+    wanted = set()
+    for each in found:
+        top = each
+        while top and not is_to_be_stopped(top):
+            top = owner_of(top.item)
+        if top and not has_ended(top.item):
+            wanted.add((top.kind.name, top.name))
+    return [each for name, each in by_name.items() if name in wanted]
 
 
 def stopped_for(workloads: Sequence[Workload], claim: str = "") -> list[Workload]:

@@ -19,7 +19,9 @@ description:
   - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless O(keep) is
     set. What a run left that was killed with its machine, O(state=restored) brings back.
   - A pod without such an owner, and a workload that belongs to something else, as an operator's, are refused before
-    anything is changed. A StatefulSet that would delete its claims when it is scaled down is kept from that.
+    anything is changed; and so is one in the middle of a rollout, where only pods of its former template mount the
+    claim, as they wouldn't come back. A StatefulSet that would delete its claims when it is scaled down is kept from
+    that.
 version_added: 0.2.0
 author:
   - the kubeferry.pvc contributors (@kubeferry)

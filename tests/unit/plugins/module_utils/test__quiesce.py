@@ -136,6 +136,46 @@ def test_what_another_workload_looks_after_goes_with_it(cluster):
     ]
 
 
+def in_rollout(cluster, kind, owner, **spec):
+    """A workload whose pods still have the claim that its new template hasn't any more."""
+    cluster.add(kind, "shop", claim="else", running=False, **spec)
+    cluster.add(owner, "shop-1", owner=kind, replicas=1)["metadata"]["ownerReferences"][0]["name"] = "shop"
+    cluster.api.find("pods", "ns", "shop-1-1")["metadata"]["app"] = "shop"
+
+
+def refused_for_its_rollout(cluster, title):
+    with pytest.raises(BusyError) as error:
+        cluster.quiescer.quiesce("data", 60)
+    assert cluster.changes == []
+    return str(error.value).startswith(
+        f"{title} ns/shop has pods of a former template, which use claim data and"
+    )
+
+
+def test_a_workload_in_the_middle_of_a_rollout_is_refused_as_its_pods_would_not_come_back(cluster):
+    in_rollout(cluster, "Deployment", "ReplicaSet", replicas=1)
+    assert refused_for_its_rollout(cluster, "Deployment")
+    cluster.api.all("pods")[0]["metadata"]["deletionTimestamp"] = "now"
+    cluster.api.all("replicasets")[0]["spec"]["replicas"] = 0
+    assert titles(cluster.quiescer.find("data")) == []
+    assert titles(cluster.quiescer.find("else")) == [("Deployment", "shop")]
+
+
+def test_a_rollout_is_found_while_a_pod_of_the_former_template_is_to_come(cluster):
+    in_rollout(cluster, "DeploymentConfig", "ReplicationController", replicas=1)
+    cluster.api.remove("pods", cluster.api.all("pods")[0])
+    assert refused_for_its_rollout(cluster, "DeploymentConfig")
+    cluster.api.all("replicationcontrollers")[0]["spec"]["replicas"] = 0
+    assert titles(cluster.quiescer.find("data")) == []
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_pods_of_a_former_template_lead_to_their_owner(cluster, kind):
+    cluster.add(kind, "shop", claim="else", running=False)
+    cluster.add_pod("shop-0", owner=kind, app="shop")
+    assert refused_for_its_rollout(cluster, kind)
+
+
 def test_claims_that_a_stateful_set_makes_are_its_own_and_not_deleted(cluster):
     policy = {"whenScaled": "Delete", "whenDeleted": "Retain"}
     item = cluster.add(
