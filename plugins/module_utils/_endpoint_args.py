@@ -80,6 +80,28 @@ _PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
     "run_as_group": ({"type": "int"}, ["The group id of a helper pod made for O({0}.pvc)."]),
+    "supplemental_groups": (
+        {"type": "list", "elements": "int"},
+        ["Further groups of a helper pod made for O({0}.pvc), as in M(kubeferry.pvc.pvc_mount)."],
+    ),
+    "service_account": ({"type": "str"}, ["The service account of a helper pod made for O({0}.pvc)."]),
+    "image_pull_secrets": (
+        {"type": "list", "elements": "str", "no_log": False},
+        ["The names of secrets for pulling the image of a helper pod made for O({0}.pvc)."],
+    ),
+    "node_selector": (
+        {"type": "dict"},
+        ["The labels of the nodes that may run a helper pod made for O({0}.pvc)."],
+    ),
+    "tolerations": (
+        {"type": "list", "elements": "dict"},
+        ["The taints that a helper pod made for O({0}.pvc) tolerates, as in a pod's C(spec.tolerations)."],
+    ),
+    "resources": (
+        {"type": "dict"},
+        ["Requests and limits of a helper pod made for O({0}.pvc), as in a container's C(resources)."],
+    ),
+    "priority_class": ({"type": "str"}, ["The priority class of a helper pod made for O({0}.pvc)."]),
     "lifetime": (
         {"type": "int", "default": DEFAULT_LIFETIME},
         [

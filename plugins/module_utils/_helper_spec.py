@@ -37,6 +37,17 @@ _COMMAND = ("sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $
 # numbers. Pod Security "baseline" allows all six; CAP_DAC_READ_SEARCH, which would do for reading, it doesn't.
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
 
+SCHEDULING = (
+    "service_account",
+    "image_pull_secrets",
+    "node_selector",
+    "tolerations",
+    "resources",
+    "priority_class",
+    "supplemental_groups",
+)
+"""What a request says of its pod besides what runs in it, by the names of its fields and of the options."""
+
 _RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_LENGTH = 63
 
@@ -104,7 +115,7 @@ class HelperRequest:
         """The pod of a new run for an endpoint's claim, and for those in `also`."""
         given = {
             key: endpoint[key]
-            for key in ("image", "lifetime", "pod_security", "run_as_user", "run_as_group")
+            for key in ("image", "lifetime", "pod_security", "run_as_user", "run_as_group", *SCHEDULING)
             if endpoint.get(key) is not None
         }
         return cls(

@@ -15,7 +15,7 @@ from ._cluster import Cluster, connect
 from ._endpoint_args import DEFAULT_WAIT
 from ._errors import ClusterError, Interrupted
 from ._helper_pod import REMOVE_SECONDS, HelperPods, Mounted
-from ._helper_spec import Further, HelperRequest, new_run_id
+from ._helper_spec import SCHEDULING, Further, HelperRequest, new_run_id
 from ._interrupt import interruptible
 from ._object_names import check_objects
 
@@ -135,20 +135,7 @@ def _absent(
 
 
 def _request(params: Mapping[str, Any]) -> HelperRequest:
-    given = {
-        key: params[key]
-        for key in (
-            "path",
-            "service_account",
-            "image_pull_secrets",
-            "node_selector",
-            "tolerations",
-            "resources",
-            "priority_class",
-            "supplemental_groups",
-        )
-        if params.get(key)
-    }
+    given = {key: params[key] for key in ("path", *SCHEDULING) if params.get(key)}
     return HelperRequest(
         namespace=params["namespace"],
         claim=params["pvc"],

@@ -23,7 +23,7 @@ from ._helper_diagnosis import refused_creation, unusable_claim
 from ._helper_spec import HelperRequest, helper_pod
 from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem
 from ._nodes import cordoned_alone
-from ._placement import placement
+from ._placement import placement, tolerated
 from ._quantity import to_bytes
 from ._quiesce import Quiescer
 from ._rest import Request
@@ -33,12 +33,14 @@ from ._rest import Request
 class PairPlan:
     """`problems` keep the pair from being copied; `notes` are good to know. Each is a piece of a sentence.
 
-    `creates` is what a claim that would be made asks of its namespace; `quotas` what is left there.
+    `tolerations` are those of what is stopped, `creates` is what a claim that would be made asks of its namespace,
+    `quotas` what is left there.
     """
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     workloads: list[dict[str, str]] = field(default_factory=list)
+    tolerations: list[dict[str, Any]] = field(default_factory=list)
     creates: dict[str, Any] = field(default_factory=dict)
     quotas: list[dict[str, Any]] = field(default_factory=list)
     capacity: int = 0
@@ -183,6 +185,7 @@ def _add_workloads(plan: PairPlan, side: Side) -> None:
     except Forbidden as exc:
         raise BusyError(f"What uses the claim can't be looked at: {exc}") from None
     plan.workloads = [{"kind": each.kind.name, "name": each.name} for each in found]
+    plan.tolerations = tolerated([each.kind.template(each.item) for each in found])
 
 
 def _add_cordoned(plan: PairPlan, cluster: ClusterApi, claim: Object) -> None:

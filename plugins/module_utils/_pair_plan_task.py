@@ -60,7 +60,8 @@ def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> d
     if plan.problems:
         return {}
     try:
-        with _mount.borrowed(cluster, endpoint, read_only=True) as pod:
+        tolerations = [*(endpoint.get("tolerations") or []), *plan.tolerations]
+        with _mount.borrowed(cluster, {**endpoint, "tolerations": tolerations}, read_only=True) as pod:
             runner = cluster.runner(pod.namespace, pod.pod, pod.container)
             _status, printed, _said = output(runner, ["sh", "-c", _SIZES, "sh", pod.path])
     except ClusterError as exc:

@@ -45,8 +45,17 @@ def placement(claim: Object, users: Sequence[Object], namespace: Object, request
     if neighbour is None:
         return Placement(user=user, group=group)
     spec = neighbour["spec"]
-    tolerations = [dict(each) for each in spec.get("tolerations") or [] if not _is_short(each)]
-    return Placement(str(spec["nodeName"]), [*tolerations, CORDONED], user, group)
+    return Placement(str(spec["nodeName"]), [*tolerated([spec]), CORDONED], user, group)
+
+
+def tolerated(specs: Sequence[Object]) -> list[dict[str, Any]]:
+    """What pods with these specs tolerate for good, each once."""
+    found: list[dict[str, Any]] = []
+    for spec in specs:
+        for each in spec.get("tolerations") or []:
+            if not _is_short(each) and each not in found:
+                found.append(dict(each))
+    return found
 
 
 def together(places: Sequence[Placement]) -> Placement | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from execserver import ExecServer
-from fakeapi import claim, status
+from fakeapi import claim, pod, status
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import (
     _claim_task,
@@ -185,6 +185,33 @@ def test_a_plan_of_both_sides(server):
     ]
     with pytest.raises(UsageError, match="create needs size and access_modes"):
         _pair_plan_task.run({**params, "create": True})
+
+
+def test_helper_pods_of_a_plan_are_those_that_are_asked_for(server):
+    server.api.add("persistentvolumeclaims", claim("other"))
+    server.api.created = lambda item: item.update(status=pod()["status"])
+    resources = {"limits": {"memory": "64Mi"}}
+    tolerations = [{"key": "dedicated", "operator": "Exists"}]
+    wanted = {"namespace": "ns", "resources": resources, "tolerations": tolerations}
+    stopped = {"key": "stopped", "operator": "Exists"}
+    deployment(server)["spec"]["template"]["spec"]["tolerations"] = [stopped]
+    params = {
+        **server.auth(),
+        "source": {**wanted, "pvc": "pvc-0"},
+        "target": {**wanted, "pvc": "other"},
+        "quiesce": True,
+        "measure": True,
+        "create": False,
+    }
+    _pair_plan_task.run(params)
+    made = [
+        body["spec"]
+        for method, path, body, *_rest in server.api.requests
+        if method == "POST" and "/pods" in path
+    ]
+    assert [spec["containers"][0].get("resources") for spec in made] == [resources] * 3
+    # The one that measures has to get to where the workload was, which may have no pod now.
+    assert [spec.get("tolerations") for spec in made] == [tolerations, tolerations, [*tolerations, stopped]]
 
 
 @pytest.mark.parametrize("kind", ["busybox", "gnu"])

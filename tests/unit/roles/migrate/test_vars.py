@@ -1,0 +1,41 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The variables that the role makes of those that it is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+ROLE = Path(__file__).parents[4] / "roles" / "migrate"
+TAINT = {"key": "dedicated", "operator": "Exists"}
+
+
+@pytest.fixture
+def value():
+    """Gives a variable of the role, where others are set."""
+    loader = DataLoader()
+    files = [ROLE / folder / "main.yml" for folder in ("defaults", "vars")]
+    ours = {
+        name: value
+        for file in files
+        for name, value in loader.load_from_file(str(file), trusted_as_template=True).items()
+    }
+    return lambda name, **given: Templar(loader, {**ours, **given}).template(ours[name])
+
+
+def test_a_plan_is_made_with_the_helper_pods_that_copy(value):
+    plain = value("migrate_helper")
+    assert plain.keys() == {"image", "pod_security", "lifetime", "wait_timeout"}
+    resources = {"limits": {"memory": "64Mi"}}
+    assert value("migrate_helper", copy_resources=resources, copy_tolerations=[TAINT]) == {
+        **plain,
+        "resources": resources,
+        "tolerations": [TAINT],
+    }
+
+
