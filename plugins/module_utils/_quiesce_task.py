@@ -13,6 +13,7 @@ from . import _guard
 from ._cluster import Cluster, connect
 from ._errors import UsageError
 from ._interrupt import interruptible
+from ._placement import tolerated
 from ._quiesce import Quiescer
 from ._workload_kinds import Workload
 
@@ -33,10 +34,11 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             found = quiescer.stopped(claim) if check_mode else quiescer.restore(claim)
             if not check_mode and claim:
                 _guard.notify(_name(cluster, namespace, claim))
-            result = {"changed": bool(found), "guarded": False}
+            result: dict[str, Any] = {"changed": bool(found), "guarded": False}
         elif check_mode:
             found = quiescer.find(claim)
-            result = {"changed": any(claim not in each.claims for each in found), "guarded": False}
+            changed = any(claim not in each.claims for each in found)
+            result = {"changed": changed, "guarded": False, "tolerations": _tolerated(found)}
         else:
             found, result = _quiesced(cluster, quiescer, params)
     return {**result, "workloads": _told(found), "warnings": cluster.warnings}
@@ -59,17 +61,22 @@ def _quiesced(
     guarded = not params["keep"] and _guard.start(watch)
     try:
         stopped = quiescer.quiesce(claim, params["wait_timeout"])
+        tolerations = _tolerated(quiescer.stopped(claim))  # an earlier run may have stopped some
     except BaseException:
         quiescer.restore(claim)
         _guard.notify(watch.name)
         raise
     if guarded:
         _guard.start(watch)
-    return stopped, {"changed": bool(stopped), "guarded": guarded}
+    return stopped, {"changed": bool(stopped), "guarded": guarded, "tolerations": tolerations}
 
 
 def _restore(quiescer: Quiescer, claim: str) -> None:
     quiescer.restore(claim)
+
+
+def _tolerated(found: Sequence[Workload]) -> list[dict[str, Any]]:
+    return tolerated([each.kind.template(each.item) for each in found])
 
 
 def _told(found: Sequence[Workload]) -> list[dict[str, Any]]:

@@ -96,6 +96,14 @@ workloads:
       description: What it was before it was stopped.
       type: dict
   sample: [{kind: Deployment, name: shop, was: {replicas: 3}}]
+tolerations:
+  description:
+    - What the pods of all workloads that are stopped for the claim tolerate. With it, a helper pod gets to the claim's
+      volume on a node that is tainted for them.
+  returned: O(state=quiesced)
+  type: list
+  elements: dict
+  sample: [{key: dedicated, operator: Equal, value: db, effect: NoSchedule}]
 guarded:
   description: Whether the end of C(ansible-playbook) brings the workloads back.
   returned: success

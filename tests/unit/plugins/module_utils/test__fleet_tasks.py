@@ -214,6 +214,18 @@ def test_helper_pods_of_a_plan_are_those_that_are_asked_for(server):
     assert [spec.get("tolerations") for spec in made] == [tolerations, tolerations, [*tolerations, stopped]]
 
 
+def test_tolerations_of_all_that_is_stopped_for_a_claim_are_told(server, ask):
+    ours = {"key": "dedicated", "operator": "Equal", "value": "db", "effect": "NoSchedule"}
+    away = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "tolerationSeconds": 300}
+    deployment(server)["spec"]["template"]["spec"]["tolerations"] = [ours, away]
+    assert ask(_quiesce_task, check=True, **QUIESCE)["tolerations"] == [ours]
+    told = [ask(_quiesce_task, **QUIESCE) for _time in range(2)]
+    assert [each["tolerations"] for each in told] == [[ours]] * 2, (
+        "also those that an earlier run has stopped"
+    )
+    assert [each["changed"] for each in told] == [True, False]
+
+
 @pytest.mark.parametrize("kind", ["busybox", "gnu"])
 def test_a_file_with_several_names_is_measured_once(boxes, tmp_path, kind):
     (tmp_path / "a").write_bytes(b"x" * 1000)

@@ -39,3 +39,8 @@ def test_a_plan_is_made_with_the_helper_pods_that_copy(value):
     }
 
 
+def test_the_helper_pod_of_the_source_tolerates_what_was_stopped_for_it(value):
+    assert value("migrate_tolerations", migrate_quiesced={}) == []
+    other = {"key": "other", "operator": "Exists"}
+    found = value("migrate_tolerations", migrate_quiesced={"tolerations": [TAINT]}, copy_tolerations=[other])
+    assert found == [other, TAINT]
