@@ -45,6 +45,10 @@ class NewClaim:
             raise UsageError(
                 f"Claim {self.namespace}/{self.name} needs access_modes: give a list with one at least."
             )
+        if {*self.access_modes} == {"ReadOnlyMany"}:
+            raise UsageError(
+                f"Claim {self.namespace}/{self.name} couldn't be written to (ReadOnlyMany): choose another access mode."
+            )
         if to_bytes(self.size) < 1:
             raise UsageError(
                 f"Claim {self.namespace}/{self.name} needs a size above 0: give size, as in 10Gi."

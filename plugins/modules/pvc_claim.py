@@ -35,7 +35,7 @@ options:
     description: The storage class. Without it, the cluster's default one.
     type: str
   access_modes:
-    description: The access modes.
+    description: The access modes. V(ReadOnlyMany) alone is refused, as nothing could be copied to the claim.
     type: list
     elements: str
     choices: [ReadWriteOnce, ReadOnlyMany, ReadWriteMany, ReadWriteOncePod]

@@ -185,6 +185,10 @@ def test_a_plan_of_both_sides(server):
     ]
     with pytest.raises(UsageError, match="create needs size and access_modes"):
         _pair_plan_task.run({**params, "create": True})
+    params.update(create=True, size="1Gi", access_modes=["ReadOnlyMany"])
+    assert _pair_plan_task.run(params)["problems"] == [
+        "Claim ns/gone couldn't be written to (ReadOnlyMany): choose another access mode",
+    ]
 
 
 def test_helper_pods_of_a_plan_are_those_that_are_asked_for(server):
