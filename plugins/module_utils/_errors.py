@@ -101,6 +101,10 @@ class HelperPodError(ClusterError):
     """A helper pod did not become ready; the message holds the diagnosis."""
 
 
+class ClaimTaken(HelperPodError):
+    """A claim that one pod alone may mount (ReadWriteOncePod) is mounted by another."""
+
+
 class ManifestError(KubeferryError):
     """A manifest file can't be read, or isn't one."""
 

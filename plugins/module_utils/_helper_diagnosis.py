@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._api_errors import quoted, server_says
-from ._errors import ClusterError, HelperPodError, NotFound, UsageError
+from ._errors import ClaimTaken, ClusterError, HelperPodError, NotFound, UsageError
 from ._helper_spec import RESTRICTED, HelperRequest
 
 Object = Mapping[str, Any]
@@ -49,11 +49,11 @@ def unusable_claim(claim: Object, request: HelperRequest) -> HelperPodError | No
     return None
 
 
-def user_in_the_way(claim: Object, users: Sequence[Object], request: HelperRequest) -> HelperPodError | None:
+def user_in_the_way(claim: Object, users: Sequence[Object], request: HelperRequest) -> ClaimTaken | None:
     """Why the pods that mount the claim now keep a further one from it (ReadWriteOncePod)."""
     if "ReadWriteOncePod" not in (claim["spec"].get("accessModes") or []) or not users:
         return None
-    return HelperPodError(
+    return ClaimTaken(
         f"Claim {request.namespace}/{request.claim} allows one pod only (ReadWriteOncePod), and pod "
         f"{users[0]['metadata']['name']} has it: name that pod as the endpoint, or stop it."
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import _mount
 from ._cluster import Cluster, connect
-from ._errors import ClusterError, UsageError
+from ._errors import ClaimTaken, ClusterError, UsageError
 from ._helper_spec import HelperRequest
 from ._interrupt import interruptible
 from ._new_claim import NewClaim
@@ -56,7 +56,10 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> dict[str, int]:
-    """Files and bytes that the source holds now; nothing if it can't be mounted."""
+    """Files and bytes that the source holds now; nothing if it can't be mounted.
+
+    That a pod has it which is going to be stopped is no problem.
+    """
     if plan.problems:
         return {}
     try:
@@ -65,7 +68,11 @@ def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> d
             runner = cluster.runner(pod.namespace, pod.pod, pod.container)
             _status, printed, _said = output(runner, ["sh", "-c", _SIZES, "sh", pod.path])
     except ClusterError as exc:
-        plan.problems.append(str(exc).rstrip("."))
+        said = str(exc).rstrip(".")
+        if isinstance(exc, ClaimTaken) and plan.workloads:
+            plan.notes.append(f"could not be measured: {said}")
+        else:
+            plan.problems.append(said)
         return {}
     return _totals(printed)
 

@@ -218,6 +218,29 @@ def test_helper_pods_of_a_plan_are_those_that_are_asked_for(server):
     assert [spec.get("tolerations") for spec in made] == [tolerations, tolerations, [*tolerations, stopped]]
 
 
+def test_what_is_to_be_stopped_keeps_a_claim_from_being_measured_and_not_from_being_copied(server):
+    server.api.find("persistentvolumeclaims", "ns", "pvc-0")["spec"]["accessModes"] = ["ReadWriteOncePod"]
+    server.api.add("persistentvolumeclaims", claim("other"))
+    item = deployment(server)
+    owned = server.api.add("pods", pod("shop-1", claim="pvc-0"))
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop", "controller": True}
+    owned["metadata"]["ownerReferences"] = [owner]
+    params = {
+        **server.auth(),
+        "source": {"namespace": "ns", "pvc": "pvc-0"},
+        "target": {"namespace": "ns", "pvc": "other"},
+        "quiesce": True,
+        "measure": True,
+        "create": False,
+    }
+    plan = _pair_plan_task.run(params)
+    assert (plan["possible"], plan["workloads"]) == (True, [{"kind": "Deployment", "name": "shop"}])
+    (note,) = plan["notes"]
+    assert note.startswith("could not be measured: Claim ns/pvc-0 allows one pod only")
+    server.api.remove("deployments", item)
+    assert not _pair_plan_task.run(params)["possible"]
+
+
 def test_tolerations_of_all_that_is_stopped_for_a_claim_are_told(server, ask):
     ours = {"key": "dedicated", "operator": "Equal", "value": "db", "effect": "NoSchedule"}
     away = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "tolerationSeconds": 300}
