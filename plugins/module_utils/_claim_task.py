@@ -12,7 +12,7 @@ from typing import Any
 from ._cluster import connect
 from ._cluster_api import ClusterApi
 from ._errors import ClusterError, Conflict, NotFound, UsageError
-from ._new_claim import NewClaim, refused_claim, unlike
+from ._new_claim import NewClaim, refused_claim, unfit
 from ._rest import Request
 
 
@@ -32,11 +32,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     there = find(cluster, new.namespace, new.name)
     if there is None:
         create(cluster, new, dry_run=check_mode)
-    elif words := unlike(there, new):
-        raise ClusterError(
-            f"Claim {new.namespace}/{new.name} is there already and {words}: use it as it is (create: false), or name "
-            "another."
-        )
+    elif error := unfit(there, new):
+        raise error
     return {"changed": there is None, "warnings": cluster.warnings}
 
 

@@ -113,6 +113,17 @@ def refused_claim(error: ClusterError, new: NewClaim) -> ClusterError:
     return error
 
 
+def unfit(there: Object, new: NewClaim) -> ClusterError | None:
+    """Why a claim that is there already can't be taken for the one that is wanted."""
+    words = unlike(there, new)
+    if not words:
+        return None
+    return ClusterError(
+        f"Claim {new.namespace}/{new.name} is there already and {words}: use it as it is (create: false), or name "
+        "another."
+    )
+
+
 def unlike(there: Object, new: NewClaim) -> str:
     """What of a claim that is there already isn't as wanted and can't be changed; empty if it will do."""
     spec = there["spec"]

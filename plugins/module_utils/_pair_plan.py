@@ -21,7 +21,7 @@ from ._cluster_api import ClusterApi, Object
 from ._errors import BusyError, ClusterError, Forbidden, KubeferryError
 from ._helper_diagnosis import refused_creation, unusable_claim
 from ._helper_spec import HelperRequest, helper_pod
-from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem
+from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem, unfit
 from ._nodes import cordoned_alone
 from ._placement import placement, tolerated
 from ._quantity import to_bytes
@@ -116,13 +116,13 @@ def plan_target(plan: PairPlan, side: Side, new: NewClaim | None) -> None:
             return
         _plan_new(plan, side.cluster, new)
     else:
-        _plan_existing(plan, side, claim)
+        _plan_existing(plan, side, claim, new)
     plan.trying(lambda: side.try_helper_pod(claim or (new.body() if new else {}), []))
 
 
-def _plan_existing(plan: PairPlan, side: Side, claim: Object) -> None:
+def _plan_existing(plan: PairPlan, side: Side, claim: Object, new: NewClaim | None) -> None:
     subject = f"Claim {side.request.namespace}/{side.request.claim}"
-    if error := unusable_claim(claim, side.request):
+    if error := unusable_claim(claim, side.request) or (new and unfit(claim, new)):
         plan.problems.append(str(error).rstrip("."))
     modes = {*(claim["spec"].get("accessModes") or [])}
     if modes == {"ReadOnlyMany"}:

@@ -113,6 +113,16 @@ def test_a_target_that_is_there(api, planned):
     assert "can't be written to (ReadOnlyMany)" in only(planned("target"))
 
 
+def test_a_target_that_is_there_and_not_as_it_is_wanted(api, planned):
+    item = api.find("persistentvolumeclaims", "ns", "pvc-0")
+    item["spec"]["storageClassName"] = "fast"
+    item["status"]["capacity"] = {"storage": "1Gi"}
+    assert planned("target").problems == []
+    assert "ns/pvc-0 is there already and has 1Gi, not 10Gi" in only(planned("target", create=True))
+    item["status"]["capacity"] = {"storage": "10Gi"}
+    assert planned("target", create=True).problems == []
+
+
 @pytest.mark.parametrize(
     ("cordoned", "says"),
     [(["node2"], True), (["node1", "node2"], True), (["node1"], False), ([], False)],
