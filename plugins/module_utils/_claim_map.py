@@ -111,7 +111,7 @@ class ClaimMap:
         return Counterpart(
             namespace=namespace,
             claim=claim,
-            storage_class=str(rule.said.get("storage_class", translated)),
+            storage_class=rule.said.get("storage_class", translated),
             access_modes=tuple(rule.said.get("access_modes") or source.access_modes),
             size=_size(rule.said.get("size"), source.size),
             create=bool(rule.said.get("create", self._create)),
@@ -127,6 +127,8 @@ class ClaimMap:
             raise UsageError(f"{self._name}, {where}: {rule['source']!r} has no namespace/claim in it.")
         for key in ("skip", "create"):
             self._bool(rule.get(key, False), f"{where}: {key}")
+        if not isinstance(rule.get("storage_class", ""), str):
+            raise UsageError(f"{self._name}, {where}: storage_class must be text.")
         modes = rule.get("access_modes") or []
         if not isinstance(modes, list) or any(mode not in ACCESS_MODES for mode in modes):
             raise UsageError(f"{self._name}, {where}: access_modes is a list of {', '.join(ACCESS_MODES)}.")

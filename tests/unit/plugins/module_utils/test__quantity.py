@@ -27,7 +27,7 @@ def test_quantities(text, count):
     assert to_bytes(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "10 Gi", "Gi", "-1", "1ki", "1GiB", "ten"])
+@pytest.mark.parametrize("text", ["", "10 Gi", "Gi", "-1", "1ki", "1GiB", "ten", "1e999999999"])
 def test_what_is_no_quantity(text):
     with pytest.raises(UsageError, match="no quantity of storage"):
         to_bytes(text)
