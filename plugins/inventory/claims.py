@@ -52,7 +52,10 @@ options:
     elements: str
     default: []
   phases:
-    description: Take only claims in one of these phases. An empty list takes all.
+    description:
+      - Take only claims in one of these phases. An empty list takes all.
+      - A claim whose whole name is in O(names) is taken in any phase, for the plan to say what is wrong with it. A
+        warning names all others that aren't bound to a volume and therefore left out.
     type: list
     elements: str
     choices: [Bound, Pending, Lost, Terminating]
@@ -151,11 +154,19 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         pairs: dict[str, Counterpart] = {}
         for namespace in self.get_option("namespaces") or [""]:
             claims, pods = self._ask(cluster, namespace)
+        left = []
             for claim in filter(wanted.takes, claims):
                 near = [pod for pod in pods if pod["metadata"]["namespace"] == claim["metadata"]["namespace"]]
+            left += [claim for claim in claims if wanted.passes_over(claim) and not _is_skipped(claim, rules)]
                 self._add(claim, near, rules, pairs)
         if found := collisions(pairs):
             raise AnsibleParserError(f"{path}: {' '.join(found)}")
+        if left:
+            names = ", ".join(f"{_name(claim)} ({phase_of(claim)})" for claim in left)
+            self.display.warning(
+                f"{path}: claims that aren't Bound are left out: {names}; give a claim's whole name in names, or its "
+                "phase in phases, to have it in the inventory."
+            )
 
     def _map(self, path: str) -> ClaimMap | None:
         given = self.get_option("map")
@@ -238,6 +249,18 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 def _counterpart(target: Counterpart | None) -> dict[str, Any]:
     if target is None:
         return {}
+def _name(claim: dict[str, Any]) -> str:
+    return f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
+
+
+def _is_skipped(claim: dict[str, Any], rules: ClaimMap | None) -> bool:
+    """Whether a rule of the map leaves a claim out."""
+    try:
+        return rules is not None and rules.counterpart(source_of(claim)) is None
+    except KeyError:
+        return False
+
+
     return {
         "claim_target": {"namespace": target.namespace, "pvc": target.claim, **target.connection},
         "claim_wanted": {

@@ -32,12 +32,20 @@ class Choice:
     max_size: int | None = None
 
     def takes(self, claim: Object) -> bool:
-        """Whether a claim is wanted. Names and classes are shell patterns."""
+        """Whether a claim is wanted. One that is named, and not just matched by a pattern, is in any phase."""
+        named = claim["metadata"]["name"] in self.names
+        return self._matches(claim) and (named or not self.phases or phase_of(claim) in self.phases)
+
+    def passes_over(self, claim: Object) -> bool:
+        """Whether a claim would be wanted if it were bound to a volume."""
+        return phase_of(claim) != "Bound" and self._matches(claim) and not self.takes(claim)
+
+    def _matches(self, claim: Object) -> bool:
+        """Whether it is wanted in some phase. Names and classes are shell patterns."""
         source = source_of(claim)
         return (
             _matches(source.claim, self.names)
             and _matches(source.storage_class, self.storage_classes)
-            and (not self.phases or phase_of(claim) in self.phases)
             and self.min_size <= source.size
             and (self.max_size is None or source.size <= self.max_size)
         )

@@ -1,0 +1,100 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory plugin as Ansible runs it, against a server on loopback."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from ansible import constants
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.doc_fragments import constructed
+from execserver import ExecServer
+from fakeapi import claim
+
+from ansible_collections.kubeferry.pvc.plugins.doc_fragments.endpoint import ModuleDocFragment
+from ansible_collections.kubeferry.pvc.plugins.inventory.claims import DOCUMENTATION, InventoryModule
+
+NAME = InventoryModule.NAME
+
+
+@pytest.fixture(autouse=True)
+def options():
+    """What Ansible's loader of plugins would make of the documentation."""
+    texts = (DOCUMENTATION, ModuleDocFragment.AUTH, constructed.ModuleDocFragment.DOCUMENTATION)
+    known = {key: value for text in texts for key, value in yaml.safe_load(text)["options"].items()}
+    constants.config.initialize_plugin_configuration_definitions("inventory", NAME, known)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server with claims in all phases, and a kubeconfig for it in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    with ExecServer() as started:
+        for name, phase in (("data", "Bound"), ("new", "Pending"), ("tmp-1", "Pending"), ("gone", "Bound")):
+            item = started.api.add("persistentvolumeclaims", claim(name))
+            item["status"]["phase"] = phase
+            if name == "gone":
+                item["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        kubeconfig = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+            "clusters": [{"name": "c", "cluster": {"server": started.url}}],
+            "users": [{"name": "c", "user": {"token": "a-token"}}],
+        }
+        (tmp_path / "kc").write_text(json.dumps(kubeconfig))
+        yield started
+
+
+@pytest.fixture
+def read(server, tmp_path):
+    """Reads an inventory in a directory of its own, and gives the variables by hosts, and the warnings."""
+
+    def call(rules=(), **options):
+        place = tmp_path / "inventory"
+        place.mkdir(exist_ok=True)
+        given = {"plugin": NAME, "namespaces": ["ns"], "kubeconfig": "kc", **options}
+        if rules:
+            given["map"] = "map.yml"
+            (place / "map.yml").write_text(json.dumps({"rules": rules, "target": {"kubeconfig": "other/kc"}}))
+        (place / "claims.yml").write_text(json.dumps(given))
+        data = InventoryData()
+        plugin = InventoryModule()
+        plugin._load_name = NAME
+        said = []
+        plugin.display = type("Display", (), {"warning": staticmethod(said.append), "vvv": print})()
+        plugin.parse(data, DataLoader(), str(place / "claims.yml"))
+        return {name: host.get_vars() for name, host in data.hosts.items()}, said
+
+    return call
+
+
+def test_claims_that_are_left_out_are_named_with_the_reason(read):
+    found, (said,) = read()
+    assert found.keys() == {"ns.data"}
+    assert "left out: ns/new (Pending), ns/tmp-1 (Pending), ns/gone (Terminating); give" in said
+    found, said = read(phases=[])
+    assert (len(found), said) == (4, [])
+
+
+def test_what_a_rule_or_a_name_leaves_out_needs_no_word(read):
+    found, said = read(
+        rules=[{"source": "*/tmp-*", "skip": True}, {"source": "*/data"}], names=["tmp-*", "da*"]
+    )
+    assert (found.keys(), said) == ({"ns.data"}, [])
+
+
+def test_a_claim_whose_whole_name_is_given_is_there_in_any_phase(read):
+    found, said = read(names=["data", "new", "gone"])
+    assert {name: each["claim_phase"] for name, each in found.items()} == {
+        "ns.data": "Bound",
+        "ns.new": "Pending",
+        "ns.gone": "Terminating",
+    }
+    assert said == []
+
+
