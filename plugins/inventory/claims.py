@@ -77,6 +77,7 @@ options:
         made, which happens where C(create) is true in the rule or for the whole map. By default they are the source's.
       - C(storage_classes) at the top translates storage classes, C(*) standing for all others.
       - C(target) at the top has C(kubeconfig) and C(context) of the cluster of the counterparts, where it is another.
+        As with O(kubeconfig), a relative path is one from the directory that C(ansible-playbook) is started in.
     type: str
 notes:
   - Tokens and passwords are not passed on to the hosts as variables. Give a kubeconfig and a context, C(K8S_AUTH_*)
@@ -108,6 +109,7 @@ from typing import Any
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 
+from ansible_collections.kubeferry.pvc.plugins.filter.endpoint import endpoint
 from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_map import (
     ClaimMap,
     Counterpart,
@@ -152,21 +154,21 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         rules = self._map(path)
         wanted = choice({key: self.get_option(key) for key in self._options})
         pairs: dict[str, Counterpart] = {}
+        left = []
         for namespace in self.get_option("namespaces") or [""]:
             claims, pods = self._ask(cluster, namespace)
-        left = []
+            left += [claim for claim in claims if wanted.passes_over(claim) and not _is_skipped(claim, rules)]
             for claim in filter(wanted.takes, claims):
                 near = [pod for pod in pods if pod["metadata"]["namespace"] == claim["metadata"]["namespace"]]
-            left += [claim for claim in claims if wanted.passes_over(claim) and not _is_skipped(claim, rules)]
                 self._add(claim, near, rules, pairs)
-        if found := collisions(pairs):
-            raise AnsibleParserError(f"{path}: {' '.join(found)}")
         if left:
             names = ", ".join(f"{_name(claim)} ({phase_of(claim)})" for claim in left)
             self.display.warning(
                 f"{path}: claims that aren't Bound are left out: {names}; give a claim's whole name in names, or its "
                 "phase in phases, to have it in the inventory."
             )
+        if found := collisions(pairs):
+            raise AnsibleParserError(f"{path}: {' '.join(found)}")
 
     def _map(self, path: str) -> ClaimMap | None:
         given = self.get_option("map")
@@ -219,11 +221,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     def _variables(self, claim: dict[str, Any], users: list[dict[str, Any]]) -> dict[str, Any]:
         source = source_of(claim)
-        auth = {key: self.get_option(key) for key in _SHARED if isinstance(self.get_option(key), str)}
+        options = {key: self.get_option(key) for key in _SHARED}
+        given = [value if isinstance(value, str) else None for value in options.values()]
         return {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
-            "claim_source": {"namespace": source.namespace, "pvc": source.claim, **auth},
+            "claim_source": {"namespace": source.namespace, "pvc": source.claim, **endpoint(given, _SHARED)},
             "claim_phase": phase_of(claim),
             "claim_storage_class": source.storage_class,
             "claim_access_modes": list(source.access_modes),
@@ -246,9 +249,6 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, name, strict=strict)
 
 
-def _counterpart(target: Counterpart | None) -> dict[str, Any]:
-    if target is None:
-        return {}
 def _name(claim: dict[str, Any]) -> str:
     return f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
 
@@ -261,8 +261,12 @@ def _is_skipped(claim: dict[str, Any], rules: ClaimMap | None) -> bool:
         return False
 
 
+def _counterpart(target: Counterpart | None) -> dict[str, Any]:
+    if target is None:
+        return {}
+    connection = endpoint([*target.connection.values()], [*target.connection])
     return {
-        "claim_target": {"namespace": target.namespace, "pvc": target.claim, **target.connection},
+        "claim_target": {"namespace": target.namespace, "pvc": target.claim, **connection},
         "claim_wanted": {
             "storage_class": target.storage_class,
             "access_modes": list(target.access_modes),

@@ -98,3 +98,11 @@ def test_a_claim_whose_whole_name_is_given_is_there_in_any_phase(read):
     assert said == []
 
 
+def test_kubeconfigs_are_where_the_run_was_started(read, tmp_path):
+    found, _said = read(rules=[{"source": "*/*"}])
+    assert found["ns.data"]["claim_source"] == {
+        "namespace": "ns",
+        "pvc": "data",
+        "kubeconfig": str(tmp_path / "kc"),
+    }
+    assert found["ns.data"]["claim_target"]["kubeconfig"] == str(tmp_path / "other" / "kc")
