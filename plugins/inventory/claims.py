@@ -10,8 +10,10 @@ short_description: PersistentVolumeClaims as hosts
 description:
   - Each claim that matches is a host, so that C(--limit), forks, C(serial), C(strategy) and the job slices of AWX
     spread a migration as they spread anything else. The host's name is C(namespace.claim).
-  - With O(map), each host also has the variables of its counterpart, and two claims with the same counterpart are
-    refused.
+  - With O(map), each host also has the variables of its counterpart. Two claims with the same counterpart are refused,
+    as is a claim that another inventory has with another cluster or counterpart; then none of the file's claims is a
+    host. C(claim_chained) is there where the counterpart has the names of a claim that is copied from itself; whether
+    it is that claim, which can't work, is found out by M(kubeferry.pvc.pvc_plan).
   - Groups are C(claims) with all hosts that have a counterpart (or with all, where there is no map), C(unmapped) with
     those which no rule of the map matches, and C(namespace_NAME), C(storage_class_NAME) and C(node_NAME) for the
     namespace, the storage class and the node where a pod uses the claim now.
@@ -103,6 +105,8 @@ map: migration.yml
 """
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +117,9 @@ from ansible_collections.kubeferry.pvc.plugins.filter.endpoint import endpoint
 from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_map import (
     ClaimMap,
     Counterpart,
+    chains,
     collisions,
+    host_of,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._claims import (
     choice,
@@ -128,6 +134,15 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Request
 
 # What an endpoint may take over from the inventory's own connection: no secret.
 _SHARED = ("kubeconfig", "context")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A host to be."""
+
+    name: str
+    variables: dict[str, Any]
+    groups: list[str]
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable):
@@ -153,22 +168,50 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             self.display.warning(text)
         rules = self._map(path)
         wanted = choice({key: self.get_option(key) for key in self._options})
-        pairs: dict[str, Counterpart] = {}
+        found: dict[str, _Found] = {}
         left = []
         for namespace in self.get_option("namespaces") or [""]:
             claims, pods = self._ask(cluster, namespace)
             left += [claim for claim in claims if wanted.passes_over(claim) and not _is_skipped(claim, rules)]
             for claim in filter(wanted.takes, claims):
                 near = [pod for pod in pods if pod["metadata"]["namespace"] == claim["metadata"]["namespace"]]
-                self._add(claim, near, rules, pairs)
+                if host := self._found(claim, near, rules):
+                    found[host.name] = host
         if left:
             names = ", ".join(f"{_name(claim)} ({phase_of(claim)})" for claim in left)
             self.display.warning(
                 f"{path}: claims that aren't Bound are left out: {names}; give a claim's whole name in names, or its "
                 "phase in phases, to have it in the inventory."
             )
-        if found := collisions(pairs):
-            raise AnsibleParserError(f"{path}: {' '.join(found)}")
+        # Before any is added: Ansible keeps the hosts of a file that it then calls unreadable.
+        targets = self._check(found)
+        for host in found.values():
+            self._add(host)
+        for name, other in chains(targets).items():
+            chained = self.inventory.get_host(other).get_vars()["claim_source"]
+            self.inventory.set_variable(name, "claim_chained", chained)
+
+    def _check(self, found: Mapping[str, _Found]) -> dict[str, dict[str, str]]:
+        """All counterparts, those of the files before this one too. Raises UsageError for hosts that can't be."""
+        targets: dict[str, dict[str, str]] = {}
+        for name in self.inventory.hosts:
+            there = self.inventory.get_host(name).get_vars()
+            source, target = there.get("claim_source"), there.get("claim_target")
+            if name in found:
+                ours = found[name].variables
+                if source != ours["claim_source"] or (target and ours.get("claim_target", target) != target):
+                    raise UsageError(
+                        f"{name} is in another inventory already, with another cluster or counterpart: leave it out of "
+                        "one of them, or run them one by one."
+                    )
+            if source and target and host_of(source["namespace"], source["pvc"]) == name:
+                targets[name] = target
+        for name, host in found.items():
+            if target := host.variables.get("claim_target"):
+                targets[name] = target
+        if problems := collisions(targets):
+            raise UsageError(" ".join(problems))
+        return targets
 
     def _map(self, path: str) -> ClaimMap | None:
         given = self.get_option("map")
@@ -186,15 +229,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             cluster.check_namespace(namespace)
         return claims, cluster.list_pods(namespace)
 
-    def _add(
-        self,
-        claim: dict[str, Any],
-        pods: list[dict[str, Any]],
-        rules: ClaimMap | None,
-        pairs: dict[str, Counterpart],
-    ) -> None:
+    def _found(
+        self, claim: dict[str, Any], pods: list[dict[str, Any]], rules: ClaimMap | None
+    ) -> _Found | None:
+        """The host that a claim is; None if a rule skips it."""
         source = source_of(claim)
-        name = f"{source.namespace}.{source.claim}"
         group, target = "claims", None
         if rules:
             try:
@@ -203,21 +242,26 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
                 group = "unmapped"
             else:
                 if target is None:
-                    return
-                pairs[name] = target
+                    return None
         users = users_of(pods, source.claim)
-        self.inventory.add_host(name)
-        for key, value in {**self._variables(claim, users), **_counterpart(target)}.items():
-            self.inventory.set_variable(name, key, value)
-        self._group(name, group)
-        for prefix, value in (
+        prefixed = (
             ("namespace", source.namespace),
             ("storage_class", source.storage_class),
             ("node", node_of(users)),
-        ):
-            if value:
-                self._group(name, f"{prefix}_{value}")
-        self._construct(name)
+        )
+        return _Found(
+            name=host_of(source.namespace, source.claim),
+            variables={**self._variables(claim, users), **_counterpart(target)},
+            groups=[group, *(f"{prefix}_{value}" for prefix, value in prefixed if value)],
+        )
+
+    def _add(self, host: _Found) -> None:
+        self.inventory.add_host(host.name)
+        for key, value in host.variables.items():
+            self.inventory.set_variable(host.name, key, value)
+        for group in host.groups:
+            self._group(host.name, group)
+        self._construct(host.name)
 
     def _variables(self, claim: dict[str, Any], users: list[dict[str, Any]]) -> dict[str, Any]:
         source = source_of(claim)

@@ -51,6 +51,10 @@ class Counterpart:
     create: bool
     connection: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def endpoint(self) -> dict[str, str]:
+        return {"namespace": self.namespace, "pvc": self.claim, **self.connection}
+
 
 @dataclass(frozen=True)
 class _Rule:
@@ -156,17 +160,32 @@ class ClaimMap:
         return value
 
 
-def collisions(pairs: Mapping[str, Counterpart]) -> list[str]:
-    """A sentence for each counterpart that several sources have. `pairs` has the sources' names as keys."""
-    taken: dict[tuple[str, ...], list[str]] = {}
-    for name, target in pairs.items():
-        key = (*sorted(target.connection.values()), target.namespace, target.claim)
-        taken.setdefault(key, []).append(name)
+def host_of(namespace: str, claim: str) -> str:
+    """The name that a claim has as a host. No namespace has a dot in it, so no other claim has the same."""
+    return f"{namespace}.{claim}"
+
+
+def collisions(targets: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A sentence for each counterpart that several sources have. `targets` are endpoints by the sources' names."""
+    taken: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for name, target in targets.items():
+        taken.setdefault(tuple(sorted(target.items())), []).append(name)
     return [
-        f"{', '.join(names)} have the same counterpart {key[-2]}/{key[-1]}: change the rules, so that each has its own."
-        for key, names in taken.items()
+        f"{', '.join(names)} have the same counterpart {target['namespace']}/{target['pvc']}: change the rules, so "
+        "that each has its own."
+        for names in taken.values()
         if len(names) > 1
+        for target in [targets[names[0]]]
     ]
+
+
+def chains(targets: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The sources whose counterparts have the names of another source, with that one's name.
+
+    Whether it is the same claim only the clusters can tell.
+    """
+    found = {name: host_of(target["namespace"], target["pvc"]) for name, target in targets.items()}
+    return {name: other for name, other in found.items() if other != name and other in targets}
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -9,6 +9,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_map import (
     ClaimMap,
     Counterpart,
     Source,
+    chains,
     collisions,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import UsageError
@@ -115,9 +116,17 @@ def test_a_target_that_is_none_is_named(target, says):
 
 
 def test_two_sources_of_one_counterpart_are_named():
-    one = ask("a/x", {"source": "*/*", "target": "c/{claim}"})
-    other = ask("a/y", {"source": "*/*", "target": "c/{claim}"})
-    assert collisions({"a.x": one, "a.y": other}) == []
-    assert collisions({"a.x": one, "b.x": one, "a.y": other}) == [
+    one = {"namespace": "c", "pvc": "x"}
+    assert collisions({"a.x": one, "a.y": {**one, "pvc": "y"}, "b.x": {**one, "context": "new"}}) == []
+    assert collisions({"a.x": one, "b.x": dict(one), "a.y": {**one, "pvc": "y"}}) == [
         "a.x, b.x have the same counterpart c/x: change the rules, so that each has its own."
     ]
+
+
+def test_a_counterpart_with_the_names_of_a_source_is_found():
+    targets = {
+        "a.reports": {"namespace": "a", "pvc": "zero"},
+        "a.zero": {"namespace": "b", "pvc": "zero"},
+        "a.same": {"namespace": "a", "pvc": "same", "context": "new"},
+    }
+    assert chains(targets) == {"a.reports": "a.zero"}
