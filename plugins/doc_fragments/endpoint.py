@@ -27,4 +27,10 @@ class ModuleDocFragment:
     SOURCE: str = _fragment("source", "Where the files come from.")
     OPTIONAL_SOURCE: str = _fragment("source", "Where the files come from.", required=False)
     TARGET: str = _fragment("target", "Where the files go.")
+    CHAINED: str = _fragment(
+        "chained",
+        "A claim that is copied from as well and has the target's names. If it is the target, the plan says so, since "
+        "it would depend on the order what is copied.",
+        required=False,
+    )
     CLAIM: str = json.dumps({"options": claim_documentation()})

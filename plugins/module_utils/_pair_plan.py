@@ -60,6 +60,10 @@ class Side:
     cluster: ClusterApi
     request: HelperRequest
 
+    @property
+    def title(self) -> str:
+        return f"{self.request.namespace}/{self.request.claim}"
+
     def claim(self) -> Object | None:
         return find(self.cluster, self.request.namespace, self.request.claim)
 
@@ -80,7 +84,7 @@ class Side:
 def plan_source(plan: PairPlan, side: Side, *, quiesce: bool) -> None:
     """Add what is to be said of the claim to copy from."""
     claim = side.claim()
-    subject = f"Claim {side.request.namespace}/{side.request.claim}"
+    subject = f"Claim {side.title}"
     if claim is None:
         plan.problems.append(f"{subject} doesn't exist: check the namespace and the name")
         return
@@ -108,7 +112,7 @@ def plan_source(plan: PairPlan, side: Side, *, quiesce: bool) -> None:
 
 def plan_target(plan: PairPlan, side: Side, new: NewClaim | None) -> None:
     """Add what is to be said of the claim to copy to. `new` is given where it may be made."""
-    subject = f"Claim {side.request.namespace}/{side.request.claim}"
+    subject = f"Claim {side.title}"
     claim = side.claim()
     if claim is None:
         if new is None:
@@ -120,8 +124,27 @@ def plan_target(plan: PairPlan, side: Side, new: NewClaim | None) -> None:
     plan.trying(lambda: side.try_helper_pod(claim or (new.body() if new else {}), []))
 
 
+def plan_pair(plan: PairPlan, source: Side, target: Side, chained: Side | None) -> None:
+    """Add what keeps the two from being a pair. `chained` is a claim to copy from that has the target's names.
+
+    The claims are compared by their uids, as one cluster may have several addresses.
+    """
+    if source.title == target.title and _is_one(source, target):
+        plan.problems.append(f"Claim {source.title} would be copied to itself: give its rule another target")
+    if chained and _is_one(chained, target):
+        plan.problems.append(
+            f"Claim {target.title} would get the files of {source.title} and is itself copied from: change the rules, "
+            "so that no claim is both"
+        )
+
+
+def _is_one(one: Side, other: Side) -> bool:
+    found, there = one.claim(), other.claim()
+    return bool(found and there and found["metadata"]["uid"] == there["metadata"]["uid"])
+
+
 def _plan_existing(plan: PairPlan, side: Side, claim: Object, new: NewClaim | None) -> None:
-    subject = f"Claim {side.request.namespace}/{side.request.claim}"
+    subject = f"Claim {side.title}"
     if error := unusable_claim(claim, side.request) or (new and unfit(claim, new)):
         plan.problems.append(str(error).rstrip("."))
     modes = {*(claim["spec"].get("accessModes") or [])}

@@ -15,7 +15,7 @@ from ._errors import ClaimTaken, ClusterError, UsageError
 from ._helper_spec import HelperRequest
 from ._interrupt import interruptible
 from ._new_claim import NewClaim
-from ._pair_plan import PairPlan, Side, plan_source, plan_target
+from ._pair_plan import PairPlan, Side, plan_pair, plan_source, plan_target
 from ._runner import output
 
 # The size of each file, how many names it has, and which file it is; what a file isn't costs next to nothing.
@@ -29,16 +29,18 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{option}.pvc is missing: a plan is for claims.")
     if params["create"] and not (params["size"] and params["access_modes"]):
         raise UsageError("create needs size and access_modes: give both.")
-    here, there = (connect(params, params[option]) for option in ("source", "target"))
+    source, target = params["source"], params["target"]
+    here, there = connect(params, source), connect(params, target)
+    one, other = (
+        Side(here, HelperRequest.of_endpoint(source)),
+        Side(there, HelperRequest.of_endpoint(target)),
+    )
     plan = PairPlan()
     with interruptible():
-        plan_source(plan, Side(here, HelperRequest.of_endpoint(params["source"])), quiesce=params["quiesce"])
-        target = params["target"]
-        plan.trying(
-            lambda: plan_target(plan, Side(there, HelperRequest.of_endpoint(target)), _new(params, target))
-        )
-        measured = _measure(here, params["source"], plan) if params["measure"] else {}
-    source = params["source"]
+        plan_source(plan, one, quiesce=params["quiesce"])
+        plan.trying(lambda: plan_pair(plan, one, other, _chained(params)))
+        plan.trying(lambda: plan_target(plan, other, _new(params, target)))
+        measured = _measure(here, source, plan) if params["measure"] else {}
     return {
         "changed": False,
         "source": f"{source['namespace']}/{source['pvc']}",
@@ -83,6 +85,13 @@ def _totals(printed: bytes) -> dict[str, int]:
     linked = {which: int(size) for size, names, which in files if names != b"1"}
     alone = sum(int(size) for size, names, _which in files if names == b"1")
     return {"files": len(files), "bytes": alone + sum(linked.values())}
+
+
+def _chained(params: Mapping[str, Any]) -> Side | None:
+    chained = params["chained"]
+    if not chained:
+        return None
+    return Side(connect(params, chained), HelperRequest.of_endpoint(chained))
 
 
 def _new(params: Mapping[str, Any], target: Mapping[str, Any]) -> NewClaim | None:

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - kubeferry.pvc.endpoint.auth
   - kubeferry.pvc.endpoint.source
   - kubeferry.pvc.endpoint.target
+  - kubeferry.pvc.endpoint.chained
 requirements:
   - python >= 3.11
   - kubernetes >= 24.2.0
@@ -144,6 +145,7 @@ def argument_spec() -> dict[str, object]:
         **AUTH_ARG_SPEC,
         "source": endpoint_spec(),
         "target": endpoint_spec(),
+        "chained": endpoint_spec(required=False),
         "create": {"type": "bool", "default": False},
         "storage_class": {"type": "str"},
         "access_modes": {"type": "list", "elements": "str", "choices": list(ACCESS_MODES)},

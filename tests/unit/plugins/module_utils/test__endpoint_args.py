@@ -20,7 +20,13 @@ def validate(**endpoint):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("source", "SOURCE"), ("source", "OPTIONAL_SOURCE"), ("target", "TARGET")]
+    ("name", "text"),
+    [
+        ("source", "SOURCE"),
+        ("source", "OPTIONAL_SOURCE"),
+        ("target", "TARGET"),
+        ("chained", "CHAINED"),
+    ],
 )
 def test_the_documentation_has_every_option_with_its_type_and_default(name, text):
     documented = json.loads(getattr(ModuleDocFragment, text))["options"][name]["suboptions"]

@@ -174,6 +174,7 @@ def test_a_plan_of_both_sides(server):
         **server.auth(),
         "source": {"namespace": "ns", "pvc": "pvc-0"},
         "target": {"namespace": "ns", "pvc": "other"},
+        "chained": None,
         "quiesce": True,
         "measure": False,
         **options,
@@ -251,6 +252,34 @@ def test_tolerations_of_all_that_is_stopped_for_a_claim_are_told(server, ask):
         "also those that an earlier run has stopped"
     )
     assert [each["changed"] for each in told] == [True, False]
+
+
+def test_a_claim_that_would_be_mixed_with_another_or_with_itself(server):
+    for name, namespace in (("pvc-0", "other"), ("zero", "ns")):
+        server.api.add("persistentvolumeclaims", claim(name, namespace))
+    server.api.namespaces.append("other")
+    with ExecServer() as second:
+        second.api.add("persistentvolumeclaims", claim("zero"))
+
+        def problems(target, chained=None):
+            params = dict.fromkeys(("storage_class", "access_modes", "size"))
+            params |= {"create": False, "quiesce": True, "measure": False, **server.auth()}
+            source = {"namespace": "ns", "pvc": "pvc-0"}
+            params |= {"source": source, "target": target, "chained": chained}
+            return _pair_plan_task.run(params)["problems"]
+
+        zero = {"namespace": "ns", "pvc": "zero"}
+        assert problems({"namespace": "other", "pvc": "pvc-0"}) == []
+        assert problems({"namespace": "ns", "pvc": "pvc-0"}) == [
+            "Claim ns/pvc-0 would be copied to itself: give its rule another target"
+        ]
+        assert problems(zero) == []
+        (mixed,) = problems(zero, zero)
+        assert (
+            "Claim ns/zero would get the files of ns/pvc-0 and is itself copied from: change the rules"
+            in mixed
+        )
+        assert problems({**zero, **second.auth()}, zero) == [], "in another cluster"
 
 
 @pytest.mark.parametrize("kind", ["busybox", "gnu"])
