@@ -6,7 +6,8 @@
 
 It works as the leader election of Kubernetes' own programs does (client-go, tools/leaderelection): the holder renews
 the lease, and who wants it takes it over when it wasn't renewed for its whole duration *while being watched*. So the
-clocks of two machines needn't agree. All writes name the version that was read, so that only one of two can succeed.
+clocks of two machines needn't agree. Only a lease that nobody renews, and that is valid for hours, is judged by them.
+All writes name the version that was read, so that only one of two can succeed.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from ._rest import Request
 GROUP = "coordination.k8s.io/v1"
 HOST = "kubeferry.io/host"
 
+LONGEST_LOOK = 60.0
+"""The seconds after which a lease that wasn't renewed while being watched is one that nobody renews."""
+
 _PAUSE = 1.0
-_LONGEST_LOOK = 60.0
 # No two clocks that TLS works with are further apart.
 _SKEW = timedelta(minutes=10)
 
@@ -79,7 +82,7 @@ class Leases:
             if version != seen:
                 alive, seen, since = bool(seen), version, time.monotonic()
             now = time.monotonic()
-            looked = alive or now - since > min(_duration(found), _LONGEST_LOOK) + 2 * _PAUSE
+            looked = alive or now - since > min(_duration(found), LONGEST_LOOK) + 2 * _PAUSE
             if looked and now - started >= wait_seconds:
                 raise BusyError(_busy(hold, found))
             self._sleep(_PAUSE)
@@ -124,13 +127,12 @@ class Leases:
     def _is_over(self, found: Object, since: float, seen: str) -> bool:
         if not _holder(found):
             return True
-        if str(found["metadata"].get("resourceVersion")) == seen:
-            return time.monotonic() - since > _duration(found)
-        try:
-            renewed = datetime.fromisoformat(str(found["spec"].get("renewTime")))
-        except ValueError:
+        if str(found["metadata"].get("resourceVersion")) != seen:
             return False
-        return datetime.now(UTC) - renewed > timedelta(seconds=_duration(found)) + _SKEW
+        unchanged = time.monotonic() - since
+        if unchanged > _duration(found):
+            return True
+        return unchanged > LONGEST_LOOK and _is_past(found)
 
     def _write(self, hold: Hold, found: Object | None) -> Taken | None:
         """Make the lease the holder's; None if somebody was quicker."""
@@ -166,6 +168,15 @@ def _holder(found: Object) -> str:
 
 def _duration(found: Object) -> float:
     return float((found.get("spec") or {}).get("leaseDurationSeconds") or 0)
+
+
+def _is_past(found: Object) -> bool:
+    """Whether a lease is over by the clocks of its holder and of this machine."""
+    try:
+        renewed = datetime.fromisoformat(str(found["spec"].get("renewTime")))
+    except ValueError:
+        return False
+    return datetime.now(UTC) - renewed > timedelta(seconds=_duration(found)) + _SKEW
 
 
 def _busy(hold: Hold, found: Object) -> str:

@@ -14,7 +14,7 @@ from ._cluster import Cluster, connect
 from ._errors import ClusterError, UsageError
 from ._helper_pod import REMOVE_SECONDS, HelperPods
 from ._interrupt import interruptible
-from ._lease import Hold, Leases, Taken
+from ._lease import LONGEST_LOOK, Hold, Leases, Taken
 
 # A playbook that runs longer than this has its leases expire.
 _LONGEST_RUN = 14 * 24 * 3600.0
@@ -53,7 +53,7 @@ def _present(cluster: Cluster, leases: Leases, hold: Hold, params: Mapping[str, 
         abandon=lambda: _release(leases, hold),
         detach=cluster.forget_connections,
         # client-go renews at about a third of the time as well: two attempts may fail.
-        every=hold.seconds / 3,
+        every=min(hold.seconds, LONGEST_LOOK) / 3,
     )
     cluster.read_certificates()
     taken = leases.take(hold, params["wait_timeout"])

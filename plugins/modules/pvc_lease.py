@@ -12,8 +12,8 @@ description:
   - Takes a Lease (C(coordination.k8s.io/v1)) for a PersistentVolumeClaim in the claim's namespace, so that two jobs on
     one claim exclude each other, wherever they run. The task fails when another run has it.
   - The lease is renewed in the background as long as C(ansible-playbook) lives, and released by O(state=absent) or when
-    C(ansible-playbook) ends in whatever way. What nobody renews, as after a machine went down, is taken over after
-    O(duration).
+    C(ansible-playbook) ends in whatever way. What nobody renews, as after a machine went down, is taken over by
+    who has watched it for O(duration), whatever the clocks of the two machines say.
   - Only tasks of this module look at the lease. Pods that use the claim are not kept from it.
 version_added: 0.2.0
 author:
@@ -46,7 +46,9 @@ options:
     type: str
     required: true
   duration:
-    description: The seconds for which the lease is valid unless it is renewed, which happens three times as often.
+    description:
+      - The seconds for which the lease is valid unless it is renewed, which happens three times as often, and every 20
+        seconds at least.
     type: int
     default: 30
   wait_timeout:
@@ -57,7 +59,8 @@ options:
   lifetime:
     description:
       - The seconds for which the lease is valid where nothing can renew it, since the end of C(ansible-playbook)
-        can't be watched; see M(kubeferry.pvc.pvc_mount).
+        can't be watched; see M(kubeferry.pvc.pvc_mount). When they are over, and 10 minutes more by the clock of who
+        wants it, it is taken over by who has watched it for a minute.
     type: int
     default: 14400
 seealso:

@@ -99,8 +99,7 @@ def test_a_lease_that_nobody_renews_is_valid_for_a_lifetime(server, ask, monkeyp
 def test_a_lease_of_a_dead_run_is_taken_with_its_helper_pods(server, ask, monkeypatch):
     """A claim for one pod alone could not be mounted before their time is over."""
     ask(_lease_task, **LEASE)
-    (lease,) = server.api.all("leases")
-    lease["spec"].update(renewTime="2026-01-01T00:00:00.000000Z")
+    server.api.all("leases")[0]["spec"].update(leaseDurationSeconds=1)
     for name, run in (("old", "a"), ("other", "c")):
         labels = {"app.kubernetes.io/managed-by": "kubeferry", "kubeferry.io/run": run}
         server.api.add("pods", {"metadata": {"name": name, "namespace": "ns", "labels": labels}, "spec": {}})
@@ -112,7 +111,7 @@ def test_a_lease_of_a_dead_run_is_taken_with_its_helper_pods(server, ask, monkey
 
 def test_helper_pods_of_a_dead_run_that_can_not_be_removed_are_told(server, ask):
     ask(_lease_task, **LEASE)
-    server.api.all("leases")[0]["spec"].update(renewTime="2026-01-01T00:00:00.000000Z")
+    server.api.all("leases")[0]["spec"].update(leaseDurationSeconds=1)
     server.api.refuse[("list", "pods")] = [(403, status(403, "no"))] * 5
     taken = ask(_lease_task, **{**LEASE, "run_id": "b"})
     assert taken["removed"] == []

@@ -79,11 +79,33 @@ def test_a_dead_holder_is_taken_over_once_its_time_is_over(leases, clock):
     assert leases.held_by(hold("a")) == "b"
 
 
-def test_what_expired_long_ago_is_taken_at_once(api, leases, clock):
+def test_a_holder_whose_clock_is_hours_behind_is_not_robbed(api, leases, clock):
+    leases.take(hold("a", seconds=120))
+
+    def renew():
+        if clock.now % 20 == 0:
+            leases.renew(hold("a", seconds=120))
+        api.all("leases")[0]["spec"]["renewTime"] = "2020-01-01T00:00:00.000000Z"
+
+    renew()
+    clock.each_second = renew
+    with pytest.raises(BusyError):
+        leases.take(hold("b"), wait_seconds=300)
+    assert leases.held_by(hold("b")) == "a"
+
+
+def test_what_was_released_is_taken_at_once(api, leases, clock):
     leases.take(hold("a"))
+    api.all("leases")[0]["spec"]["holderIdentity"] = ""
+    assert leases.take(hold("b")).from_holder == ""
+    assert clock.now == 0
+
+
+def test_a_long_lease_that_nobody_renews_is_taken_when_it_is_past_by_the_clock(api, leases, clock):
+    leases.take(hold("a", seconds=14400))
     api.all("leases")[0]["spec"]["renewTime"] = "2020-01-01T00:00:00.000000Z"
     assert leases.take(hold("b")).from_holder == "a"
-    assert clock.now == 0
+    assert 60 < clock.now <= 62
 
 
 def test_a_long_lease_that_nobody_renews_is_not_waited_for_to_its_end(leases, clock):
