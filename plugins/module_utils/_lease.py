@@ -118,6 +118,16 @@ class Leases:
         found = self._get(hold)
         return "" if found is None else _holder(found)
 
+    def check(self, hold: Hold) -> None:
+        """Raises BusyError if it isn't the holder's. Whoever has lost it never has it again without taking it."""
+        holder = self.held_by(hold)
+        if holder != hold.holder:
+            raise BusyError(
+                f"Run {hold.holder} has lost the lease {hold.name} of claim {hold.namespace}/{hold.claim} "
+                f"({f'run {holder} has it' if holder else 'nobody has it'}), so another may have been at work on the "
+                "claim: do it again."
+            )
+
     def _get(self, hold: Hold) -> Object | None:
         try:
             return self._cluster.call(Request("get", "leases", hold.namespace, hold.name, group=GROUP))

@@ -31,6 +31,9 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     with interruptible():
         if params["state"] == "absent":
             result = _absent(cluster, leases, hold, check_mode=check_mode)
+        elif params["state"] == "held":
+            leases.check(hold)
+            result = {"changed": False}
         elif check_mode:
             changed = leases.held_by(hold) != hold.holder
             result = {"changed": changed, "taken_from": "", "removed": [], "guarded": False}

@@ -6,7 +6,8 @@
 
 What a workload was is recorded in an annotation of its own before any is stopped, with the claims for which it is:
 several may be copied at the same time, and the last of them brings it back. So whoever comes later, on whatever
-machine, can bring it back, too. All changes name the version that was read; who was too slow reads again.
+machine, can bring it back, too. With each claim is the run that has stopped it: no other starts what that one needs
+stopped. All changes name the version that was read; who was too slow reads again.
 """
 
 from __future__ import annotations
@@ -76,14 +77,17 @@ class Quiescer:
                 )
         return found
 
-    def quiesce(self, claim: str, wait_seconds: float) -> list[Workload]:
+    def quiesce(self, claim: str, wait_seconds: float, runs: Sequence[str] = ()) -> list[Workload]:
         """Stop the workloads that use a claim, and wait until no pod does; those that were stopped for it now.
 
-        Raises BusyError if pods are left in the end; then the workloads are stopped nevertheless.
+        `runs` are the run that stops them and dead ones, whose place it takes. Raises BusyError for what another one
+        has stopped, and if pods are left in the end; then the workloads are stopped nevertheless.
         """
         deadline = time.monotonic() + wait_seconds
         found = self.find(claim)
-        marked = [workload for workload in found if self._mark(workload, claim)]
+        for workload in found:
+            self._check_run(workload, claim, runs)
+        marked = [workload for workload in found if self._mark(workload, claim, runs)]
         for workload in found:
             self._stop(workload)
         while users := self._users(claim):
@@ -96,19 +100,26 @@ class Quiescer:
             self._sleep(_PAUSE)
         return marked
 
-    def restore(self, claim: str = "") -> list[Workload]:
-        """Bring back what was stopped for a claim, or for any; those that are what they were again."""
+    def restore(self, claim: str = "", runs: Sequence[str] = ()) -> list[Workload]:
+        """Bring back what was stopped for a claim, or for any, by one of `runs`, or by any.
+
+        Those that are what they were again.
+        """
         found = self._all()
-        stopped = stopped_for(found, claim)
-        back = [workload for workload in reversed(stopped) if self._unmark(workload, claim)]
+        stopped = stopped_for(found, claim, runs)
+        back = [workload for workload in reversed(stopped) if self._unmark(workload, claim, runs)]
         if back:
             with suppress(ClusterError):  # what would be left does no harm
                 self._tidy(found, [each for each in stopped_for(found) if each not in back])
         return back
 
-    def stopped(self, claim: str = "") -> list[Workload]:
-        """The workloads that are stopped for a claim, or for any."""
-        return stopped_for(self._all(), claim)
+    def keep(self, claim: str, run: str) -> list[Workload]:
+        """Leave stopped what a run has stopped for a claim; it doesn't answer for that any more."""
+        return [each for each in self.stopped(claim, [run]) if self._let_go(each, claim, run)]
+
+    def stopped(self, claim: str = "", runs: Sequence[str] = ()) -> list[Workload]:
+        """The workloads that are stopped for a claim, or for any, by one of `runs`, or by any."""
+        return stopped_for(self._all(), claim, runs)
 
     def _tidy(self, found: Sequence[Workload], stopped: Sequence[Workload]) -> None:
         """Remove the copies of a record from what workloads look after that aren't stopped any more."""
@@ -137,17 +148,31 @@ class Quiescer:
         pods = users_of(self._cluster.list_pods(self._namespace), claim)
         return [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(MANAGED_BY) != "kubeferry"]
 
-    def _mark(self, workload: Workload, claim: str) -> bool:
-        """Record what it was, and for which claim it is stopped; False if that is on record already."""
+    def _check_run(self, workload: Workload, claim: str, runs: Sequence[str]) -> None:
+        run = workload.run_of(claim)
+        if runs and run and run not in runs:
+            raise BusyError(
+                f"{workload.title} is stopped for claim {claim} by run {run}, which may be at work on it without its "
+                "lease: wait for its end, or run the playbook kubeferry.pvc.restore if it has died."
+            )
+
+    def _mark(self, workload: Workload, claim: str, runs: Sequence[str]) -> bool:
+        """Record what it was, for which claim it is stopped, and by which run; False if it was stopped for that."""
+        before = False
 
         def change(now: Workload) -> dict[str, Any] | None:
-            if claim in now.claims:
+            nonlocal before
+            self._check_run(now, claim, runs)
+            before = claim in now.claims
+            if before and now.run_of(claim) not in runs[1:]:
                 return None
             was = now.record.get("was") or now.kind.state(now.item)
-            record = {"claims": sorted({*now.claims, claim}), "was": was}
-            return {"metadata": {"annotations": {QUIESCED: json.dumps(record, sort_keys=True)}}}
+            record = {**now.record, "claims": sorted({*now.claims, claim}), "was": was}
+            if runs:
+                record["runs"] = {**(record.get("runs") or {}), claim: runs[0]}
+            return _annotate(record)
 
-        return self._change(workload, change)
+        return self._change(workload, change) and not before
 
     def _stop(self, workload: Workload) -> None:
         def change(now: Workload) -> dict[str, Any] | None:
@@ -155,18 +180,18 @@ class Quiescer:
 
         self._change(workload, change)
 
-    def _unmark(self, workload: Workload, claim: str) -> bool:
+    def _unmark(self, workload: Workload, claim: str, runs: Sequence[str]) -> bool:
         """Take a claim from the record; with the last one, the workload is brought back, and True is returned."""
         last = False
 
         def change(now: Workload) -> dict[str, Any] | None:
             nonlocal last
-            left = [each for each in now.claims if claim and each != claim]
-            if not now.claims or left == now.claims:
+            over = now.stopped_for(claim, runs)
+            left = [each for each in now.claims if each not in over]
+            if not over:
                 return None
             if left:
-                record = {**now.record, "claims": left}
-                return {"metadata": {"annotations": {QUIESCED: json.dumps(record, sort_keys=True)}}}
+                return _annotate(_without_runs({**now.record, "claims": left}, over))
             last = True
             patch: dict[str, Any] = {"metadata": {"annotations": {QUIESCED: None}}}
             if spec := now.kind.back(now.item, now.record.get("was") or {}):
@@ -174,6 +199,12 @@ class Quiescer:
             return patch
 
         return self._change(workload, change) and last
+
+    def _let_go(self, workload: Workload, claim: str, run: str) -> bool:
+        def change(now: Workload) -> dict[str, Any] | None:
+            return _annotate(_without_runs(now.record, [claim])) if now.run_of(claim) == run else None
+
+        return self._change(workload, change)
 
     def _change(self, workload: Workload, change: Callable[[Workload], dict[str, Any] | None]) -> bool:
         """Apply the patch that `change` makes of the newest state; False if it makes none, or nothing is there."""
@@ -218,3 +249,14 @@ class Quiescer:
 
 def _without_record(now: Workload) -> dict[str, Any] | None:
     return {"metadata": {"annotations": {QUIESCED: None}}} if now.record else None
+
+
+def _without_runs(record: dict[str, Any], claims: Sequence[str]) -> dict[str, Any]:
+    """A record by which no run answers for `claims`."""
+    runs = {claim: run for claim, run in (record.get("runs") or {}).items() if claim not in claims}
+    rest = {key: value for key, value in record.items() if key != "runs"}
+    return {**rest, "runs": runs} if runs else rest
+
+
+def _annotate(record: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"annotations": {QUIESCED: json.dumps(record, sort_keys=True)}}}

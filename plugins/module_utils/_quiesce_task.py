@@ -24,46 +24,60 @@ _LONGEST_RUN = 14 * 24 * 3600.0
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_quiesce`. Raises KubeferryError's children."""
     endpoint = params["claim"]
-    namespace, claim = endpoint["namespace"], endpoint.get("pvc") or ""
-    if params["state"] == "quiesced" and not claim:
+    claim = endpoint.get("pvc") or ""
+    if params["state"] != "restored" and not claim:
         raise UsageError("claim.pvc is missing: name the claim whose users are to be stopped.")
     cluster = connect(params, endpoint)
-    quiescer = Quiescer(cluster, namespace)
+    quiescer = Quiescer(cluster, endpoint["namespace"])
+    runs = _runs(params)
     with interruptible():
-        if params["state"] == "restored":
-            found = quiescer.stopped(claim) if check_mode else quiescer.restore(claim)
-            if not check_mode and claim:
-                _guard.notify(_name(cluster, namespace, claim))
-            result: dict[str, Any] = {"changed": bool(found), "guarded": False}
-        elif check_mode:
-            found = quiescer.find(claim)
-            changed = any(claim not in each.claims for each in found)
-            result = {"changed": changed, "guarded": False, "tolerations": _tolerated(found)}
+        if params["state"] == "quiesced":
+            if check_mode:
+                found = quiescer.find(claim)
+                changed = any(claim not in each.claims for each in found)
+                result = {"changed": changed, "guarded": False, "tolerations": _tolerated(found)}
+            else:
+                found, result = _quiesced(cluster, quiescer, params)
         else:
-            found, result = _quiesced(cluster, quiescer, params)
+            if check_mode:
+                found = quiescer.stopped(claim, runs)
+            elif params["state"] == "kept":
+                found = quiescer.keep(claim, runs[0])
+            else:
+                found = quiescer.restore(claim, runs)
+            if not check_mode and claim:
+                _guard.notify(_name(cluster, params))
+            result = {"changed": bool(found), "guarded": False}
     return {**result, "workloads": _told(found), "warnings": cluster.warnings}
+
+
+def _runs(params: Mapping[str, Any]) -> list[str]:
+    """The run that this task is of, if it is of one, and the dead one that it takes the place of."""
+    return [run for run in (params["run_id"], params["taken_from"]) if run]
 
 
 def _quiesced(
     cluster: Cluster, quiescer: Quiescer, params: Mapping[str, Any]
 ) -> tuple[list[Workload], dict[str, Any]]:
-    namespace, claim = params["claim"]["namespace"], params["claim"]["pvc"]
+    claim = params["claim"]["pvc"]
+    runs = _runs(params)
+    own = runs[:1]
     watch = _guard.Watch(
-        name=_name(cluster, namespace, claim),
+        name=_name(cluster, params),
         seconds=_LONGEST_RUN,
-        left=lambda: bool(quiescer.stopped(claim)),
-        abandon=lambda: _restore(quiescer, claim),
+        left=lambda: bool(quiescer.stopped(claim, own)),
+        abandon=lambda: _restore(quiescer, claim, own),
         detach=cluster.forget_connections,
     )
     # The guard is there first, as ansible-playbook may be killed while this waits for the pods' end. It looks once a
     # minute whether there is something to bring back, so it has to be started again if that took longer.
     cluster.read_certificates()
-    guarded = not params["keep"] and _guard.start(watch)
+    guarded = _guard.start(watch)
     try:
-        stopped = quiescer.quiesce(claim, params["wait_timeout"])
-        tolerations = _tolerated(quiescer.stopped(claim))  # an earlier run may have stopped some
+        stopped = quiescer.quiesce(claim, params["wait_timeout"], runs)
+        tolerations = _tolerated(quiescer.stopped(claim, runs))  # an earlier run may have stopped some
     except BaseException:
-        quiescer.restore(claim)
+        quiescer.restore(claim, own)
         _guard.notify(watch.name)
         raise
     if guarded:
@@ -71,8 +85,8 @@ def _quiesced(
     return stopped, {"changed": bool(stopped), "guarded": guarded, "tolerations": tolerations}
 
 
-def _restore(quiescer: Quiescer, claim: str) -> None:
-    quiescer.restore(claim)
+def _restore(quiescer: Quiescer, claim: str, runs: Sequence[str]) -> None:
+    quiescer.restore(claim, runs)
 
 
 def _tolerated(found: Sequence[Workload]) -> list[dict[str, Any]]:
@@ -90,5 +104,6 @@ def _told(found: Sequence[Workload]) -> list[dict[str, Any]]:
     ]
 
 
-def _name(cluster: Cluster, namespace: str, claim: str) -> str:
-    return f"{cluster.server} quiesced {namespace}/{claim}"
+def _name(cluster: Cluster, params: Mapping[str, Any]) -> str:
+    claim = params["claim"]
+    return f"{cluster.server} quiesced {claim['namespace']}/{claim['pvc']} {params['run_id'] or ''}"

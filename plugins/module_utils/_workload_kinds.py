@@ -128,7 +128,10 @@ class Workload:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the annotation holds: `was`, and `claims`, for which it was stopped; empty if it wasn't."""
+        """What the annotation holds: `was`, `claims`, for which it was stopped, and `runs` that answer for them.
+
+        It is empty if it wasn't stopped.
+        """
         text = (self.item["metadata"].get("annotations") or {}).get(QUIESCED)
         try:
             record = json.loads(text) if text else {}
@@ -139,6 +142,18 @@ class Workload:
     @property
     def claims(self) -> list[str]:
         return list(self.record.get("claims") or [])
+
+    def run_of(self, claim: str) -> str:
+        """The run that has stopped it for a claim, and is to bring it back; empty where none is."""
+        return str((self.record.get("runs") or {}).get(claim) or "")
+
+    def stopped_for(self, claim: str = "", runs: Sequence[str] = ()) -> list[str]:
+        """Those of its claims that are `claim`, or any, and were stopped by one of `runs`, or by any."""
+        return [
+            each
+            for each in self.claims
+            if (not claim or each == claim) and (not runs or self.run_of(each) in runs)
+        ]
 
 
 def controller_of(item: Object) -> Object | None:
@@ -197,13 +212,9 @@ def on_claim(workloads: Sequence[Workload], claim: str, users: Sequence[Object])
     return [each for name, each in by_name.items() if name in wanted]
 
 
-def stopped_for(workloads: Sequence[Workload], claim: str = "") -> list[Workload]:
-    """Those that are on record as stopped for a claim, or for any."""
-    return [
-        each
-        for each in workloads
-        if each.claims and is_to_be_stopped(each) and (not claim or claim in each.claims)
-    ]
+def stopped_for(workloads: Sequence[Workload], claim: str = "", runs: Sequence[str] = ()) -> list[Workload]:
+    """Those that are on record as stopped for a claim, or for any, by one of `runs`, or by any."""
+    return [each for each in workloads if each.stopped_for(claim, runs) and is_to_be_stopped(each)]
 
 
 def is_to_be_stopped(workload: Workload) -> bool:

@@ -37,9 +37,11 @@ options:
   state:
     description:
       - V(present) takes the lease, or keeps it if O(run_id) has it already.
+      - V(held) fails unless O(run_id) has had it since it took it. Ask when the work is done, before it counts as
+        such.
       - V(absent) releases it if O(run_id) has it.
     type: str
-    choices: [present, absent]
+    choices: [present, held, absent]
     default: present
   run_id:
     description: Who has the lease. Each run has one of its own.
@@ -78,6 +80,12 @@ EXAMPLES = r"""
     - name: Copy
       ansible.builtin.include_role:
         name: kubeferry.pvc.copy
+
+    - name: See that it was ours all the time
+      kubeferry.pvc.pvc_lease:
+        state: held
+        claim: {namespace: source-namespace, pvc: pvc-0}
+        run_id: nightly-17
   always:
     - name: Let others have it
       kubeferry.pvc.pvc_lease:
@@ -130,7 +138,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._module import concl
 def argument_spec() -> dict[str, object]:
     return {
         **AUTH_ARG_SPEC,
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "state": {"type": "str", "choices": ["present", "held", "absent"], "default": "present"},
         "claim": claim_spec(),
         "run_id": {"type": "str", "required": True},
         "duration": {"type": "int", "default": 30},

@@ -16,8 +16,8 @@ description:
   - What each was is recorded in the annotation C(kubeferry.io/quiesced) before any is stopped, with the claims for
     which it is. The last of these claims to be restored brings the workload back, in the reverse order. What somebody
     started by hand in between stays as it is.
-  - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless O(keep) is
-    set. What a run left that was killed with its machine, O(state=restored) brings back.
+  - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless
+    O(state=kept) was said. What a run left that was killed with its machine, O(state=restored) brings back.
   - A pod without such an owner, and a workload that belongs to something else, as an operator's, are refused before
     anything is changed; and so is one in the middle of a rollout, where only pods of its former template mount the
     claim, as they wouldn't come back. A StatefulSet that would delete its claims when it is scaled down is kept from
@@ -45,18 +45,27 @@ options:
     description:
       - V(quiesced) stops what uses the claim.
       - V(restored) brings back what was stopped for the claim, or for any claim of the namespace if O(claim.pvc) is
-        left out.
+        left out; with O(run_id), only what that run has stopped.
+      - V(kept) leaves stopped what O(run_id) has stopped for the claim, also when C(ansible-playbook) ends. It is
+        brought back by V(restored) without a O(run_id), and by nothing else.
     type: str
-    choices: [quiesced, restored]
+    choices: [quiesced, restored, kept]
     default: quiesced
+  run_id:
+    description:
+      - Who stops the workloads, as in M(kubeferry.pvc.pvc_lease). It is recorded with each, so that runs don't start
+        what another one needs stopped. What another one has stopped for the claim is refused with V(quiesced).
+      - Without it, V(quiesced) takes what is stopped for the claim as its own, and V(restored) brings all of it back.
+    type: str
+  taken_from:
+    description:
+      - A run that is dead, as M(kubeferry.pvc.pvc_lease) returns it. What it has stopped counts as stopped by
+        O(run_id).
+    type: str
   wait_timeout:
     description: The seconds to wait until no pod uses the claim.
     type: int
     default: 300
-  keep:
-    description: Whether the workloads stay stopped when C(ansible-playbook) ends, for a later one to restore.
-    type: bool
-    default: false
 seealso:
   - module: kubeferry.pvc.pvc_copy
 """
@@ -81,7 +90,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 workloads:
-  description: What was stopped for the claim by this task, or is what it was again, or would be in check mode.
+  description: What this task has stopped for the claim, brought back or left stopped, or would in check mode.
   returned: success
   type: list
   elements: dict
@@ -121,15 +130,21 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._quiesce_task import
 def argument_spec() -> dict[str, object]:
     return {
         **AUTH_ARG_SPEC,
-        "state": {"type": "str", "choices": ["quiesced", "restored"], "default": "quiesced"},
+        "state": {"type": "str", "choices": ["quiesced", "restored", "kept"], "default": "quiesced"},
         "claim": claim_spec(),
         "wait_timeout": {"type": "int", "default": 300},
-        "keep": {"type": "bool", "default": False},
+        "run_id": {"type": "str"},
+        "taken_from": {"type": "str"},
     }
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        supports_check_mode=True,
+        required_if=[("state", "kept", ["run_id"])],
+        required_by={"taken_from": "run_id"},
+    )
     conclude(module, lambda: run(module.params, check_mode=module.check_mode))
 
 

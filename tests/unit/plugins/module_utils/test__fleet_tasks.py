@@ -54,7 +54,7 @@ def ask(server):
 
 NEW = {"storage_class": None, "access_modes": ["ReadWriteOnce"], "size": "1Gi"}
 LEASE = {"state": "present", "run_id": "a", "duration": 30, "wait_timeout": 0, "lifetime": 3600}
-QUIESCE = {"state": "quiesced", "wait_timeout": 5, "keep": False}
+QUIESCE = {"state": "quiesced", "wait_timeout": 5, "run_id": None, "taken_from": None}
 
 
 def test_a_claim_is_made_once_and_not_in_check_mode(server, ask):
@@ -94,6 +94,22 @@ def test_a_lease_that_nobody_renews_is_valid_for_a_lifetime(server, ask, monkeyp
     assert server.api.all("leases")[0]["spec"]["leaseDurationSeconds"] == 3600
     assert not ask(_lease_task, **{**LEASE, "state": "absent", "run_id": "b"})["changed"]
     assert ask(_lease_task, **{**LEASE, "state": "absent"})["changed"]
+
+
+def test_a_run_that_has_lost_its_lease_is_told(server, ask):
+    held = {**LEASE, "state": "held"}
+    ask(_lease_task, **LEASE)
+    assert not ask(_lease_task, **held)["changed"]
+    server.api.remove("leases", server.api.all("leases")[0])
+    with pytest.raises(
+        BusyError, match=r"Run a has lost the lease kubeferry-pvc-0 of claim ns/pvc-0 \(nobody has it"
+    ):
+        ask(_lease_task, **held)
+    ask(_lease_task, **{**LEASE, "run_id": "b"})
+    with pytest.raises(
+        BusyError, match=r"\(run b has it\), so another may have been at work on the claim: do it"
+    ):
+        ask(_lease_task, **held)
 
 
 def test_a_lease_of_a_dead_run_is_taken_with_its_helper_pods(server, ask, monkeypatch):
@@ -142,10 +158,43 @@ def test_what_is_quiesced_is_restored_by_the_guard(server, ask, watches):
     assert not watches[-1].left()
 
 
-def test_a_whole_namespace_is_restored_and_keep_has_no_guard(server, ask, watches):
+def test_what_is_to_stay_stopped_is_left_by_the_guard_once_that_was_said(server, ask, watches):
     item = deployment(server)
-    ask(_quiesce_task, **{**QUIESCE, "keep": True})
-    assert watches == []
+    ours = {**QUIESCE, "run_id": "a"}
+    assert ask(_quiesce_task, **ours)["guarded"]
+    assert watches[-1].left()
+    assert ask(_quiesce_task, check=True, **{**ours, "state": "kept"})["changed"]
+    assert watches[-1].left()
+    assert ask(_quiesce_task, **{**ours, "state": "kept"})["workloads"][0]["name"] == "shop"
+    assert not watches[-1].left()
+    watches[-1].abandon()
+    assert not ask(_quiesce_task, **{**ours, "state": "restored"})["changed"]
+    assert item["spec"]["replicas"] == 0
+    assert ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["changed"]
+    assert item["spec"]["replicas"] == 3
+
+
+def test_what_another_run_has_stopped_is_neither_worked_on_nor_brought_back(server, ask, watches):
+    item = deployment(server)
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    with pytest.raises(
+        BusyError, match=r"Deployment ns/shop is stopped for claim pvc-0 by run a, which may be at"
+    ):
+        ask(_quiesce_task, **{**QUIESCE, "run_id": "b"})
+    watches[-1].abandon()
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "b", "state": "restored"})
+    assert item["spec"]["replicas"] == 0
+    dead = {**QUIESCE, "run_id": "c", "taken_from": "a"}
+    ask(_quiesce_task, **dead)
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a", "state": "restored"})
+    assert item["spec"]["replicas"] == 0
+    ask(_quiesce_task, **{**dead, "state": "restored"})
+    assert item["spec"]["replicas"] == 3
+
+
+def test_a_whole_namespace_is_restored(server, ask):
+    item = deployment(server)
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
     restored = {**QUIESCE, "state": "restored"}
     assert ask(_quiesce_task, "", check=True, **restored)["changed"]
     assert ask(_quiesce_task, "", **restored)["workloads"][0]["name"] == "shop"

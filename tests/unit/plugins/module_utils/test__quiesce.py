@@ -220,6 +220,36 @@ def test_what_a_killed_run_left_is_brought_back_without_naming_a_claim(cluster):
     assert cluster.quiescer.restore() == []
 
 
+def test_runs_are_on_record_for_each_claim(cluster):
+    item = cluster.add("Deployment", "shop", replicas=3)
+    volumes = item["spec"]["template"]["spec"]["volumes"]
+    volumes.append({"name": "w", "persistentVolumeClaim": {"claimName": "logs"}})
+    cluster.quiescer.quiesce("data", 60, ["a"])
+    cluster.quiescer.quiesce("logs", 60, ["b"])
+    record = json.loads(item["metadata"]["annotations"][QUIESCED])
+    assert record == {"claims": ["data", "logs"], "runs": {"data": "a", "logs": "b"}, "was": {"replicas": 3}}
+    assert titles(cluster.quiescer.keep("logs", "b")) == [("Deployment", "shop")]
+    assert cluster.quiescer.restore("", ["a"]) == []
+    assert json.loads(item["metadata"]["annotations"][QUIESCED]) == {
+        "claims": ["logs"],
+        "was": {"replicas": 3},
+    }
+    assert cluster.quiescer.quiesce("logs", 60, ["c"]) == []
+    assert cluster.quiescer.restore("logs", ["c"]) == []
+    assert titles(cluster.quiescer.restore("logs")) == [("Deployment", "shop")]
+    assert item["spec"]["replicas"] == 3
+
+
+def test_of_what_another_run_has_stopped_nothing_is_changed(cluster):
+    cluster.add("Deployment", "shop", replicas=3)
+    cluster.quiescer.quiesce("data", 60, ["a"])
+    cluster.add("CronJob", "nightly")
+    cluster.changes.clear()
+    with pytest.raises(BusyError, match=r"run the playbook kubeferry\.pvc\.restore if it has died"):
+        cluster.quiescer.quiesce("data", 60, ["b"])
+    assert cluster.changes == []
+
+
 def test_what_was_stopped_before_stays_stopped(cluster):
     item = cluster.add("Deployment", "shop", replicas=0, running=False)
     cluster.quiescer.quiesce("data", 60)
