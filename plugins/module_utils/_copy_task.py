@@ -23,6 +23,7 @@ from ._proofs import directory, utc
 from ._report import Hop, record
 from ._route import Routed, opened_ends, routed
 from ._selection import select
+from ._staged_tree import StagedTree
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) -> dict[str, Any]:
@@ -36,6 +37,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         stack.callback(progress.close)
         ends = stack.enter_context(opened_ends(params, progress, warnings))
         source, target = ends.source.tree, ends.target.tree
+        if isinstance(target, StagedTree):
+            target.take_from(ends.source.origin(), replaces=params["delete"])
         options = Options(
             checksum=params["checksum"],
             metadata=params["metadata"],
@@ -54,10 +57,11 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
             raise
         blind = not_compared(source, outcome.source, options.metadata)
         hop = _hop(outcome, options, source.where, target.where, transport, blind)
+        digest = target.manifest_digest if isinstance(target, StagedTree) else None
     if params["report"] and not check_mode:
         record(params["report"], params["label"] or "copy", hop)
     return {
-        **_result(hop, outcome, params, check_mode=check_mode),
+        **_result(hop, outcome, params, digest, check_mode=check_mode),
         "warnings": warnings + _restless(hop) + _nothing(hop, params),
     }
 
@@ -98,7 +102,9 @@ def _extra_before(outcome: Outcome) -> int:
     return outcome.parity.true_counts()["extra"]
 
 
-def _result(hop: Hop, outcome: Outcome, params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+def _result(
+    hop: Hop, outcome: Outcome, params: Mapping[str, Any], digest: str | None, *, check_mode: bool
+) -> dict[str, Any]:
     found = hop.as_dict(LIST_LIMIT)
     result = {
         **found,
@@ -109,6 +115,7 @@ def _result(hop: Hop, outcome: Outcome, params: Mapping[str, Any], *, check_mode
         },
         "diff": diff(outcome.plan),
         "manifest": params["target"]["manifest"],
+        "manifest_digest": digest,
     }
     if hop.whole or check_mode:
         return result

@@ -15,7 +15,7 @@ from typing import Any
 from . import _mount
 from ._cluster import Cluster, connect
 from ._cluster_api import Object
-from ._errors import RouteFailed, UsageError
+from ._errors import ClusterError, RouteFailed, UsageError
 from ._helper_pod import Mounted
 from ._helper_spec import MANAGED_BY, Further
 from ._local_tree import LocalTree
@@ -48,6 +48,31 @@ class PodPlace:
         """Its address in the cluster's network; empty if it has none."""
         return str((self._pod().get("status") or {}).get("podIP") or "")
 
+    def origin(self, path: str) -> str:
+        """What lies at `path`, in words that are the same for each pod that has the claim, as far as one is there."""
+        try:
+            spec = self._pod().get("spec") or {}
+        except ClusterError:
+            spec = {}  # who may not look at a pod can still copy
+        claims = {
+            volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+            for volume in spec.get("volumes") or ()
+            if volume.get("persistentVolumeClaim")
+        }
+        mounts = [
+            mount
+            for container in spec.get("containers") or ()
+            if self.container in ("", container["name"])
+            for mount in container.get("volumeMounts") or ()
+            if f"{path}/".startswith(mount["mountPath"].rstrip("/") + "/")
+        ]
+        mount = max(mounts, key=lambda each: len(each["mountPath"]), default={"name": "", "mountPath": ""})
+        if mount["name"] not in claims:
+            return f"{path} in {self.where} at {self.cluster.server}"
+        below = os.path.relpath(path, mount["mountPath"])
+        inner = os.path.normpath(os.path.join(mount.get("subPath") or ".", below))
+        return f"{inner} in claim {self.namespace}/{claims[mount['name']]} at {self.cluster.server}"
+
     def _pod(self) -> Object:
         return self.cluster.get_pod(self.namespace, self.pod)
 
@@ -65,6 +90,12 @@ class End:
 
     tree: AnyTree
     place: PodPlace | None = None
+
+    def origin(self) -> str:
+        """What the tree is, in words that are the same for each way to it."""
+        return (
+            self.place.origin(self.tree.path) if self.place else f"{self.tree.facts().place} on this machine"
+        )
 
 
 @contextmanager
@@ -135,8 +166,15 @@ def _local(endpoint: Mapping[str, Any], option: str, progress: Progress) -> Loca
         )
     path = os.path.expanduser(endpoint["path"])
     if endpoint.get("manifest"):
-        return StagedTree(path, endpoint["manifest"], progress, as_source=option != "target")
+        return _staged(path, endpoint, option, progress)
     return LocalTree(path, progress)
+
+
+def _staged(path: str, endpoint: Mapping[str, Any], option: str, progress: Progress) -> StagedTree:
+    digest, as_source = endpoint.get("manifest_digest") or "", option != "target"
+    if digest and not as_source:
+        raise UsageError(f"{option}: manifest_digest is for a source: leave it out.")
+    return StagedTree(path, endpoint["manifest"], progress, as_source, digest)
 
 
 def _in_pod(cluster: Cluster, endpoint: Mapping[str, Any], option: str, progress: Progress) -> End:

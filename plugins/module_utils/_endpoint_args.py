@@ -57,6 +57,15 @@ _PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
             ),
         ],
     ),
+    "manifest_digest": (
+        {"type": "str"},
+        [
+            (
+                "The digest of that file, as M(kubeferry.pvc.pvc_copy) returned it when the files were staged. Nothing "
+                "is taken from a directory in which another copy has staged its files since. For a source only."
+            ),
+        ],
+    ),
     "image": (
         {"type": "str", "default": DEFAULT_IMAGE},
         ["The image of a helper pod made for O({0}.pvc). It needs V(sh) and BusyBox's or GNU's tools."],
@@ -124,7 +133,12 @@ def endpoint_spec(*, required: bool = True) -> dict[str, Any]:
         "required": required,
         "options": options,
         "mutually_exclusive": [("pod", "pvc")],
-        "required_by": {"pod": "namespace", "pvc": "namespace", "container": "namespace"},
+        "required_by": {
+            "pod": "namespace",
+            "pvc": "namespace",
+            "container": "namespace",
+            "manifest_digest": "manifest",
+        },
     }
 
 

@@ -32,7 +32,8 @@ class Manifest:
 
     `precision` is the unit of `mtime` in nanoseconds. `unreadable` names the paths that could not be read, with the
     reason. `look` is that of the tree when it was read. `xattrs` says whether extended attributes were looked at,
-    `uncopied` has the names, for people, of those that were seen and are no part of a copy.
+    `uncopied` has the names, for people, of those that were seen and are no part of a copy. `file_digest` is that of the
+    file that it was read from; `origin` is what staged files were copied from.
     Entries that are handed out are copies: what changes is put back with `add`, or with one of the setters.
     """
 
@@ -51,6 +52,8 @@ class Manifest:
         self.xattrs = True
         self.uncopied: set[str] = set()
         self.look: Look | None = None
+        self.file_digest = ""
+        self.origin = ""
         self.unreadable: dict[bytes, str] = {}
         self.store = store or Store()
         self.table = self.store.table(COLUMNS.removeprefix("path, "))
@@ -80,7 +83,7 @@ class Manifest:
 
     def header(self) -> tuple[object, ...]:
         """All but the entries."""
-        return self.checksum, self.precision, self.root, self.unreadable, self.xattrs
+        return self.checksum, self.precision, self.root, self.unreadable, self.xattrs, self.origin
 
     def like(self, entries: Iterable[Entry], store: Store | None = None) -> Manifest:
         """A manifest with other entries, and with all else of this one but what was unreadable."""

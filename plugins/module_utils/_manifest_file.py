@@ -12,12 +12,14 @@ format of `sha256sum -c`.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIGEST_BYTES, FILE, KINDS, SYMLINK, Entry, checked
 from ._errors import ManifestError
 from ._manifest import Manifest
@@ -26,12 +28,18 @@ from ._store import Store
 from ._xattrs import COPIED
 
 FORMAT = 2
+FILE_CHECKSUM = "sha256"
+"""By which a manifest file itself is known again."""
 
 
-def write(manifest: Manifest, path: str) -> None:
-    """Write the manifest to `path`, and its digests beside it; each appears whole or not at all."""
-    _replace(path, _lines(manifest))
+def write(manifest: Manifest, path: str) -> str:
+    """Write the manifest to `path`, and its digests beside it; each appears whole or not at all.
+
+    Returns the digest of the manifest file.
+    """
+    told = _replace(path, _lines(manifest))
     _replace(sums_path(path, manifest.checksum), _sums(manifest))
+    return told
 
 
 def sums_path(path: str, checksum: str) -> str:
@@ -39,13 +47,37 @@ def sums_path(path: str, checksum: str) -> str:
     return f"{os.path.splitext(path)[0]}.{checksum}sums"
 
 
-def read(path: str, store: Store | None = None) -> Manifest:
-    """The manifest in the file `path`, put into `store`. Raises ManifestError."""
+def digest_of(path: str) -> str:
+    """The digest of the manifest file `path`; empty where there is none. Raises ManifestError."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, FILE_CHECKSUM).hexdigest()
+    except FileNotFoundError:
+        return ""
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def require_same(path: str, expected: str, found: str) -> None:
+    """Raises ManifestError where a manifest file isn't the one with the digest `expected`; empty expects nothing."""
+    if expected and found != expected:
+        raise ManifestError(
+            f"The manifest {path} isn't the one that the files were staged with, since another copy has used its "
+            "staging directory: give each copy a directory of its own, and run again."
+        )
+
+
+def read(path: str, store: Store | None = None, expected: str = "") -> Manifest:
+    """The manifest in the file `path`, put into `store`.
+
+    Raises ManifestError, also where the file's digest isn't `expected`.
+    """
     try:
         with open(path, "rb") as stream:
             manifest = _parse(stream, path, store)
     except OSError as exc:
-        raise ManifestError(f"The manifest {path} can't be read: {exc.strerror}.") from exc
+        raise _unreadable(path, exc) from exc
+    require_same(path, expected, manifest.file_digest)
     try:
         manifest.require_tree()
     except ValueError as exc:
@@ -55,12 +87,25 @@ def read(path: str, store: Store | None = None) -> Manifest:
     return manifest
 
 
+def _unreadable(path: str, exc: OSError) -> ManifestError:
+    return ManifestError(f"The manifest {path} can't be read: {exc.strerror}.")
+
+
 def _parse(stream: Iterable[bytes], path: str, store: Store | None) -> Manifest:
     reader = _Reader(path, store)
-    reader.manifest.add(reader.entries(stream))
+    told = hasher(FILE_CHECKSUM)
+    reader.manifest.add(reader.entries(_told_of(stream, told)))
+    reader.manifest.file_digest = told.hexdigest()
     if not reader.ended or reader.count != len(reader.manifest):
         raise ManifestError(f"The manifest {path} is truncated: write it anew with pvc_manifest.")
     return reader.manifest
+
+
+def _told_of(lines: Iterable[bytes], told: hashlib._Hash) -> Iterator[bytes]:
+    """The lines, of which `told` is told as they pass."""
+    for line in lines:
+        told.update(line)
+        yield line
 
 
 class _Reader:
@@ -103,18 +148,20 @@ class _Reader:
         self.manifest.precision = int(record["mtime_unit_ns"])
         self.manifest.root = record["root"]
         self.manifest.xattrs = record["xattrs"] is True
+        self.manifest.origin = str(record.get("origin", ""))
 
 
 def _lines(manifest: Manifest) -> Iterator[bytes]:
-    yield _line(
-        {
-            "kubeferry_manifest": FORMAT,
-            "checksum": manifest.checksum,
-            "mtime_unit_ns": manifest.precision,
-            "root": manifest.root,
-            "xattrs": manifest.xattrs,
-        }
-    )
+    header: dict[str, Any] = {
+        "kubeferry_manifest": FORMAT,
+        "checksum": manifest.checksum,
+        "mtime_unit_ns": manifest.precision,
+        "root": manifest.root,
+        "xattrs": manifest.xattrs,
+    }
+    if manifest.origin:
+        header["origin"] = manifest.origin
+    yield _line(header)
     for entry in manifest:
         yield _line(_record(entry))
     for path, reason in manifest.unreadable.items():
@@ -200,12 +247,14 @@ def sums_line(path: bytes, digest: str) -> bytes:
     return mark + digest.encode("ascii") + b"  " + escaped + b"\n"
 
 
-def _replace(path: str, lines: Iterable[bytes]) -> None:
+def _replace(path: str, lines: Iterable[bytes]) -> str:
+    """Put the lines into the file `path`, whole or not at all. Returns their digest."""
     temporary = f"{path}.{os.getpid()}.part"
+    told = hasher(FILE_CHECKSUM)
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with open(temporary, "wb") as stream:
-            stream.writelines(lines)
+            stream.writelines(_told_of(lines, told))
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -214,3 +263,4 @@ def _replace(path: str, lines: Iterable[bytes]) -> None:
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+    return told.hexdigest()

@@ -22,8 +22,8 @@ class ManifestTree:
 
     near = True
 
-    def __init__(self, path: str) -> None:
-        self._manifest = read(path)
+    def __init__(self, path: str, digest: str = "") -> None:
+        self._manifest = read(path, expected=digest)
         self.where = f"the manifest {path}"
         self.path = self._manifest.root
 

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ._entry import DIR, FILE, SYMLINK, Entry
+from ._errors import UsageError
 from ._folder import Folder
-from ._local_files import READ_SIZE
 from ._local_tree import KEPT_OWNER, LocalTree
 from ._look import Look
 from ._manifest import Manifest
-from ._manifest_file import read, write
+from ._manifest_file import digest_of, read, require_same, write
 from ._manifest_tree import selected
 from ._progress import Progress
 from ._selection import Selection
@@ -32,13 +32,32 @@ ON_DISK = (FILE, DIR, SYMLINK)
 
 
 class StagedTree(LocalTree):
-    """A `LocalTree` whose attributes and, as a source, whose digests come from the manifest file."""
+    """A `LocalTree` whose attributes and, as a source, whose digests come from the manifest file.
 
-    def __init__(self, path: str, manifest: str, progress: Progress, as_source: bool) -> None:
+    `manifest_digest` is that of the file. As a source, only this one is taken, or the first one that is read where none
+    is given: another copy may stage its files here meanwhile. As a target, it is that of what was saved or, until then,
+    of what was looked at.
+    """
+
+    def __init__(
+        self, path: str, manifest: str, progress: Progress, as_source: bool, manifest_digest: str = ""
+    ) -> None:
         super().__init__(path, progress)
+        self.manifest_digest = manifest_digest
         self._manifest_path = manifest
         self._as_source = as_source
+        self._saved = False
+        self._origin = ""
+        self._replaces = False
         self._given = Manifest()
+
+    def take_from(self, origin: str, *, replaces: bool) -> None:
+        """Take files of `origin` from now on. What the manifest tells of those of another one is forgotten.
+
+        They are refused, with UsageError, if they aren't to be replaced.
+        """
+        self._origin = origin
+        self._replaces = replaces
 
     def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         found = super().scan(selection, store, xattrs=False)  # they are in the manifest
@@ -54,26 +73,39 @@ class StagedTree(LocalTree):
 
     def fingerprint_of(self, look: Look) -> str:
         """The manifest is a part of the tree."""
-        told = hashlib.blake2b(look.fingerprint.encode(), digest_size=20)
-        try:
-            with open(self._manifest_path, "rb") as stream:
-                while piece := stream.read(READ_SIZE):
-                    told.update(piece)
-        except FileNotFoundError:
-            pass
-        return told.hexdigest()
+        if not self._saved:
+            found = digest_of(self._manifest_path)
+            if self._as_source:
+                require_same(self._manifest_path, self.manifest_digest, found)
+            self.manifest_digest = found
+        told = look.fingerprint + self.manifest_digest
+        return hashlib.blake2b(told.encode(), digest_size=20).hexdigest()
 
     def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
         """Write what is verified here now, over what the manifest knew before."""
         kept = self._kept(verified.store)
         whole = verified.like(kept if kept.checksum == verified.checksum else ())
+        whole.origin = self._origin
         whole.remove(gone)
         whole.add(verified)
-        write(whole, self._manifest_path)
+        self.manifest_digest = write(whole, self._manifest_path)
+        self._saved = True
 
     def _kept(self, store: Store) -> Manifest:
-        if os.path.exists(self._manifest_path) or self._as_source:
-            return read(self._manifest_path, store)
+        if self._as_source:
+            kept = read(self._manifest_path, store, self.manifest_digest)
+            self.manifest_digest = kept.file_digest
+            return kept
+        kept = (
+            read(self._manifest_path, store) if os.path.exists(self._manifest_path) else Manifest(store=store)
+        )
+        if not (kept.origin and self._origin) or kept.origin == self._origin:
+            return kept
+        if not self._replaces:
+            raise UsageError(
+                f"{self.where} holds files of {kept.origin}: choose another directory, or set delete to true to have "
+                "them replaced."
+            )
         return Manifest(store=store)
 
     @staticmethod

@@ -37,7 +37,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
     with interruptible(), ExitStack() as stack:
         stack.callback(progress.close)
         source: AnyTree | ManifestTree = (
-            ManifestTree(params["manifest"])
+            ManifestTree(params["manifest"], params["manifest_digest"] or "")
             if params["manifest"]
             else stack.enter_context(opened(params, "source", progress, warnings)).tree
         )

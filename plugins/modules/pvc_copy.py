@@ -62,6 +62,7 @@ options:
     description:
       - Remove what the target has and the source hasn't, of what is selected. This is done last, when everything else
         has been verified.
+      - A directory with O(target.manifest) that holds files of another source is refused without it.
     type: bool
     default: false
   checksum:
@@ -168,6 +169,7 @@ EXAMPLES = r"""
     source:
       path: ./pvc-files
       manifest: ./pvc-files.manifest.jsonl
+      manifest_digest: "{{ pulled.manifest_digest }}"
     target:
       namespace: destination-namespace
       pod: busybox-sleep
@@ -385,6 +387,12 @@ manifest:
   returned: always, unless the task could not be carried out
   type: str
   sample: ./pvc-files.manifest.jsonl
+manifest_digest:
+  description: The digest of that file, for O(source.manifest_digest) of the task that takes the files on from there.
+  returned: always, unless the task could not be carried out
+  type: str
+  sample: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae
+  version_added: 0.2.0
 """
 
 from ansible.module_utils.basic import AnsibleModule

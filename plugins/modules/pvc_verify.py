@@ -40,6 +40,10 @@ options:
   manifest:
     description: A manifest file, in place of O(source).
     type: path
+  manifest_digest:
+    description: The digest of that file, as M(kubeferry.pvc.pvc_copy) returned it. Another file is refused.
+    type: str
+    version_added: 0.2.0
   files:
     description:
       - Paths below the source's directory, each with everything below it. Without it, the whole tree is taken.
@@ -248,6 +252,7 @@ def argument_spec() -> dict[str, object]:
         **AUTH_ARG_SPEC,
         "source": endpoint_spec(required=False),
         "manifest": {"type": "path"},
+        "manifest_digest": {"type": "str"},
         "target": endpoint_spec(),
         "files": {"type": "list", "elements": "str"},
         "include": {"type": "list", "elements": "str"},
@@ -265,6 +270,7 @@ def main() -> None:
         argument_spec=argument_spec(),
         mutually_exclusive=[("source", "manifest")],
         required_one_of=[("source", "manifest")],
+        required_by={"manifest_digest": "manifest"},
         supports_check_mode=True,
     )
     ends = [module.params[option] for option in ("source", "target") if module.params[option]]

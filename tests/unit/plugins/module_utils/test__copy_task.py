@@ -20,6 +20,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ManifestError,
     UsageError,
 )
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_file import read
 
 DEFAULTS = {
     "files": None,
@@ -38,6 +39,7 @@ DEFAULTS = {
     "report": None,
     "label": None,
     "manifest": None,
+    "manifest_digest": None,
     "dest": None,
 }
 
@@ -58,6 +60,7 @@ def params(source, target=None, **options):
         given[name] = {
             "path": str(path) if path is not None else None,
             "manifest": options.get(f"{name}_manifest"),
+            "manifest_digest": options.get(f"{name}_digest"),
         }
     return given
 
@@ -313,6 +316,46 @@ def test_a_manifest_that_is_none(ends, tmp_path):
         kind=ManifestError,
     )
     assert said == f"{tmp_path}/m.jsonl, line 1, isn't a line of a manifest: write it anew with pvc_manifest."
+
+
+def test_a_staged_manifest_is_told_from_any_other_by_its_digest(ends, tmp_path):
+    source, target = ends
+    staging, manifest = tmp_path / "staging", str(tmp_path / "m.jsonl")
+    staged = {"source_manifest": manifest, "source_digest": "0" * 64}
+    first = copy(source, staging, target_manifest=manifest)
+    said = sentence_of(copy, staging, target, kind=ManifestError, **staged)
+    assert said.startswith(f"The manifest {manifest} isn't the one that the files were staged with, ")
+    against = params(None, target, manifest=manifest, manifest_digest="0" * 64)
+    assert sentence_of(_verify_task.run, against, check_mode=False, kind=ManifestError) == said
+    assert set(snapshot(target)) == {b"."}
+    staged["source_digest"] = first["manifest_digest"]
+    second = copy(staging, target, **staged)
+    assert (second["parity"], second["manifest_digest"]) == (True, None)
+    against["manifest_digest"] = first["manifest_digest"]
+    assert _verify_task.run(against, check_mode=False)["parity"] is True
+    said = sentence_of(copy, source, staging, kind=UsageError, target_manifest=manifest, target_digest="00")
+    assert said == "target: manifest_digest is for a source: leave it out."
+
+
+def test_a_staging_directory_of_another_source_is_replaced_or_refused_and_never_mixed(ends, tmp_path):
+    source, target = ends
+    other, staging, manifest = tmp_path / "other", tmp_path / "staging", str(tmp_path / "m.jsonl")
+    write(other, "new", b"of the other")
+    assert copy(source, staging, target_manifest=manifest)["parity"]
+    before = touched(staging)
+    said = sentence_of(copy, other, staging, kind=UsageError, target_manifest=manifest)
+    assert said == (
+        f"{staging} on this machine holds files of {source} on this machine: choose another directory, or set delete "
+        "to true to have them replaced."
+    )
+    assert touched(staging) == before
+    assert copy(other, staging, target_manifest=manifest, files=["new"], delete=True)["parity"]
+    assert {entry.path for entry in read(manifest)} == {b"new"}
+    said = sentence_of(copy, staging, target, kind=EndpointError, source_manifest=manifest)
+    assert "in the staging directory, but not in its manifest" in said
+    assert copy(other, staging, target_manifest=manifest, delete=True)["parity"]
+    assert copy(staging, target, source_manifest=manifest)["parity"]
+    assert unlike(other, target) == {}
 
 
 def test_a_report_that_is_something_else(ends, tmp_path):

@@ -56,6 +56,7 @@ def test_secrets_are_kept_out_of_logs():
         ({"pod": "a"}, "namespace"),
         ({"pvc": "a"}, "namespace"),
         ({"container": "a"}, "namespace"),
+        ({"manifest_digest": "a"}, "manifest"),
     ],
 )
 def test_options_that_do_not_fit_together(endpoint, words):

@@ -219,3 +219,42 @@ def test_the_last_route_keeps_its_retries():
 
 def test_the_order_is_the_fastest_first():
     assert _route.ORDER == ("mount", "direct", "stream")
+
+
+MOUNTS = [("data", "/mnt", "deep"), ("cache", "/mnt/pvc-0/cache", None), ("claim", "/mnt/pvc-0", None)]
+
+
+@pytest.mark.parametrize(
+    ("path", "origin"),
+    [
+        ("/mnt/pvc-0", ". in claim ns/files at one"),
+        ("/mnt/pvc-0/a/b", "a/b in claim ns/files at one"),
+        ("/mnt/other", "deep/other in claim ns/data at one"),
+        ("/mnt/pvc-0/cache/x", "/mnt/pvc-0/cache/x in pod ns/app at one"),
+        ("/etc", "/etc in pod ns/app at one"),
+    ],
+)
+def test_a_claim_is_the_same_origin_in_every_pod(path, origin):
+    volumes = [
+        {"name": "claim", "persistentVolumeClaim": {"claimName": "files"}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+        {"name": "cache", "emptyDir": {}},
+    ]
+    mounts = [{"name": name, "mountPath": at, "subPath": sub} for name, at, sub in MOUNTS]
+    containers = [{"name": "other", "volumeMounts": []}, {"name": "main", "volumeMounts": mounts}]
+
+    class Asked(Cluster):
+        def get_pod(self, namespace, name):
+            return {"spec": {"containers": containers, "volumes": volumes}}
+
+    for container in ("", "main"):
+        assert PodPlace(Asked(), "ns", "app", container).origin(path) == origin
+    assert PodPlace(Asked(), "ns", "app", "other").origin(path) == f"{path} in pod ns/app at one"
+
+
+def test_a_pod_that_may_not_be_looked_at_has_an_origin():
+    class Closed(Cluster):
+        def get_pod(self, namespace, name):
+            raise Forbidden("You may not get pods.")
+
+    assert PodPlace(Closed(), "ns", "app", "main").origin("/mnt") == "/mnt in pod ns/app at one"

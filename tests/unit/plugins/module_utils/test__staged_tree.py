@@ -21,7 +21,9 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ManifestError,
     UsageError,
 )
-from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_file import read
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_file import digest_of, read
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_tree import ManifestTree
+from ansible_collections.kubeferry.pvc.plugins.module_utils._staged_tree import StagedTree
 
 ROOT = os.geteuid() == 0
 
@@ -210,6 +212,71 @@ def test_a_source_without_its_manifest_is_refused(place):
     relay.staging.mkdir()
     with pytest.raises(ManifestError, match=r"manifest.jsonl can't be read: No such file or directory\.$"):
         relay.second()
+
+
+REPLACED = (
+    r"^The manifest .*manifest.jsonl isn't the one that the files were staged with, since another copy has used its "
+    r"staging directory: give each copy a directory of its own, and run again\.$"
+)
+
+
+def of_another(relay):
+    """Another source's files, staged in the same place by a run of its own."""
+    other = relay.open / "other"
+    write(other, "file", b"wrong")
+    write(other, "only here", b"other")
+    tree = engine.staged(relay.staging, relay.manifest, as_source=False)
+    assert engine.whole(engine.copy(engine.local(other), tree, delete=True))
+
+
+def staged_here(relay):
+    """What the first hop tells the second one: the digest of the manifest."""
+    write(relay.source, "file", b"right")
+    tree = engine.staged(relay.staging, relay.manifest, as_source=False)
+    assert engine.whole(engine.copy(engine.local(relay.source), tree, delete=True))
+    return tree.manifest_digest
+
+
+def test_what_another_copy_has_staged_since_is_refused(place):
+    relay = Relay(place, ("gnu", "gnu"))
+    write(relay.target, "kept", b"kept")
+    digest = staged_here(relay)
+    of_another(relay)
+    tree = StagedTree(str(relay.staging), str(relay.manifest), engine.progress(), True, digest)
+    with pytest.raises(ManifestError, match=REPLACED):
+        engine.copy(tree, engine.local(relay.target), delete=True)
+    assert set(snapshot(relay.target)) == {b".", b"kept"}
+    with pytest.raises(ManifestError, match=REPLACED):
+        ManifestTree(str(relay.manifest), digest)
+
+
+def test_what_another_copy_stages_meanwhile_is_refused(place):
+    relay = Relay(place, ("gnu", "gnu"))
+    write(relay.target, "kept", b"kept")
+    staged_here(relay)
+
+    class Late(StagedTree):
+        def read(self, entries):
+            yield from super().read(entries)
+            of_another(relay)
+
+    tree = Late(str(relay.staging), str(relay.manifest), engine.progress(), as_source=True)
+    with pytest.raises(ManifestError, match=REPLACED):
+        engine.copy(tree, engine.local(relay.target), delete=True)
+    assert (relay.target / "file").read_bytes() == b"right"
+    assert set(snapshot(relay.target)) == {b".", b"file", b"kept"}
+
+
+def test_the_digest_of_the_manifest_is_told_whether_it_was_written_or_found_whole(place):
+    relay, proofs = Relay(place, ("gnu", "gnu")), str(place / "proofs")
+    staged_here(relay)
+    told = []
+    for _run in range(3):
+        tree = engine.staged(relay.staging, relay.manifest, as_source=False)
+        proven = engine.copy(engine.local(relay.source), tree, delete=True, proofs=proofs).proven
+        told.append((tree.manifest_digest, digest_of(str(relay.manifest)), proven is None))
+    assert told[2] == (told[0][0], told[0][0], False)
+    assert told[0][0] == told[0][1]
 
 
 def test_an_unreadable_file_is_named_before_anything_is_touched(place):
