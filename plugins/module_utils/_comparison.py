@@ -93,6 +93,8 @@ class Comparison:
                 source, "nothing was changed" if self._first else "it vanished during the copy"
             )
         self._first = False
+        # What the source can't vouch for is left as it is.
+        target.disregard([*source.unreadable, *source.restless], source)
         self._at_source.recall(source)
         self._at_target.recall(target)
         self._placed.recall(target)
@@ -189,9 +191,8 @@ class Comparison:
     def _require_selected(self, source: Manifest, outcome: str) -> None:
         """What was asked for must be there and readable, before anything is touched. `outcome` ends the sentence."""
         where = self._source.where
-        absent = [
-            name for name in self._selection.files if name not in source and name not in source.unreadable
-        ]
+        known = {*source.unreadable, *source.restless}
+        absent = [name for name in self._selection.files if name not in source and name not in known]
         if absent:
             raise EndpointError(f"{some(absent)} isn't in {where}: correct the list of files; {outcome}.")
         for parent in self._selection.parents():

@@ -197,7 +197,7 @@ class Copy:
                 raise
             finally:
                 self._target.close()
-            self._save(plan, source)
+            self._save(plan, source, begun)
         files, size = source.totals()
         outcome = Outcome(
             plan=first,
@@ -392,11 +392,12 @@ class Copy:
         self._moved += moved.bytes
         return moved.bare, arrived
 
-    def _save(self, plan: Plan, source: Manifest) -> None:
+    def _save(self, plan: Plan, source: Manifest, begun: Manifest) -> None:
         """Tell the target what is verified there, as a manifest of the source's entries and digests."""
         verified = source.part(f"path NOT IN ({plan.unsettled()})")
-        gone = plan.paths(*MENDING, DELETE)
-        self._target.save(verified, chain(gone, self._pruned.paths(DELETE) if self._pruned else ()))
+        gone = chain(plan.paths(*MENDING, DELETE), self._pruned.paths(DELETE) if self._pruned else ())
+        restless = (path for path, _what in source.drift(begun, plan.unsettled()))
+        self._target.save(verified, gone, restless)
 
 
 def _doomed(change: Change, plan: Plan) -> list[Entry]:

@@ -204,7 +204,7 @@ class LocalTree:
             with Folder(self._root) as folder:
                 self._set_attributes(folder, root)
 
-    def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
+    def save(self, verified: Manifest, gone: Iterable[bytes], restless: Iterable[bytes]) -> None:
         """The file system holds the attributes itself."""
 
     def _leave(self) -> None:

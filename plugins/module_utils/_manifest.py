@@ -33,7 +33,8 @@ class Manifest:
     `precision` is the unit of `mtime` in nanoseconds. `unreadable` names the paths that could not be read, with the
     reason. `look` is that of the tree when it was read. `xattrs` says whether extended attributes were looked at,
     `uncopied` has the names, for people, of those that were seen and are no part of a copy. `file_digest` is that of the
-    file that it was read from; `origin` is what staged files were copied from.
+    file that it was read from; `origin` is what staged files were copied from. `restless` are paths that aren't in here
+    since they changed at the source whenever they were staged.
     Entries that are handed out are copies: what changes is put back with `add`, or with one of the setters.
     """
 
@@ -55,6 +56,7 @@ class Manifest:
         self.file_digest = ""
         self.origin = ""
         self.unreadable: dict[bytes, str] = {}
+        self.restless: list[bytes] = []
         self.store = store or Store()
         self.table = self.store.table(COLUMNS.removeprefix("path, "))
         self.add(entries)
@@ -83,10 +85,11 @@ class Manifest:
 
     def header(self) -> tuple[object, ...]:
         """All but the entries."""
-        return self.checksum, self.precision, self.root, self.unreadable, self.xattrs, self.origin
+        told = (self.checksum, self.precision, self.root, self.xattrs, self.origin)
+        return *told, self.unreadable, self.restless
 
     def like(self, entries: Iterable[Entry], store: Store | None = None) -> Manifest:
-        """A manifest with other entries, and with all else of this one but what was unreadable."""
+        """A manifest with other entries, and with all else of this one but what was unreadable or restless."""
         other = Manifest(
             entries,
             checksum=self.checksum,
@@ -159,6 +162,14 @@ class Manifest:
 
     def remove(self, paths: Iterable[bytes]) -> None:
         self.store.many(f"DELETE FROM {self.table} WHERE path = ?", ((path,) for path in paths))
+
+    def disregard(self, paths: Iterable[bytes], but: Manifest) -> None:
+        """Remove what isn't to be judged: these paths, and what lies below, except what another manifest has."""
+        self.store.many(
+            f"DELETE FROM {self.table} WHERE (path = ? OR {below('path', '?')}) AND NOT EXISTS "
+            f"(SELECT 1 FROM {but.table} AS other WHERE other.path = {self.table}.path)",
+            ((path, path, path) for path in paths),
+        )
 
     def set_digests(self, digests: Iterable[Taken]) -> None:
         """Note digests that were taken.
@@ -248,12 +259,16 @@ class Manifest:
         if row:
             raise ValueError(f"{display(row[2])} can't lie in a {row[1]}")
 
-    def drift(self, before: Manifest) -> Iterator[tuple[bytes, str]]:
-        """What isn't a directory and `changed` or `vanished` since an earlier manifest of the same tree."""
+    def drift(self, before: Manifest, among: str = "") -> Iterator[tuple[bytes, str]]:
+        """What isn't a directory and `changed` or `vanished` since an earlier manifest of the same tree.
+
+        `among` is a query of SQL for the paths that are asked for; all without it.
+        """
         same = " AND ".join(f"now.{name} = was.{name}" for name in ("kind", "size", "mtime", "ino", "ctime"))
+        asked = f" AND was.path IN ({among})" if among else ""
         query = (
             f"SELECT was.path, now.path IS NULL FROM {before.table} AS was LEFT JOIN {self.table} AS now "
-            f"ON now.path = was.path WHERE was.kind <> '{DIR}' AND (now.path IS NULL OR NOT ({same}))"
+            f"ON now.path = was.path WHERE was.kind <> '{DIR}' AND (now.path IS NULL OR NOT ({same})){asked}"
         )
         return ((path, VANISHED if gone else CHANGED) for path, gone in self.store.pages(query, "was.path"))
 

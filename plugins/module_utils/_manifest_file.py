@@ -129,6 +129,8 @@ class _Reader:
                     self.ended = record["entries"] == self.count
                 elif "unreadable" in record:
                     self.manifest.unreadable[from_json(record["path"])] = str(record["unreadable"])
+                elif "restless" in record:
+                    self.manifest.restless.append(from_json(record["path"]))
                 else:
                     self.count += 1
                     yield _entry(record)
@@ -166,6 +168,8 @@ def _lines(manifest: Manifest) -> Iterator[bytes]:
         yield _line(_record(entry))
     for path, reason in manifest.unreadable.items():
         yield _line({"path": to_json(path), "unreadable": reason})
+    for path in manifest.restless:
+        yield _line({"path": to_json(path), "restless": True})
     yield _line({"entries": len(manifest)})
 
 

@@ -37,6 +37,7 @@ class ManifestTree:
     def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         manifest = self._manifest.like(selected(self._manifest, selection), store)
         manifest.complete(self._manifest)
+        manifest.restless = [path for path in self._manifest.restless if selection.holds(path)]
         return manifest
 
     def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:

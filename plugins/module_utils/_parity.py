@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from ._entry import Entry
-from ._manifest import VANISHED, Manifest
+from ._manifest import CHANGED, VANISHED, Manifest
 from ._names import display
 from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Change, Plan
 from ._selection import LOST_AND_FOUND
@@ -120,7 +120,7 @@ def parity(
 
     Unless what only the target has counts, neither does it what couldn't be read there beside what the source has.
     """
-    drifting = iter(drift)
+    drifting = chain(drift, ((path, CHANGED) for path in source.restless))
     changed = {display(path): what for path, what in islice(drifting, REPORT_LIMIT)}
     more_changed = sum(1 for _more in drifting)
     unreadable = {
@@ -128,6 +128,7 @@ def parity(
         for path, why in target.unreadable.items()
         if source.covers(path) or (extra_counts and path != LOST_AND_FOUND)
     } | source.unreadable
+    unreadable |= dict.fromkeys(source.restless, "changed at the source while it was staged")
     sockets = set(plan.sockets)
     missing = (path for path in plan.paths(CREATE) if path not in sockets)
     attributes = {display(c.path): _both(c) for c in islice(plan.changes(METADATA), REPORT_LIMIT)}

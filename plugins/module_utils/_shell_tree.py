@@ -187,7 +187,7 @@ class ShellTree:
             archive = tar.header(root, b"./", 0, self._nanoseconds) + tar.end()
             self._asker.feed(scripts.FINISH, (archive,), len(archive), f"{root.mode:04o}")
 
-    def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
+    def save(self, verified: Manifest, gone: Iterable[bytes], restless: Iterable[bytes]) -> None:
         """A pod's file system holds the attributes itself."""
 
     def close(self, *, keep: bool = True) -> None:

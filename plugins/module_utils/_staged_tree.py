@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from ._entry import DIR, FILE, SYMLINK, Entry
+from ._entry import DIR, FILE, SECOND, SYMLINK, Entry
 from ._errors import UsageError
 from ._folder import Folder
 from ._local_tree import KEPT_OWNER, LocalTree
@@ -81,13 +81,14 @@ class StagedTree(LocalTree):
         told = look.fingerprint + self.manifest_digest
         return hashlib.blake2b(told.encode(), digest_size=20).hexdigest()
 
-    def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
+    def save(self, verified: Manifest, gone: Iterable[bytes], restless: Iterable[bytes]) -> None:
         """Write what is verified here now, over what the manifest knew before."""
         kept = self._kept(verified.store)
         whole = verified.like(kept if kept.checksum == verified.checksum else ())
         whole.origin = self._origin
         whole.remove(gone)
         whole.add(verified)
+        whole.restless = list(restless)
         self.manifest_digest = write(whole, self._manifest_path)
         self._saved = True
 
@@ -131,6 +132,8 @@ class StagedTree(LocalTree):
             if on_disk is not None and not _same_thing(entry, on_disk):
                 promised.unreadable[entry.path] = "changed in the staging directory since it was copied there"
         promised.complete(kept)
+        promised.restless = [path for path in kept.restless if selection.holds(path)]
+        found.disregard(promised.restless, promised)
         for path in found.paths(f"path <> x'2e' AND path NOT IN (SELECT path FROM {promised.table})"):
             promised.unreadable[path] = "in the staging directory, but not in its manifest"
         return promised
@@ -160,5 +163,6 @@ def _same_thing(known: Entry, on_disk: Entry) -> bool:
     if known.kind != on_disk.kind:
         return False
     if known.kind == FILE:
-        return (known.size, known.mtime) == (on_disk.size, on_disk.mtime)
+        # There are file systems that keep whole seconds.
+        return (known.size, known.mtime // SECOND) == (on_disk.size, on_disk.mtime // SECOND)
     return known.kind != SYMLINK or known.link == on_disk.link

@@ -151,8 +151,11 @@ class TargetTree(SourceTree, Protocol):
     def end(self, root: Entry | None) -> None:
         """Remove the work directory, give the target free, and give the root the attributes of `root`."""
 
-    def save(self, verified: Manifest, gone: Iterable[bytes]) -> None:
-        """Keep the verified entries' attributes where the target can't hold them itself (staging)."""
+    def save(self, verified: Manifest, gone: Iterable[bytes], restless: Iterable[bytes]) -> None:
+        """Keep the verified entries' attributes where the target can't hold them itself (staging).
+
+        What is `gone` isn't verified here any more; of it, what is `restless` kept changing at the source.
+        """
 
     def close(self, *, keep: bool = True) -> None:
         """Give up what is held open. Harmless when nothing is.

@@ -113,6 +113,8 @@ options:
         does so after all O(retries). Such files are named in RV(changed_at_source) in any case.
       - V(fail) makes it a failure. With V(report) the task succeeds with RV(parity) false if everything else is whole.
       - A file that has vanished can't be sent again, so it counts at once. With V(fail) nothing is deleted then.
+      - This goes for what changed when it was brought to a staging directory too (O(source.manifest)). What the target
+        has under the same name is left as it is.
     type: str
     choices: [fail, report]
     default: fail
@@ -241,7 +243,7 @@ extra:
   elements: str
   sample: []
 unreadable:
-  description: Paths of the target that could not be read, at most 100.
+  description: Paths that could not be read, or that changed whenever they were brought to staging, at most 100.
   returned: always, unless the task could not be carried out
   type: list
   elements: dict

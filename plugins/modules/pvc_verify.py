@@ -38,7 +38,9 @@ attributes:
       - There is nothing to change. What differs is in the result.
 options:
   manifest:
-    description: A manifest file, in place of O(source).
+    description:
+      - A manifest file, in place of O(source). What changed while its files were staged isn't in it, is named in
+        RV(changed_at_source), and counts for nothing.
     type: path
   manifest_digest:
     description: The digest of that file, as M(kubeferry.pvc.pvc_copy) returned it. Another file is refused.
@@ -181,6 +183,19 @@ unreadable:
       type: str
     reason:
       description: Why.
+      type: str
+  sample: []
+changed_at_source:
+  description: Paths that changed at the source while they were staged, at most 100.
+  returned: always, unless the task could not be carried out
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The path.
+      type: str
+    what:
+      description: What became of it, C(changed).
       type: str
   sample: []
 counts:

@@ -26,6 +26,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     EndpointError,
     KubeferryError,
 )
+from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._transport import TarTransport
 
@@ -586,3 +587,26 @@ def test_an_interrupted_copy_does_not_send_again_what_has_arrived(tmp_path, monk
     assert sorted(path for path in snapshot(target)) == [b".", *(b"%d" % number for number in range(6))]
     outcome = engine.copy(engine.local(source), engine.local(target))
     assert (engine.whole(outcome), outcome.bytes_moved) == (True, 4000)
+
+
+def test_what_lies_below_a_directory_that_became_unreadable_is_not_deleted(tmp_path):
+    class Closing(LocalTree):
+        scans = 0
+
+        def scan(self, selection, store=None, *, xattrs=True):
+            found = super().scan(selection, store, xattrs=xattrs)
+            self.scans += 1
+            if self.scans > 1:
+                found.remove([b"folder/file"])
+                found.unreadable[b"folder"] = "permission denied"
+            return found
+
+    source, target = tmp_path / "source", tmp_path / "target"
+    for place in (source, target):
+        write(place, "folder/file", b"content", mtime=NEW)
+    write(source, "new", b"new")
+    write(target, "extra", b"extra")
+    tree = Closing(str(source), engine.progress())
+    outcome = engine.copy(tree, engine.local(target), delete=True, on_change="report")
+    assert outcome.parity.unreadable == {"folder": "permission denied"}
+    assert set(snapshot(target)) == {b".", b"folder", b"folder/file", b"new"}

@@ -21,6 +21,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     UsageError,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_file import read
+from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_file import write as write_manifest
 
 DEFAULTS = {
     "files": None,
@@ -356,6 +357,27 @@ def test_a_staging_directory_of_another_source_is_replaced_or_refused_and_never_
     assert copy(other, staging, target_manifest=manifest, delete=True)["parity"]
     assert copy(staging, target, source_manifest=manifest)["parity"]
     assert unlike(other, target) == {}
+
+
+def test_what_changed_while_it_was_staged_is_no_part_of_a_comparison_with_the_manifest(ends, tmp_path):
+    source, target = ends
+    manifest = str(tmp_path / "m.jsonl")
+    copy(source, tmp_path / "staging", target_manifest=manifest)
+    copy(source, target)
+    whole = read(manifest)
+    whole.remove([b"10"])
+    whole.restless = [b"10"]
+    write_manifest(whole, manifest)
+    against = params(None, target, manifest=manifest, extra="fail")
+    result = _verify_task.run(against, check_mode=False)
+    assert (result["parity"], result["unreadable"]) == (True, [])
+    assert result["changed_at_source"] == [{"path": "10", "what": "changed"}]
+    staged = {"source_manifest": manifest, "metadata": "ignore"}
+    failed = copy(tmp_path / "staging", target, **staged)
+    assert "1 unreadable (10)" in failed["msg"]
+    forgiven = copy(tmp_path / "staging", target, on_change="report", **staged)
+    assert (forgiven["parity"], "msg" in forgiven) == (False, False)
+    assert forgiven["warnings"] == [f"{tmp_path}/staging on this machine changed while it was copied: 10."]
 
 
 def test_a_report_that_is_something_else(ends, tmp_path):

@@ -76,6 +76,7 @@ def entries(draw):
 def test_what_is_written_is_read_again(tmp_path_factory, found_entries, unreadable):
     manifest = Manifest(found_entries, root="/mnt/pvc-0")
     manifest.unreadable = unreadable
+    manifest.restless = list(unreadable)
     manifest.origin = ". in claim shop/web at https://one"
     try:
         manifest.require_tree()

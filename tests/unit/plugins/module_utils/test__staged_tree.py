@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import stat
@@ -12,6 +13,7 @@ import stat
 import engine
 import pytest
 import trees
+from badends import LiveTree
 from engine import NOBODY, in_child
 from toolbox import Box
 from trees import BILLION, LARGE_ID, NAMES, snapshot, unlike, write
@@ -212,6 +214,57 @@ def test_a_source_without_its_manifest_is_refused(place):
     relay.staging.mkdir()
     with pytest.raises(ManifestError, match=r"manifest.jsonl can't be read: No such file or directory\.$"):
         relay.second()
+
+
+def restless(relay):
+    """A first hop during which one of the files changes whenever it is read."""
+    write(relay.source, "quiet", b"quiet")
+    versions = itertools.count()
+    tree = LiveTree(
+        str(relay.source),
+        engine.progress(),
+        "before read",
+        lambda: write(relay.source, "live", b"v" * (100 + next(versions))),
+    )
+    tree.times = 100
+    staging = engine.staged(relay.staging, relay.manifest, as_source=False)
+    return engine.copy(tree, staging, delete=True, on_change="report", retries=1)
+
+
+@pytest.mark.parametrize("staged_before", [False, True])
+@pytest.mark.parametrize("files", [None, ["live", "quiet"]])
+def test_what_changes_whenever_it_is_staged_is_named_and_does_not_stop_the_rest(place, staged_before, files):
+    relay = Relay(place, ("gnu", "gnu"))
+    write(relay.source, "live", b"first")
+    write(relay.target, "live", b"older")
+    write(relay.target, "extra", b"extra")
+    if staged_before:
+        staged_here(relay)
+        write(relay.source, "live", b"second")
+    first = restless(relay)
+    assert (first.parity.changed, first.parity.at_rest().holds("strict")) == ({"live": "changed"}, True)
+    second = relay.second(delete=True, on_change="report", files=files)
+    assert second.parity.unreadable == {"live": "changed at the source while it was staged"}
+    assert (engine.whole(second), second.parity.at_rest().holds("strict", extra_allowed=False)) == (
+        False,
+        True,
+    )
+    assert (relay.target / "live").read_bytes() == b"older"
+    staged = {b".", b"live", b"quiet"} | ({b"file"} if staged_before and not files else set())
+    assert set(snapshot(relay.target)) == staged | ({b"extra"} if files else set())
+    staged_here(relay)
+    assert engine.whole(relay.second(delete=True))
+    assert unlike(relay.source, relay.target) == {}
+
+
+def test_a_staging_directory_may_keep_times_in_seconds(place):
+    relay = Relay(place, ("gnu", "gnu"))
+    write(relay.source, "file", b"right", mtime=5 * BILLION + 123)
+    relay.first()
+    os.utime(relay.staging / "file", ns=(5 * BILLION, 5 * BILLION))
+    assert relay.first()[:2] == (True, [])
+    assert engine.whole(relay.second())
+    assert unlike(relay.source, relay.target) == {}
 
 
 REPLACED = (
