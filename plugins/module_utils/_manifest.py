@@ -32,9 +32,9 @@ class Manifest:
 
     `precision` is the unit of `mtime` in nanoseconds. `unreadable` names the paths that could not be read, with the
     reason. `look` is that of the tree when it was read. `xattrs` says whether extended attributes were looked at,
-    `uncopied` has the names, for people, of those that were seen and are no part of a copy. `file_digest` is that of the
-    file that it was read from; `origin` is what staged files were copied from. `restless` are paths that aren't in here
-    since they changed at the source whenever they were staged.
+    `uncopied` has the names, for people, of those that were seen and are no part of a copy. `file_digest` is that of
+    the file that it was read from; `origin` is what staged files were copied from. `restless` are paths that aren't in
+    here since they changed at the source whenever they were staged.
     Entries that are handed out are copies: what changes is put back with `add`, or with one of the setters.
     """
 
