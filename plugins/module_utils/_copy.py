@@ -251,17 +251,16 @@ class Copy:
                 unsent = (c.path for c in plan.changes(CREATE, REPLACE) if needs_content(c.want))
                 self._retry(f"{some(list(islice(unsent, SHOWN)), content)} did not arrive whole")
         unmade = plan.sockets if self._options.metadata != "strict" else ()
-        verified = plan.count(CREATE, REPLACE) == len(unmade) and self._told_all(source)
-        if plan.count(DELETE) and verified:
+        verified = plan.count(CREATE, REPLACE) == len(unmade)
+        if plan.count(DELETE) and verified and not self._lost(source):
             return self._prune(plan, source, target)
         return plan, source, target
 
-    def _told_all(self, source: Manifest) -> bool:
-        """Whether what isn't in the source may be taken to be meant so."""
-        if source.unreadable or self._begun is None:
+    def _lost(self, source: Manifest) -> bool:
+        """Whether something vanished from the source that has to be there."""
+        if self._begun is None or self._options.on_change == "report":
             return False
-        lost = any(what == VANISHED for _path, what in source.drift(self._begun))
-        return not lost or self._options.on_change == "report"
+        return any(what == VANISHED for _path, what in source.drift(self._begun))
 
     def _look_again(self, broken: KubeferryError, plan: Plan) -> tuple[Plan, Manifest, Manifest]:
         """After a connection broke: what is in its place by now isn't sent again.

@@ -147,6 +147,29 @@ def test_a_file_that_only_an_access_control_list_opens_is_read(ends, box):
     assert (target / "a.txt").read_bytes() == b"a"
 
 
+@pytest.mark.parametrize("kind", ["local", *KINDS])
+@pytest.mark.parametrize(
+    ("name", "delete", "fine"),
+    [("dir", True, False), ("private", True, False), ("private", False, True), ("lost+found", True, True)],
+)
+def test_what_may_not_be_listed_at_the_target(ends, box, kind, name, delete, fine):
+    """It matters where the source has something there, or where what only the target has would count."""
+    source, target = ends
+    write(target, f"{name}/b.txt", b"b", mtime=os.stat(source / "dir/b.txt").st_mtime_ns)
+    for path in (source, *source.rglob("*"), target):
+        os.chown(path, engine.NOBODY, engine.NOBODY)
+    someone_s(target / name, 0o700)
+    tools = None if kind == "local" else box(kind, NOBODY)
+
+    def copy():
+        tree = engine.shell(tools, target) if tools else engine.local(target)
+        outcome = engine.copy(engine.local(source), tree, delete=delete, retries=0, metadata="report")
+        return engine.whole(outcome, "report"), list(outcome.parity.unreadable)
+
+    whole, unreadable = copy() if tools else engine.in_child(copy, uid=engine.NOBODY)
+    assert (whole, unreadable) == (fine, [] if fine else [name])
+
+
 ONCE = "if [ ! -e {used} ]; then : >{used}; fail=1; fi"
 ALWAYS = "fail=1"
 WITHOUT = """
