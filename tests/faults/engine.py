@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pickle
 import select
@@ -64,6 +65,8 @@ def in_child(work: Callable[[], Any], *, uid: int | None = None, seconds: float 
 
     Raises what `work` raises, and Killed when a signal ended it. The child is killed after `seconds`.
     """
+    # Loaded now, as that user may not be allowed to read Python's own files.
+    codecs.lookup("ascii")
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
