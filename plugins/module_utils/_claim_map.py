@@ -51,10 +51,6 @@ class Counterpart:
     create: bool
     connection: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def endpoint(self) -> dict[str, str]:
-        return {"namespace": self.namespace, "pvc": self.claim, **self.connection}
-
 
 @dataclass(frozen=True)
 class _Rule:

@@ -255,6 +255,7 @@ def test_helper_pods_of_a_plan_are_those_that_are_asked_for(server):
         "quiesce": True,
         "measure": True,
         "create": False,
+        "chained": None,
     }
     _pair_plan_task.run(params)
     made = [
@@ -281,6 +282,7 @@ def test_what_is_to_be_stopped_keeps_a_claim_from_being_measured_and_not_from_be
         "quiesce": True,
         "measure": True,
         "create": False,
+        "chained": None,
     }
     plan = _pair_plan_task.run(params)
     assert (plan["possible"], plan["workloads"]) == (True, [{"kind": "Deployment", "name": "shop"}])
