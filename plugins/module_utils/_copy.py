@@ -235,7 +235,7 @@ class Copy:
         while plan.count(*MENDING):
             try:
                 self._execute(plan, source)
-                time.sleep(MARGIN / 1e9)  # else what was just done could be changed again without a trace
+                time.sleep(2 * MARGIN / 1e9)  # else what was just done could be changed again without a trace
                 source, target = self._comparison.manifests()
                 plan = self._plan(source, target)
             except TRANSIENT as exc:
