@@ -123,7 +123,7 @@ def _result(
     rest = hop.parity.at_rest() if forgiving else hop.parity
     if rest.holds(params["metadata"], extra_allowed=not params["delete"]):
         return result
-    what = sentence(rest.as_dict(), params["metadata"], extra=params["delete"])
+    what = sentence(rest, params["metadata"], extra=params["delete"])
     result["msg"] = (
         f"{hop.target} isn't a whole copy of {hop.source}: {what}. What matches was kept: run again for the rest."
     )

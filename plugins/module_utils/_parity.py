@@ -10,7 +10,7 @@ count is always beside them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ class Parity:
     `mismatched` maps a path to what differs (type, size, content, link, hardlink, device), `metadata` to the attributes
     that differ with both values, `unreadable` to the reason; `changed` maps what didn't stay as it was at the source
     during the copy to what became of it (changed, vanished). Each list ends after REPORT_LIMIT paths; `counts` has the
-    whole number by the list's name in the report.
+    whole number by the list's name in the report. With `forgiving`, what vanished from the source doesn't count.
     """
 
     matched: int = 0
@@ -46,6 +46,7 @@ class Parity:
     unreadable: dict[str, str] = field(default_factory=dict)
     changed: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    forgiving: bool = False
 
     def holds(self, metadata: str, extra_allowed: bool = True) -> bool:
         """Whether the target is a whole copy. `metadata` other than `strict` forgives attributes."""
@@ -57,7 +58,7 @@ class Parity:
     @property
     def vanished(self) -> list[str]:
         """What vanished from the source, so that nobody can say whether it arrived."""
-        return [path for path, what in self.changed.items() if what == VANISHED]
+        return [path for path, what in self.changed.items() if what == VANISHED and not self.forgiving]
 
     def at_rest(self) -> Parity:
         """The same without what the source didn't leave as it was."""
@@ -72,7 +73,7 @@ class Parity:
             mismatched=kept(self.mismatched),
             metadata=kept(self.metadata),
             unreadable=kept(self.unreadable),
-            changed={},
+            forgiving=True,
         )
         forgiven = {name: len(items) - len(found.lists()[name]) for name, items in self.lists().items()}
         found.counts = {name: count - forgiven[name] for name, count in self.counts.items()}
@@ -171,7 +172,7 @@ def attribute(entry: Entry, name: str) -> str:
     return str(getattr(entry, name))
 
 
-def sentence(found: Mapping[str, Any], metadata: str, extra: bool = False) -> str:
+def sentence(found: Parity, metadata: str, extra: bool = False) -> str:
     """What doesn't match, in words that name the first paths of each kind, and nothing that is allowed."""
     words = {
         "missing": "missing at the target",
@@ -183,12 +184,13 @@ def sentence(found: Mapping[str, Any], metadata: str, extra: bool = False) -> st
     if metadata == "strict":
         words["metadata_differences"] = "different in owner, mode, time or the like"
     parts = []
+    lists, counts = found.lists(), found.true_counts()
     for name, what in words.items():
-        items = found[name]
+        items = lists[name]
         if items:
             names = ", ".join(item if isinstance(item, str) else str(item["path"]) for item in items[:3])
-            parts.append(f"{found['counts'][name]} {what} ({names}{', …' if len(items) > 3 else ''})")
-    if gone := [item["path"] for item in found["changed_at_source"] if item["what"] == VANISHED]:
+            parts.append(f"{counts[name]} {what} ({names}{', …' if len(items) > 3 else ''})")
+    if gone := found.vanished:
         parts.append(
             f"{len(gone)} vanished at the source meanwhile ({', '.join(gone[:3])}{', …' * (len(gone) > 3)})"
         )

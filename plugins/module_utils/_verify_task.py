@@ -49,7 +49,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
     result = {**hop.as_dict(LIST_LIMIT), "changed": False, "warnings": warnings}
     if not hop.whole:
         metadata = "strict" if params["metadata"] == "strict" else "ignore"
-        what = sentence(hop.parity.as_dict(), metadata, extra=params["extra"] == "fail")
+        what = sentence(hop.parity, metadata, extra=params["extra"] == "fail")
         result["msg"] = f"{hop.target} doesn't match {hop.source}: {what}."
     return result
 

@@ -250,7 +250,7 @@ def test_the_parity_report_names_everything_that_does_not_match():
         },
         "truncated": False,
     }
-    said = sentence(found.as_dict(), "strict", extra=True)
+    said = sentence(found, "strict", extra=True)
     assert said == (
         "1 missing at the target (missing\\n); 1 different (other); 1 unreadable (locked); "
         "1 only at the target (extra); 1 different in owner, mode, time or the like (mode)"
@@ -288,3 +288,15 @@ def test_lists_are_cut_and_counts_are_not():
     found = parity(make_plan(source, manifest(), ALL), source, manifest()).as_dict(limit=100)
     assert (len(found["missing"]), found["counts"]["missing"], found["truncated"]) == (100, 500, True)
     assert next(make_plan(source, manifest(), ALL).paths(CREATE)) == b"0000"
+
+
+def test_what_vanished_from_the_source_counts_unless_it_is_forgiven():
+    source, target = manifest(), manifest()
+    found = parity(
+        make_plan(source, target, ALL), source, target, [(b"gone", "vanished"), (b"new", "changed")]
+    )
+    assert not found.holds("ignore")
+    assert sentence(found, "ignore") == "1 vanished at the source meanwhile (gone)"
+    assert found.at_rest().holds("strict")
+    assert sentence(found.at_rest(), "strict") == ""
+    assert found.at_rest().true_counts()["changed_at_source"] == 2
