@@ -21,8 +21,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from make_venv import INSTALL
-
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
@@ -62,7 +60,7 @@ def make(version: str) -> Path:
     stamp = target / ".key"
     if not (stamp.exists() and stamp.read_text() == key):
         print(f"making {target.relative_to(ROOT)}", file=sys.stderr, flush=True)
-        pip: list[str | Path] = [target / "bin" / "pip", *INSTALL]
+        pip: list[str | Path] = [target / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
         steps: list[list[str | Path]] = [[python, "-m", "venv", "--clear", target], [*pip, *wanted]]
         for command in steps:
             if subprocess.run(command, stdout=sys.stderr, check=False).returncode:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from make_cores import CACHE, CONSTRAINTS, ROOT, NotHere, pythons
-from make_venv import INSTALL
 
 # Which Pythons run a version of ansible-core on the controller, among those that the collection supports.
 CORES = {
@@ -68,7 +67,7 @@ def make(combination: Combination) -> Path:
     key = hashlib.sha256(f"{python}\0{ROOT}\0{combination.packages()}".encode()).hexdigest()
     stamp = target / ".key"
     if not (stamp.exists() and stamp.read_text() == key):
-        pip: list[str | Path] = [target / "bin" / "pip", *INSTALL]
+        pip: list[str | Path] = [target / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
         steps: list[list[str | Path]] = [
             [python, "-m", "venv", "--clear", target],
             [*pip, *combination.packages()],

@@ -32,8 +32,6 @@ ENVIRONMENTS = {
     "run": ("venv-run", "constraints.txt"),
     "publish": ("venv-publish", "publish-constraints.txt"),
 }
-# Bytecode of everything takes as long as all the rest; Python makes it of what is used.
-INSTALL = ("install", "--quiet", "--disable-pip-version-check", "--no-compile")
 LOCKED = ("dev", "publish")
 LOCK_HEADER = """\
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -48,7 +46,7 @@ def make(target: Path, *arguments: str | Path) -> Path:
     print(f"making {target.relative_to(ROOT)}", file=sys.stderr, flush=True)
     venv.create(target, clear=True, with_pip=True)
     pip = target / "bin" / "pip"
-    command = [pip, *INSTALL, *arguments]
+    command = [pip, "install", "--quiet", "--disable-pip-version-check", *arguments]
     if status := subprocess.run(command, check=False).returncode:
         sys.exit(status)
     return pip
