@@ -47,6 +47,7 @@ async def test_the_role_asks_where_the_server_listens(tmp_path, host):
         await asyncio.to_thread(play, tmp_path, {"tasks_from": "answer"}, **about)
 
 
+@pytest.mark.timeout(320)
 def test_check_mode_says_what_a_fresh_machine_would_get(tmp_path):
     directory = tmp_path / "server"
     said = play(
@@ -78,6 +79,6 @@ def test_make_serve_knows_the_cluster_that_kubeconfig_names(tmp_path, how):
         environment["KUBECONFIG"] = str(kubeconfig)
     command = ["make", "serve", "PYTHON=true", f"run={BIN}", *([named] if how != "environment" else [])]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False
     )
     assert f"{named} can't be read" in done.stderr
