@@ -215,18 +215,22 @@ def test_what_can_not_be_quiesced_in_time_comes_back(server, ask):
     assert item["spec"]["replicas"] == 3
 
 
+PLAN = {
+    "source": {"namespace": "ns", "pvc": "pvc-0"},
+    "target": {"namespace": "ns", "pvc": "other"},
+    "chained": None,
+    "quiesce": True,
+    "measure": False,
+    "create": False,
+    "storage_class": None,
+    "access_modes": None,
+    "size": None,
+}
+
+
 def test_a_plan_of_both_sides(server):
     server.api.add("persistentvolumeclaims", claim("other"))
-    options = {"create": False, "storage_class": None, "access_modes": None, "size": None}
-    params = {
-        **server.auth(),
-        "source": {"namespace": "ns", "pvc": "pvc-0"},
-        "target": {"namespace": "ns", "pvc": "other"},
-        "chained": None,
-        "quiesce": True,
-        "measure": False,
-        **options,
-    }
+    params = {**server.auth(), **PLAN}
     assert _pair_plan_task.run(params)["possible"]
     params["target"] = {"namespace": "ns", "pvc": "gone"}
     assert _pair_plan_task.run(params)["problems"] == [
@@ -248,15 +252,9 @@ def test_helper_pods_of_a_plan_are_those_that_are_asked_for(server):
     wanted = {"namespace": "ns", "resources": resources, "tolerations": tolerations}
     stopped = {"key": "stopped", "operator": "Exists"}
     deployment(server)["spec"]["template"]["spec"]["tolerations"] = [stopped]
-    params = {
-        **server.auth(),
-        "source": {**wanted, "pvc": "pvc-0"},
-        "target": {**wanted, "pvc": "other"},
-        "quiesce": True,
-        "measure": True,
-        "create": False,
-        "chained": None,
-    }
+    params = {**server.auth(), **PLAN, "measure": True}
+    for end in ("source", "target"):
+        params[end] = {**wanted, "pvc": PLAN[end]["pvc"]}
     _pair_plan_task.run(params)
     made = [
         body["spec"]
@@ -275,15 +273,7 @@ def test_what_is_to_be_stopped_keeps_a_claim_from_being_measured_and_not_from_be
     owned = server.api.add("pods", pod("shop-1", claim="pvc-0"))
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop", "controller": True}
     owned["metadata"]["ownerReferences"] = [owner]
-    params = {
-        **server.auth(),
-        "source": {"namespace": "ns", "pvc": "pvc-0"},
-        "target": {"namespace": "ns", "pvc": "other"},
-        "quiesce": True,
-        "measure": True,
-        "create": False,
-        "chained": None,
-    }
+    params = {**server.auth(), **PLAN, "measure": True}
     plan = _pair_plan_task.run(params)
     assert (plan["possible"], plan["workloads"]) == (True, [{"kind": "Deployment", "name": "shop"}])
     (note,) = plan["notes"]
@@ -312,10 +302,7 @@ def test_a_claim_that_would_be_mixed_with_another_or_with_itself(server):
         second.api.add("persistentvolumeclaims", claim("zero"))
 
         def problems(target, chained=None):
-            params = dict.fromkeys(("storage_class", "access_modes", "size"))
-            params |= {"create": False, "quiesce": True, "measure": False, **server.auth()}
-            source = {"namespace": "ns", "pvc": "pvc-0"}
-            params |= {"source": source, "target": target, "chained": chained}
+            params = {**server.auth(), **PLAN, "target": target, "chained": chained}
             return _pair_plan_task.run(params)["problems"]
 
         zero = {"namespace": "ns", "pvc": "zero"}

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _guard
 
@@ -116,15 +117,6 @@ def is_settled(guard):
         if "socket" in os.readlink(f"/proc/{guard}/fd/{each}")
     ]
     return Path(f"/proc/{guard}/comm").read_text() == "kubeferry-guard\n" and len(sockets) == 1
-
-
-def eventually(check, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if check():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])

@@ -13,6 +13,7 @@ import engine
 import pytest
 from toolbox import Box, found
 from trees import snapshot, write
+from waiting import eventually
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _hold
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import BusyError, ConnectionLost
@@ -178,12 +179,3 @@ def begun(tree):
         tree.close()
         return False
     return True
-
-
-def eventually(check, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if check():
-            return True
-        time.sleep(0.1)
-    return False
