@@ -250,11 +250,12 @@ class ShellTree:
 
 
 def _missed(complaints: Iterable[Complaint], selection: Selection) -> set[Complaint]:
-    """Those about what may matter. A file that was named and isn't there is missed by its name."""
+    """Those about what may matter. A file that was named and isn't there, or in no directory, is missed by its name."""
+    named = {*selection.files, *selection.parents()}
     return {
         each
         for each in complaints
-        if selection.reaches(each.path) and (each.denied or each.path not in selection.files)
+        if selection.reaches(each.path) and (each.denied or each.path not in named)
     }
 
 

@@ -17,6 +17,7 @@ from toolbox import Box, found
 from trees import snapshot, unlike, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _scripts as scripts
 from ansible_collections.kubeferry.pvc.plugins.module_utils._complaints import Complaint, complaints
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
 
@@ -191,6 +192,15 @@ def test_a_directory_that_comes_and_goes_while_it_is_listed(ends, box, tmp_path,
         with pytest.raises(EndpointError, match=r"^dir in .* can't be used"):
             engine.copy(tree, engine.local(target))
         assert set(snapshot(target)) == {b"."}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_target_without_the_files_that_were_named_is_walked_once(ends, box, kind):
+    source, target = ends
+    there = engine.shell(box(kind), target)
+    assert engine.whole(engine.copy(engine.local(source), there, files=["dir/b.txt"]))
+    asked = [argv[2] for argv in there.runner.started]
+    assert asked[: asked.index(scripts.HOLD)] == [scripts.PROBE, scripts.SCAN, scripts.LOOK]
 
 
 def test_messages_of_find():
