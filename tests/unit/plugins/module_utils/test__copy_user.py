@@ -53,7 +53,7 @@ def test_directories_have_their_modes(ends):
         "a": 0o555,
         "d/e": 0o500,
         "d": 0o2755,
-        "": 0o701,
+        ".": 0o701,
     }.items():
         write(ends.source, f"{name}/file", b"x")
         os.chmod(ends.source / name, mode)
