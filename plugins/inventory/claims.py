@@ -44,7 +44,9 @@ options:
     type: str
     default: ''
   names:
-    description: Take only claims whose name matches one of these shell patterns.
+    description:
+      - Take only claims whose name matches one of these shell patterns.
+      - A whole name that no claim has, in these namespaces and with these labels, is an error.
     type: list
     elements: str
     default: []
@@ -169,18 +171,23 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         rules = self._map(path)
         wanted = choice({key: self.get_option(key) for key in self._options})
         found: dict[str, _Found] = {}
-        left = []
+        left, names = [], set()
         for namespace in self.get_option("namespaces") or [""]:
             claims, pods = self._ask(cluster, namespace)
+            names.update(claim["metadata"]["name"] for claim in claims)
             left += [claim for claim in claims if wanted.passes_over(claim) and not _is_skipped(claim, rules)]
             for claim in filter(wanted.takes, claims):
                 near = [pod for pod in pods if pod["metadata"]["namespace"] == claim["metadata"]["namespace"]]
                 if host := self._found(claim, near, rules):
                     found[host.name] = host
+        if unknown := wanted.unknown(names):
+            raise UsageError(
+                f"No claim here has the name {' or '.join(unknown)}: correct or remove it in names."
+            )
         if left:
-            names = ", ".join(f"{_name(claim)} ({phase_of(claim)})" for claim in left)
+            told = ", ".join(f"{_name(claim)} ({phase_of(claim)})" for claim in left)
             self.display.warning(
-                f"{path}: claims that aren't Bound are left out: {names}; give a claim's whole name in names, or its "
+                f"{path}: claims that aren't Bound are left out: {told}; give a claim's whole name in names, or its "
                 "phase in phases, to have it in the inventory."
             )
         # Before any is added: Ansible keeps the hosts of a file that it then calls unreadable.

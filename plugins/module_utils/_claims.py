@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -39,6 +39,10 @@ class Choice:
     def passes_over(self, claim: Object) -> bool:
         """Whether a claim would be wanted if it were bound to a volume."""
         return phase_of(claim) != "Bound" and self._matches(claim) and not self.takes(claim)
+
+    def unknown(self, names: Collection[str]) -> list[str]:
+        """The wanted names that aren't patterns and that no claim has, where `names` are those that there are."""
+        return [name for name in self.names if name not in names and not set(name) & set("*?[")]
 
     def _matches(self, claim: Object) -> bool:
         """Whether it is wanted in some phase. Names and classes are shell patterns."""

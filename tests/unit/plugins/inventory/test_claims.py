@@ -10,6 +10,7 @@ import json
 import pytest
 import yaml
 from ansible import constants
+from ansible.errors import AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.doc_fragments import constructed
@@ -96,6 +97,13 @@ def test_a_claim_whose_whole_name_is_given_is_there_in_any_phase(read):
         "ns.gone": "Terminating",
     }
     assert said == []
+
+
+def test_a_whole_name_that_no_claim_has_is_refused(read):
+    with pytest.raises(
+        AnsibleParserError, match=r"No claim here has the name dat or nwe: correct or remove it in names"
+    ):
+        read(names=["dat", "new", "nwe", "x*"])
 
 
 def test_kubeconfigs_are_where_the_run_was_started(read, tmp_path):
