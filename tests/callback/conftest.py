@@ -121,6 +121,7 @@ class Playbooks:
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "src"),
             "ANSIBLE_CALLBACKS_ENABLED": "kubeferry.pvc.events",
             "ANSIBLE_HOME": str(self.folder / "home"),
+            "ANSIBLE_ASYNC_DIR": str(self.folder / "async"),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_RETRY_FILES_ENABLED": "false",
             "KUBEFERRY_EVENTS_SPOOL": str(self.spool),
