@@ -18,6 +18,7 @@ description:
     those which no rule of the map matches, and C(namespace_NAME), C(storage_class_NAME) and C(node_NAME) for the
     namespace, the storage class and the node where a pod uses the claim now.
   - Tasks for these hosts run on this machine.
+  - A key in the file that is none of these options is an error.
 version_added: 0.2.0
 author:
   - the kubeferry.pvc contributors (@kubeferry)
@@ -107,8 +108,9 @@ map: migration.yml
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +159,25 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:  # noqa: ANN401
         super().parse(inventory, loader, path, cache)
-        self._read_config_data(path)
+        config = self._read_config_data(path)
         try:
+            self._refuse_unknown(config)
             self._fill(path)
         except KubeferryError as exc:
             raise AnsibleParserError(f"{path}: {exc}") from None
+
+    def _refuse_unknown(self, keys: Iterable[object]) -> None:
+        """Raises UsageError for what is no option: Ansible passes over it, and the choice would be wider than meant."""
+        known = set(self.option_definitions)
+        for definition in self.option_definitions.values():
+            known.update(definition.get("aliases") or [])
+        said = []
+        for key in sorted(str(each) for each in keys if each not in known):
+            near = get_close_matches(key, known, n=1)
+            advice = f"write {near[0]}" if near else f"remove it, or see ansible-doc -t inventory {self.NAME}"
+            said.append(f"{key} is no option of this inventory: {advice}.")
+        if said:
+            raise UsageError(" ".join(said))
 
     def _fill(self, path: str) -> None:
         auth = {key: self.get_option(key) for key in AUTH_KEYS if self.get_option(key) is not None}

@@ -106,6 +106,27 @@ def test_a_whole_name_that_no_claim_has_is_refused(read):
         read(names=["dat", "new", "nwe", "x*"])
 
 
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("namespace", "namespace is no option of this inventory: write namespaces."),
+        ("name", "name is no option of this inventory: write names."),
+        ("maps", "write map."),
+        ("cash", "remove it, or see ansible-doc -t inventory kubeferry.pvc.claims."),
+        (7, "7 is no option of this inventory: remove it"),
+    ],
+)
+def test_a_key_that_is_no_option_is_refused_as_the_choice_would_be_wider(read, key, says):
+    with pytest.raises(AnsibleParserError) as error:
+        read(**{"namespaces": [], str(key): ["ns"]})
+    assert says in str(error.value)
+
+
+def test_every_option_is_known_with_those_of_its_fragments(read):
+    found, _said = read(strict=True, keyed_groups=[], use_extra_vars=False, validate_certs=False)
+    assert found.keys() == {"ns.data"}
+
+
 def test_kubeconfigs_are_where_the_run_was_started(read, tmp_path):
     found, _said = read(rules=[{"source": "*/*"}])
     assert found["ns.data"]["claim_source"] == {
