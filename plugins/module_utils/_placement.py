@@ -71,9 +71,18 @@ def together(places: Sequence[Placement]) -> Placement | None:
     return replace(places[0], node="".join(nodes), tolerations=unique)
 
 
+def unscheduled(pod: Object) -> list[str]:
+    """Why no node takes a pod, as far as that is known."""
+    for each in (pod.get("status") or {}).get("conditions") or []:
+        if each.get("type") == "PodScheduled" and each.get("status") == "False":
+            found = _NO_NODE.match(str(each.get("message") or ""))
+            return _NEXT_REASON.split(found[1]) if found else []
+    return []
+
+
 def is_kept_off_cordoned(pod: Object) -> bool:
     """Whether a pod waits, and a cordoned node is among those that don't take it."""
-    return any(_CORDONED.search(reason) for reason in _unscheduled(pod))
+    return any(_CORDONED.search(reason) for reason in unscheduled(pod))
 
 
 def needs_cordoned_node(pod: Object) -> bool:
@@ -83,23 +92,14 @@ def needs_cordoned_node(pod: Object) -> bool:
     """
     found = (_CORDONED, _ELSEWHERE, _TAINTED)
     return is_kept_off_cordoned(pod) and all(
-        any(each.search(reason) for each in found) for reason in _unscheduled(pod)
+        any(each.search(reason) for each in found) for reason in unscheduled(pod)
     )
 
 
 def lie_apart(pod: Object) -> bool:
     """Whether no node can have all volumes of a pod."""
-    reasons = _unscheduled(pod)
+    reasons = unscheduled(pod)
     return bool(reasons) and all(_ELSEWHERE.search(reason) for reason in reasons)
-
-
-def _unscheduled(pod: Object) -> list[str]:
-    """Why no node takes a pod, as far as that is known."""
-    for each in (pod.get("status") or {}).get("conditions") or []:
-        if each.get("type") == "PodScheduled" and each.get("status") == "False":
-            found = _NO_NODE.match(str(each.get("message") or ""))
-            return _NEXT_REASON.split(found[1]) if found else []
-    return []
 
 
 def _neighbour(claim: Object, users: Sequence[Object]) -> Object | None:
