@@ -15,6 +15,7 @@ from ._errors import UsageError
 from ._interrupt import interruptible
 from ._placement import tolerated
 from ._quiesce import Quiescer
+from ._revisions import forget_stopped
 from ._running_again import not_running
 from ._workload_kinds import Workload
 
@@ -51,6 +52,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
                 _guard.notify(_name(cluster, params))
             result = {"changed": bool(found), "guarded": False}
             if params["state"] == "restored" and not check_mode:
+                forget_stopped(cluster, endpoint["namespace"], found)
                 away = not_running(cluster, endpoint["namespace"], found)
                 result["not_running"] = away
     return {**result, "workloads": _told(found), "warnings": [*cluster.warnings, *away]}

@@ -16,6 +16,10 @@ description:
   - What each was is recorded in the annotation C(kubeferry.io/quiesced) before any is stopped, with the claims for
     which it is. The last of these claims to be restored brings the workload back, in the reverse order. What somebody
     started by hand in between stays as it is.
+  - Stopping a DaemonSet puts a ControllerRevision with that node selector into its history, and C(kubectl rollout undo)
+    without C(--to-revision) would go back to it, which switches the DaemonSet off. O(state=restored) removes it where
+    it may list and delete C(controllerrevisions). Else, and where the end of C(ansible-playbook) brought the DaemonSet
+    back, it stays; name the revision that is meant, by C(kubectl rollout history).
   - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless
     O(state=kept) was said. What a run left that was killed with its machine, O(state=restored) brings back.
   - With O(state=restored), it is waited up to 20 seconds for a ready pod of each workload that is brought back. What
