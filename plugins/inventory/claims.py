@@ -78,6 +78,9 @@ options:
         decides; C(skip) leaves it out, C(target) names the counterpart. In it, C({namespace}), C({claim}) and
         C({storage_class}) are those of the source, and C({1}), C({2}) what the first and the second C(*) stands for.
         Without C(target), the counterpart has the same names.
+      - C(*) is the only wildcard. A rule that can never decide, as an earlier one matches all that it does, is an
+        error, and so is anything in a C(source) that no name has, as a blank. Where the claim of a C(source) without
+        C(*) isn't there, a warning names the rule.
       - C(storage_class), C(access_modes) and C(size), as in V(20Gi) or V(+20%), are for a counterpart that is to be
         made, which happens where C(create) is true in the rule or for the whole map. By default they are the source's.
       - C(storage_classes) at the top translates storage classes, C(*) standing for all others.
@@ -187,10 +190,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         rules = self._map(path)
         wanted = choice({key: self.get_option(key) for key in self._options})
         found: dict[str, _Found] = {}
-        left, names = [], set()
+        left, names, listed = [], set(), set()
         for namespace in self.get_option("namespaces") or [""]:
             claims, pods = self._ask(cluster, namespace)
             names.update(claim["metadata"]["name"] for claim in claims)
+            listed.update(map(_name, claims))
             left += [claim for claim in claims if wanted.passes_over(claim) and not _is_skipped(claim, rules)]
             for claim in filter(wanted.takes, claims):
                 near = [pod for pod in pods if pod["metadata"]["namespace"] == claim["metadata"]["namespace"]]
@@ -199,6 +203,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         if unknown := wanted.unknown(names):
             raise UsageError(
                 f"No claim here has the name {' or '.join(unknown)}: correct or remove it in names."
+            )
+        if rules and (idle := rules.idle(listed, self.get_option("namespaces"))):
+            self.display.warning(
+                f"{path}: no claim here is that of {', '.join(idle)} of the map: correct or remove what is misspelt."
             )
         if left:
             told = ", ".join(f"{_name(claim)} ({phase_of(claim)})" for claim in left)

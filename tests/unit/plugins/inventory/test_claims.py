@@ -127,6 +127,15 @@ def test_every_option_is_known_with_those_of_its_fragments(read):
     assert found.keys() == {"ns.data"}
 
 
+def test_a_rule_for_a_claim_that_is_not_there_is_named(read):
+    rules = [{"source": name} for name in ("ns/data", "ns/dta", "other/data", "ns/new", "ns/*")]
+    found, (said,) = read(rules=rules, phases=[])
+    assert len(found) == 4
+    assert said.endswith(
+        "no claim here is that of rule 2 (ns/dta) of the map: correct or remove what is misspelt."
+    )
+
+
 def test_kubeconfigs_are_where_the_run_was_started(read, tmp_path):
     found, _said = read(rules=[{"source": "*/*"}])
     assert found["ns.data"]["claim_source"] == {
