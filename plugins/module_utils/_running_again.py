@@ -36,7 +36,7 @@ def not_running(
             if time.monotonic() >= deadline:
                 pods = cluster.list_pods(namespace)
                 return [
-                    f"{each.title} isn't running again: {_why(each, _pods_of(each, pods))}." for each in left
+                    f"{each.title} isn't running again{_why(each, _pods_of(each, pods))}." for each in left
                 ]
             sleep(_PAUSE)
     except ClusterError as exc:
@@ -87,14 +87,14 @@ def _runs(pods: Sequence[Object]) -> bool:
 
 
 def _why(workload: Workload, pods: Sequence[Object]) -> str:
+    """The end of the sentence: what there is may still be on its way, as a volume takes time to be attached."""
     for pod in pods:
         if reasons := unscheduled(pod):
-            text = ", ".join(reasons)
             undo = "; what is stopped can't come back to a cordoned node before that is undone"
-            return text + (undo if is_kept_off_cordoned(pod) else "")
+            return f": {', '.join(reasons)}{undo if is_kept_off_cordoned(pod) else ''}"
     if pods:
-        return f"pod {pods[0]['metadata']['name']} isn't ready after {_SECONDS:.0f} s ({describe(pods[0])})"
+        return f" yet: pod {pods[0]['metadata']['name']} isn't ready after {_SECONDS:.0f} s ({describe(pods[0])})"
     for each in (workload.item.get("status") or {}).get("conditions") or []:
         if each.get("type") == "ReplicaFailure" and each.get("status") == "True" and each.get("message"):
-            return str(each["message"]).rstrip(".")
-    return f"it has no pod after {_SECONDS:.0f} s"
+            return f": {str(each['message']).rstrip('.')}"
+    return f": it has no pod after {_SECONDS:.0f} s"

@@ -205,6 +205,18 @@ def test_what_does_not_run_again_is_a_warning(server, ask):
     assert result["not_running"][0] in result["warnings"]
 
 
+def test_what_an_undo_would_go_back_to_goes_once_a_daemon_set_is_restored(server, ask):
+    volumes = [{"persistentVolumeClaim": {"claimName": "pvc-0"}}]
+    spec = {"template": {"spec": {"volumes": volumes}}}
+    item = server.api.add("daemonsets", {"metadata": {"name": "agent", "namespace": "ns"}, "spec": spec})
+    ask(_quiesce_task, **QUIESCE)
+    owner = {"kind": "DaemonSet", "name": "agent", "uid": item["metadata"]["uid"], "controller": True}
+    metadata = {"name": "agent-1", "namespace": "ns", "ownerReferences": [owner]}
+    server.api.add("controllerrevisions", {"metadata": metadata, "data": {"spec": dict(item["spec"])}})
+    assert ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["changed"]
+    assert server.api.all("controllerrevisions") == []
+
+
 def test_a_whole_namespace_is_restored(server, ask):
     item = deployment(server)
     ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})

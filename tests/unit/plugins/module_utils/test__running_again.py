@@ -92,7 +92,10 @@ def test_what_no_node_takes_is_told_with_the_reason(cluster):
         ({}, None),
         ({"phase": "Succeeded", "conditions": []}, None),
         (unscheduled("0/1 nodes are available: 1 Insufficient cpu."), "again: 1 Insufficient cpu."),
-        ({"phase": "Pending", "conditions": []}, "again: pod shop-1 isn't ready after 20 s (it is Pending)."),
+        (
+            {"phase": "Pending", "conditions": []},
+            "again yet: pod shop-1 isn't ready after 20 s (it is Pending).",
+        ),
     ],
 )
 def test_pods_of_every_state(cluster, state, says):
