@@ -29,6 +29,11 @@ def migration_summary(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for each in sorted(done, key=lambda one: one["title"])
         if int(each.get("extra", 0))
     ]
+    lines += [
+        f"{each['title']}: {text}"
+        for each in sorted(made, key=lambda one: one["title"])
+        for text in each.get("not_running", [])
+    ]
     return {"lines": lines, "done": len(done), "failed": sorted(each["host"] for each in failed), **totals}
 
 

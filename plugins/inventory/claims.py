@@ -18,6 +18,7 @@ description:
     those which no rule of the map matches, and C(namespace_NAME), C(storage_class_NAME) and C(node_NAME) for the
     namespace, the storage class and the node where a pod uses the claim now.
   - Tasks for these hosts run on this machine.
+  - A key in the file that is none of these options is an error.
 version_added: 0.2.0
 author:
   - the kubeferry.pvc contributors (@kubeferry)
@@ -77,6 +78,9 @@ options:
         decides; C(skip) leaves it out, C(target) names the counterpart. In it, C({namespace}), C({claim}) and
         C({storage_class}) are those of the source, and C({1}), C({2}) what the first and the second C(*) stands for.
         Without C(target), the counterpart has the same names.
+      - C(*) is the only wildcard. A rule that can never decide, as an earlier one matches all that it does, is an
+        error, and so is anything in a C(source) that no name has, as a blank. Where the claim of a C(source) without
+        C(*) isn't there, a warning names the rule.
       - C(storage_class), C(access_modes) and C(size), as in V(20Gi) or V(+20%), are for a counterpart that is to be
         made, which happens where C(create) is true in the rule or for the whole map. By default they are the source's.
       - C(storage_classes) at the top translates storage classes, C(*) standing for all others.
@@ -107,8 +111,9 @@ map: migration.yml
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +162,25 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:  # noqa: ANN401
         super().parse(inventory, loader, path, cache)
-        self._read_config_data(path)
+        config = self._read_config_data(path)
         try:
+            self._refuse_unknown(config)
             self._fill(path)
         except KubeferryError as exc:
             raise AnsibleParserError(f"{path}: {exc}") from None
+
+    def _refuse_unknown(self, keys: Iterable[object]) -> None:
+        """Raises UsageError for what is no option: Ansible passes over it, and the choice would be wider than meant."""
+        known = set(self.option_definitions)
+        for definition in self.option_definitions.values():
+            known.update(definition.get("aliases") or [])
+        said = []
+        for key in sorted(str(each) for each in keys if each not in known):
+            near = get_close_matches(key, known, n=1)
+            advice = f"write {near[0]}" if near else f"remove it, or see ansible-doc -t inventory {self.NAME}"
+            said.append(f"{key} is no option of this inventory: {advice}.")
+        if said:
+            raise UsageError(" ".join(said))
 
     def _fill(self, path: str) -> None:
         auth = {key: self.get_option(key) for key in AUTH_KEYS if self.get_option(key) is not None}
@@ -171,10 +190,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         rules = self._map(path)
         wanted = choice({key: self.get_option(key) for key in self._options})
         found: dict[str, _Found] = {}
-        left, names = [], set()
+        left, names, listed = [], set(), set()
         for namespace in self.get_option("namespaces") or [""]:
             claims, pods = self._ask(cluster, namespace)
             names.update(claim["metadata"]["name"] for claim in claims)
+            listed.update(map(_name, claims))
             left += [claim for claim in claims if wanted.passes_over(claim) and not _is_skipped(claim, rules)]
             for claim in filter(wanted.takes, claims):
                 near = [pod for pod in pods if pod["metadata"]["namespace"] == claim["metadata"]["namespace"]]
@@ -183,6 +203,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         if unknown := wanted.unknown(names):
             raise UsageError(
                 f"No claim here has the name {' or '.join(unknown)}: correct or remove it in names."
+            )
+        if rules and (idle := rules.idle(listed, self.get_option("namespaces"))):
+            self.display.warning(
+                f"{path}: no claim here is that of {', '.join(idle)} of the map: correct or remove what is misspelt."
             )
         if left:
             told = ", ".join(f"{_name(claim)} ({phase_of(claim)})" for claim in left)

@@ -11,7 +11,7 @@ that matches decides.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ CONNECTION = ("kubeconfig", "context")
 _TOP = {"target", "create", "storage_classes", "rules"}
 _RULE = {"source", "target", "skip", "create", "storage_class", "access_modes", "size"}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_NEVER_IN_NAMES = re.compile(r"[^a-z0-9.*/-]")
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -59,8 +60,12 @@ class _Rule:
     said: Mapping[str, Any]
 
     @property
+    def source(self) -> str:
+        return str(self.said["source"])
+
+    @property
     def where(self) -> str:
-        return f"rule {self.number} ({self.said['source']})"
+        return f"rule {self.number} ({self.source})"
 
 
 class ClaimMap:
@@ -78,7 +83,9 @@ class ClaimMap:
         rules = data.get("rules")
         if not isinstance(rules, list) or not rules:
             raise UsageError(f"{name} has no rules: give a list with source and target in each.")
-        self._rules = [self._rule(number, rule) for number, rule in enumerate(rules, 1)]
+        self._rules: list[_Rule] = []
+        for number, rule in enumerate(rules, 1):
+            self._add(self._rule(number, rule))
 
     def counterpart(self, source: Source) -> Counterpart | None:
         """The counterpart of a claim; None if a rule skips it. Raises KeyError if no rule matches."""
@@ -87,6 +94,17 @@ class ClaimMap:
             if found:
                 return None if rule.said.get("skip") else self._apply(rule, source, found.groups())
         raise KeyError(f"{source.namespace}/{source.claim}")
+
+    def idle(self, claims: Collection[str], namespaces: Collection[str]) -> list[str]:
+        """The rules for one claim, in one of `namespaces` or in any, that is none of `claims`; as rule N (source)."""
+        found = []
+        for rule in self._rules:
+            namespace = rule.source.partition("/")[0]
+            if "*" in rule.source or rule.source in claims:
+                continue
+            if not namespaces or namespace in namespaces:
+                found.append(rule.where)
+        return found
 
     def _apply(self, rule: _Rule, source: Source, stars: Sequence[str]) -> Counterpart:
         words = {"namespace": source.namespace, "claim": source.claim, "storage_class": source.storage_class}
@@ -118,6 +136,16 @@ class ClaimMap:
             connection=self._connection,
         )
 
+    def _add(self, rule: _Rule) -> None:
+        for earlier in self._rules:
+            # A * of the later source is a letter here, which nothing but a * of the earlier one matches.
+            if earlier.pattern.fullmatch(rule.source):
+                raise UsageError(
+                    f"{self._name}, {rule.where} can never decide, as {earlier.where} matches all that it does: move "
+                    "it up, or remove it."
+                )
+        self._rules.append(rule)
+
     def _rule(self, number: int, rule: object) -> _Rule:
         where = f"rule {number}"
         if not isinstance(rule, dict) or not isinstance(rule.get("source"), str):
@@ -125,6 +153,11 @@ class ClaimMap:
         self._check_keys(rule, _RULE, f"{where}: ")
         if rule["source"].count("/") != 1:
             raise UsageError(f"{self._name}, {where}: {rule['source']!r} has no namespace/claim in it.")
+        if odd := _NEVER_IN_NAMES.search(rule["source"]):
+            raise UsageError(
+                f"{self._name}, {where}: {rule['source']!r} has {odd[0]!r} in it, which no namespace or claim has: "
+                "correct it, and write * for what may be anything."
+            )
         for key in ("skip", "create"):
             self._bool(rule.get(key, False), f"{where}: {key}")
         if not isinstance(rule.get("storage_class", ""), str):

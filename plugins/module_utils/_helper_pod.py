@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from ._claims import users_of
@@ -27,7 +28,15 @@ from ._helper_spec import (
     has_expired,
     helper_pod,
 )
-from ._placement import CORDONED, lie_apart, needs_cordoned_node, placement, together
+from ._nodes import cordoned_nodes
+from ._placement import (
+    CORDONED,
+    is_kept_off_cordoned,
+    lie_apart,
+    needs_cordoned_node,
+    placement,
+    together,
+)
 from ._pod_state import is_ready
 
 _PAUSE = 0.25
@@ -198,6 +207,7 @@ class HelperPods:
         # A volume that can't go elsewhere is what one may want to carry away from a node that is cordoned. A claim
         # that has none yet would get a new one there.
         elsewhere = all(claim["spec"].get("volumeName") for claim in claims)
+        alone = cache(lambda: bool(cordoned_nodes(self._cluster, claims)))
         while True:
             pod = self._cluster.get_pod(request.namespace, request.name)
             if is_ready(pod):
@@ -205,7 +215,7 @@ class HelperPods:
             error = hopeless(pod, request)
             if error:
                 raise error
-            if elsewhere and needs_cordoned_node(pod):
+            if elsewhere and (needs_cordoned_node(pod) or (is_kept_off_cordoned(pod) and alone())):
                 elsewhere = False
                 self._delete(pod)
                 self._gone(pod, deadline)

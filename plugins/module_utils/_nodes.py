@@ -2,24 +2,46 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""Which nodes can have a volume, by its node affinity: pure functions over objects of the API."""
+"""Which nodes can have a volume, by its node affinity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-Object = Mapping[str, Any]
+from ._cluster_api import ClusterApi, Object
+from ._errors import ClusterError
+from ._rest import Request
 
 
-def cordoned_alone(volume: Object, nodes: Sequence[Object]) -> list[str]:
-    """The names of the nodes that can have a volume, if all of them are cordoned; else nothing."""
-    affinity = (volume.get("spec") or {}).get("nodeAffinity") or {}
-    terms = (affinity.get("required") or {}).get("nodeSelectorTerms") or []
-    fit = [node for node in nodes if any(_fits(node, term) for term in terms)]
+def cordoned_nodes(cluster: ClusterApi, claims: Sequence[Object]) -> list[str]:
+    """What `cordoned_alone` says of the volumes of bound claims; nothing where volumes or nodes may not be read."""
+    requests = [
+        Request("get", "persistentvolumes", name=str(each["spec"].get("volumeName"))) for each in claims
+    ]
+    try:
+        volumes = [cluster.call(request) for request in requests]
+        return cordoned_alone(volumes, cluster.list_objects(Request("list", "nodes")))
+    except ClusterError:
+        return []
+
+
+def cordoned_alone(volumes: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
+    """The names of the nodes that can have all of some volumes, if each of them is cordoned; else nothing.
+
+    Volumes that any node can have say nothing.
+    """
+    wanted = [terms for terms in map(_terms, volumes) if terms]
+    if not wanted:
+        return []
+    fit = [node for node in nodes if all(any(_fits(node, term) for term in terms) for terms in wanted)]
     if not all((node.get("spec") or {}).get("unschedulable") for node in fit):
         return []
     return sorted(str(node["metadata"]["name"]) for node in fit)
+
+
+def _terms(volume: Object) -> Sequence[Object]:
+    affinity = (volume.get("spec") or {}).get("nodeAffinity") or {}
+    return (affinity.get("required") or {}).get("nodeSelectorTerms") or []
 
 
 def _fits(node: Object, term: Object) -> bool:

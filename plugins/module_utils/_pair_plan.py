@@ -22,7 +22,7 @@ from ._errors import BusyError, ClusterError, Forbidden, KubeferryError
 from ._helper_diagnosis import refused_creation, unusable_claim
 from ._helper_spec import HelperRequest, helper_pod
 from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem, unfit
-from ._nodes import cordoned_alone
+from ._nodes import cordoned_nodes
 from ._placement import placement, tolerated
 from ._quantity import to_bytes
 from ._quiesce import Quiescer
@@ -213,14 +213,7 @@ def _add_workloads(plan: PairPlan, side: Side) -> None:
 
 def _add_cordoned(plan: PairPlan, cluster: ClusterApi, claim: Object) -> None:
     """Say that what is stopped can't come back for now; nothing where nodes and volumes may not be looked at."""
-    if not plan.workloads:
-        return
-    try:
-        volume = cluster.call(Request("get", "persistentvolumes", name=str(claim["spec"].get("volumeName"))))
-        names = cordoned_alone(volume, cluster.list_objects(Request("list", "nodes")))
-    except ClusterError:
-        return
-    if names:
+    if plan.workloads and (names := cordoned_nodes(cluster, [claim])):
         plan.notes.append(
             f"its volume is on {' and '.join(names)} alone, which is cordoned: what is stopped can't come back there "
             "before that is undone"

@@ -26,7 +26,10 @@ CORDONED = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "ef
 _FIRST = re.compile(r"\s*(\d+)\s*[/-]\s*\d+")
 # What the scheduler says: `0/2 nodes are available: 1 node(s) were unschedulable, 1 node(s) had … . preemption: …`
 _NO_NODE = re.compile(r"\d+/\d+ nodes are available: (.*?)\.(?: |$)")
+_NEXT_REASON = re.compile(r", (?=\d+ )")
 _ELSEWHERE = re.compile(r"volume node affinity conflict|PersistentVolume's node affinity")
+# It is told before the volume is looked at, so it may be that of a node that can't have the volume anyway.
+_TAINTED = re.compile(r"\btaint")
 _CORDONED = re.compile(r"were unschedulable|taint.*node\.kubernetes\.io/unschedulable")
 
 
@@ -68,26 +71,35 @@ def together(places: Sequence[Placement]) -> Placement | None:
     return replace(places[0], node="".join(nodes), tolerations=unique)
 
 
-def needs_cordoned_node(pod: Object) -> bool:
-    """Whether a pod waits since the only nodes that can have its volume are cordoned."""
-    reasons = _unscheduled(pod)
-    cordoned = [reason for reason in reasons if _CORDONED.search(reason)]
-    return bool(cordoned) and all(reason in cordoned or _ELSEWHERE.search(reason) for reason in reasons)
-
-
-def lie_apart(pod: Object) -> bool:
-    """Whether no node can have all volumes of a pod."""
-    reasons = _unscheduled(pod)
-    return bool(reasons) and all(_ELSEWHERE.search(reason) for reason in reasons)
-
-
-def _unscheduled(pod: Object) -> list[str]:
+def unscheduled(pod: Object) -> list[str]:
     """Why no node takes a pod, as far as that is known."""
     for each in (pod.get("status") or {}).get("conditions") or []:
         if each.get("type") == "PodScheduled" and each.get("status") == "False":
             found = _NO_NODE.match(str(each.get("message") or ""))
-            return found[1].split(", ") if found else []
+            return _NEXT_REASON.split(found[1]) if found else []
     return []
+
+
+def is_kept_off_cordoned(pod: Object) -> bool:
+    """Whether a pod waits, and a cordoned node is among those that don't take it."""
+    return any(_CORDONED.search(reason) for reason in unscheduled(pod))
+
+
+def needs_cordoned_node(pod: Object) -> bool:
+    """Whether a pod waits for a cordoned node, as all others are tainted or can't have its volume.
+
+    What else keeps others from taking it may pass.
+    """
+    found = (_CORDONED, _ELSEWHERE, _TAINTED)
+    return is_kept_off_cordoned(pod) and all(
+        any(each.search(reason) for each in found) for reason in unscheduled(pod)
+    )
+
+
+def lie_apart(pod: Object) -> bool:
+    """Whether no node can have all volumes of a pod."""
+    reasons = unscheduled(pod)
+    return bool(reasons) and all(_ELSEWHERE.search(reason) for reason in reasons)
 
 
 def _neighbour(claim: Object, users: Sequence[Object]) -> Object | None:

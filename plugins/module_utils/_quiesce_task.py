@@ -15,6 +15,8 @@ from ._errors import UsageError
 from ._interrupt import interruptible
 from ._placement import tolerated
 from ._quiesce import Quiescer
+from ._revisions import forget_stopped
+from ._running_again import not_running
 from ._workload_kinds import Workload
 
 # What ends a playbook that runs longer than this brings nothing back; the next run does.
@@ -30,6 +32,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     cluster = connect(params, endpoint)
     quiescer = Quiescer(cluster, endpoint["namespace"])
     runs = _runs(params)
+    away: list[str] = []
     with interruptible():
         if params["state"] == "quiesced":
             if check_mode:
@@ -48,7 +51,11 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             if not check_mode and claim:
                 _guard.notify(_name(cluster, params))
             result = {"changed": bool(found), "guarded": False}
-    return {**result, "workloads": _told(found), "warnings": cluster.warnings}
+            if params["state"] == "restored" and not check_mode:
+                forget_stopped(cluster, endpoint["namespace"], found)
+                away = not_running(cluster, endpoint["namespace"], found)
+                result["not_running"] = away
+    return {**result, "workloads": _told(found), "warnings": [*cluster.warnings, *away]}
 
 
 def _runs(params: Mapping[str, Any]) -> list[str]:

@@ -105,7 +105,8 @@ options:
   tolerations:
     description:
       - The taints that the pod tolerates, as in a pod's C(spec.tolerations).
-      - That a node is cordoned is tolerated where the claim's volume can't be had on another.
+      - That a node is cordoned is tolerated where the claim's volume can be had on no other, or all others have taints.
+        It is read from the volume and the nodes where that is allowed, and else from what the scheduler says.
     type: list
     elements: dict
   service_account:

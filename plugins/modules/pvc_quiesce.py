@@ -16,8 +16,14 @@ description:
   - What each was is recorded in the annotation C(kubeferry.io/quiesced) before any is stopped, with the claims for
     which it is. The last of these claims to be restored brings the workload back, in the reverse order. What somebody
     started by hand in between stays as it is.
+  - Stopping a DaemonSet puts a ControllerRevision with that node selector into its history, and C(kubectl rollout undo)
+    without C(--to-revision) would go back to it, which switches the DaemonSet off. O(state=restored) removes it where
+    it may list and delete C(controllerrevisions). Else, and where the end of C(ansible-playbook) brought the DaemonSet
+    back, it stays; name the revision that is meant, by C(kubectl rollout history).
   - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless
     O(state=kept) was said. What a run left that was killed with its machine, O(state=restored) brings back.
+  - With O(state=restored), it is waited up to 20 seconds for a ready pod of each workload that is brought back. What
+    has none then, or has one that no node takes, is a warning and no failure.
   - A pod without such an owner, and a workload that belongs to something else, as an operator's, are refused before
     anything is changed; and so is one in the middle of a rollout, where only pods of its former template mount the
     claim, as they wouldn't come back. A StatefulSet that would delete its claims when it is scaled down is kept from
@@ -105,6 +111,12 @@ workloads:
       description: What it was before it was stopped.
       type: dict
   sample: [{kind: Deployment, name: shop, was: {replicas: 3}}]
+not_running:
+  description: A sentence for each workload that was brought back and doesn't run again, with the reason.
+  returned: O(state=restored), not in check mode
+  type: list
+  elements: str
+  sample: ["Deployment shop/web isn't running again: 1 node(s) were unschedulable."]
 tolerations:
   description:
     - What the pods of all workloads that are stopped for the claim tolerate. With it, a helper pod gets to the claim's

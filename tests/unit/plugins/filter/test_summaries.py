@@ -74,7 +74,7 @@ def test_what_became_of_all():
     done = {"state": "done", "files": 2, "bytes": 3000, "bytes_moved": 0}
     outcomes = [
         {"host": "shop.b", "state": "failed", "title": "shop/b -> store/b", "msg": "it is gone"},
-        {"host": "shop.a", "title": "shop/a -> store/a", **done},
+        {"host": "shop.a", "title": "shop/a -> store/a", "not_running": ["X isn't running again."], **done},
         {"host": "shop.c", "title": "shop/c -> store/c", "extra": 3, **done},
     ]
     assert migration_summary(outcomes) == {
@@ -82,6 +82,7 @@ def test_what_became_of_all():
             "2 of 3 claims are migrated: 4 files, 5.9 KiB, 0 B of them sent now",
             "FAILED shop/b -> store/b: it is gone",
             "shop/c -> store/c: the destination has 3 paths that the source hasn't, see its report",
+            "shop/a -> store/a: X isn't running again.",
         ],
         "done": 2,
         "failed": ["shop.b"],

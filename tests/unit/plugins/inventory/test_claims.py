@@ -106,6 +106,36 @@ def test_a_whole_name_that_no_claim_has_is_refused(read):
         read(names=["dat", "new", "nwe", "x*"])
 
 
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("namespace", "namespace is no option of this inventory: write namespaces."),
+        ("name", "name is no option of this inventory: write names."),
+        ("maps", "write map."),
+        ("cash", "remove it, or see ansible-doc -t inventory kubeferry.pvc.claims."),
+        (7, "7 is no option of this inventory: remove it"),
+    ],
+)
+def test_a_key_that_is_no_option_is_refused_as_the_choice_would_be_wider(read, key, says):
+    with pytest.raises(AnsibleParserError) as error:
+        read(**{"namespaces": [], str(key): ["ns"]})
+    assert says in str(error.value)
+
+
+def test_every_option_is_known_with_those_of_its_fragments(read):
+    found, _said = read(strict=True, keyed_groups=[], use_extra_vars=False, validate_certs=False)
+    assert found.keys() == {"ns.data"}
+
+
+def test_a_rule_for_a_claim_that_is_not_there_is_named(read):
+    rules = [{"source": name} for name in ("ns/data", "ns/dta", "other/data", "ns/new", "ns/*")]
+    found, (said,) = read(rules=rules, phases=[])
+    assert len(found) == 4
+    assert said.endswith(
+        "no claim here is that of rule 2 (ns/dta) of the map: correct or remove what is misspelt."
+    )
+
+
 def test_kubeconfigs_are_where_the_run_was_started(read, tmp_path):
     found, _said = read(rules=[{"source": "*/*"}])
     assert found["ns.data"]["claim_source"] == {

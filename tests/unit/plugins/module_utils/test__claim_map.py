@@ -52,7 +52,7 @@ def test_the_first_rule_that_matches_decides():
     with pytest.raises(KeyError):
         ask("c/y", *rules)
     with pytest.raises(KeyError):
-        ask("a.b/x", {"source": "a?b/x"})
+        ask("axb/x", {"source": "a.b/x"})
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,14 @@ def test_sizes_grow_by_per_cent_in_whole_mebibytes():
         ({"rules": [{"source": "*/*", "to": "a/b"}]}, "rule 1: to isn't known"),
         ({"rules": [{"target": "a/b"}]}, "rule 1: no source"),
         ({"rules": [{"source": "data"}]}, "rule 1: 'data' has no namespace/claim"),
+        (
+            {"rules": [{"source": " a/*"}]},
+            "rule 1: ' a/*' has ' ' in it, which no namespace or claim has: correct",
+        ),
+        ({"rules": [{"source": "a/*\t"}]}, "has '\\t' in it"),
+        ({"rules": [{"source": "a/c?"}]}, "has '?' in it"),
+        ({"rules": [{"source": "a/c[01]"}]}, "has '[' in it"),
+        ({"rules": [{"source": "A/c"}]}, "has 'A' in it"),
         ({"rules": [{"source": "*/*", "access_modes": ["RWX"]}]}, "rule 1: access_modes is a list of"),
         ({"rules": [{"source": "*/*", "size": "big"}]}, "rule 1: size: 'big' is no quantity"),
         ({"rules": [{"source": "*/*", "size": "1e999999999"}]}, "rule 1: size: '1e999999999' is no quantity"),
@@ -113,6 +121,36 @@ def test_a_target_that_is_none_is_named(target, says):
         ask("a/x", {"source": "a/*", "target": target})
     assert "rule 1 (a/*)" in str(error.value)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "never"),
+    [
+        ("a/*", "a/*", True),
+        ("a/b", "a/b", True),
+        ("*/*", "a/b-*", True),
+        ("a/*-*", "a/x-*-y", True),
+        ("a/b", "a/*", False),
+        ("a/b-*", "a/*", False),
+        ("a-*/x", "*-a/x", False),
+    ],
+)
+def test_a_rule_after_one_that_matches_all_of_it_is_refused(first, second, never):
+    rules = [{"source": "q/q"}, {"source": first}, {"source": second}]
+    if not never:
+        ClaimMap({"rules": rules})
+        return
+    with pytest.raises(UsageError) as error:
+        ClaimMap({"rules": rules})
+    assert f"rule 3 ({second}) can never decide, as rule 2 ({first}) matches all that it does" in str(
+        error.value
+    )
+
+
+def test_rules_for_a_claim_that_is_not_there_are_named():
+    made = ClaimMap({"rules": [{"source": each} for each in ("a/x", "a/y", "b/x", "a/*")]})
+    assert made.idle({"a/x"}, []) == ["rule 2 (a/y)", "rule 3 (b/x)"]
+    assert made.idle({"a/x"}, ["a"]) == ["rule 2 (a/y)"]
 
 
 def test_two_sources_of_one_counterpart_are_named():

@@ -15,6 +15,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import (
     _lease_task,
     _pair_plan_task,
     _quiesce_task,
+    _running_again,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     BusyError,
@@ -31,6 +32,7 @@ def watches(monkeypatch):
     found = []
     monkeypatch.setattr(_guard, "start", lambda watch: not found.append(watch))
     monkeypatch.setattr(_guard, "notify", lambda name: None)
+    monkeypatch.setattr(_running_again, "_SECONDS", 0)
     return found
 
 
@@ -190,6 +192,29 @@ def test_what_another_run_has_stopped_is_neither_worked_on_nor_brought_back(serv
     assert item["spec"]["replicas"] == 0
     ask(_quiesce_task, **{**dead, "state": "restored"})
     assert item["spec"]["replicas"] == 3
+
+
+def test_what_does_not_run_again_is_a_warning(server, ask):
+    deployment(server)
+    ask(_quiesce_task, **QUIESCE)
+    restored = {**QUIESCE, "state": "restored"}
+    assert "not_running" not in ask(_quiesce_task, check=True, **restored)
+    server.api.remove("pods", server.api.all("pods")[0])
+    result = ask(_quiesce_task, **restored)
+    assert result["not_running"] == ["Deployment ns/shop isn't running again: it has no pod after 0 s."]
+    assert result["not_running"][0] in result["warnings"]
+
+
+def test_what_an_undo_would_go_back_to_goes_once_a_daemon_set_is_restored(server, ask):
+    volumes = [{"persistentVolumeClaim": {"claimName": "pvc-0"}}]
+    spec = {"template": {"spec": {"volumes": volumes}}}
+    item = server.api.add("daemonsets", {"metadata": {"name": "agent", "namespace": "ns"}, "spec": spec})
+    ask(_quiesce_task, **QUIESCE)
+    owner = {"kind": "DaemonSet", "name": "agent", "uid": item["metadata"]["uid"], "controller": True}
+    metadata = {"name": "agent-1", "namespace": "ns", "ownerReferences": [owner]}
+    server.api.add("controllerrevisions", {"metadata": metadata, "data": {"spec": dict(item["spec"])}})
+    assert ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["changed"]
+    assert server.api.all("controllerrevisions") == []
 
 
 def test_a_whole_namespace_is_restored(server, ask):

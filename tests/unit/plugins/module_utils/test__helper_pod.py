@@ -222,6 +222,48 @@ def test_a_volume_on_a_cordoned_node_is_fetched_from_there(api, pods, clock):
         pods.ensure(request(claim="new"), 60)
 
 
+@pytest.mark.parametrize(
+    ("where", "reason", "readable", "there"),
+    [
+        (["node2"], "1 Insufficient cpu", True, True),
+        (["node2"], "1 Insufficient cpu", False, False),
+        (["node1", "node2"], "1 Insufficient cpu", True, False),
+        (["node2"], "1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }", False, True),
+    ],
+)
+def test_what_keeps_a_pod_off_other_nodes_does_not_hide_that_its_volume_is_on_a_cordoned_one(
+    api, pods, where, reason, readable, there
+):
+    text = f"0/2 nodes are available: {reason}, 1 node(s) were unschedulable."
+    condition = {"type": "PodScheduled", "status": "False", "message": text}
+
+    def schedule(item):
+        tolerated = "unschedulable" in str(item["spec"].get("tolerations"))
+        item["status"] = pod()["status"] if tolerated else {"phase": "Pending", "conditions": [condition]}
+
+    api.created = schedule
+    on = {"key": "kubernetes.io/hostname", "operator": "In", "values": where}
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [on]}]}}
+    api.add("persistentvolumes", {"metadata": {"name": "pv-pvc-0"}, "spec": {"nodeAffinity": affinity}})
+    for name in ("node1", "node2"):
+        labels = {"kubernetes.io/hostname": name}
+        api.add(
+            "nodes",
+            {"metadata": {"name": name, "labels": labels}, "spec": {"unschedulable": name == "node2"}},
+        )
+    if not readable:
+        api.refuse[("get", "persistentvolumes")] = [(403, status(403, "no"))]
+    if there:
+        assert pods.ensure(request(), 60).changed
+    else:
+        with pytest.raises(HelperPodError, match="no node takes it"):
+            pods.ensure(request(), 60)
+    asked = [
+        target for _method, target, *_rest in api.requests if target.endswith("/persistentvolumes/pv-pvc-0")
+    ]
+    assert len(asked) == ("cpu" in reason), "once, where what the scheduler says doesn't tell it"
+
+
 def test_foreseeing_changes_nothing_and_tells_the_same(api, pods):
     assert pods.foresee(request()).changed
     assert names(api) == ["pod"]

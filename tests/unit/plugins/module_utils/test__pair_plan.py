@@ -163,5 +163,15 @@ def test_nodes_by_their_labels(operator, values, fits):
     node = {"metadata": {"name": "n", "labels": {"zone": "a"}}, "spec": {"unschedulable": True}}
     term = {"matchExpressions": [{"key": "zone", "operator": operator, "values": values}]}
     volume = {"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [term, {}]}}}}
-    assert cordoned_alone(volume, [node]) == ["n"] * fits
-    assert cordoned_alone({"spec": {}}, [node]) == []
+    assert cordoned_alone([volume], [node]) == ["n"] * fits
+    assert cordoned_alone([{"spec": {}}], [node]) == []
+
+
+def test_several_volumes_are_on_the_nodes_that_can_have_each():
+    def on(*names):
+        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": list(names)}]}
+        return {"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}}
+
+    nodes = [{"metadata": {"name": name}, "spec": {"unschedulable": name == "b"}} for name in "abc"]
+    assert cordoned_alone([on("a", "b"), {"spec": {}}, on("b", "c")], nodes) == ["b"]
+    assert cordoned_alone([on("a", "b"), on("a", "b")], nodes) == []

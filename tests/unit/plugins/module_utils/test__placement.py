@@ -11,6 +11,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._placement import (
     CORDONED,
     GROUPS,
     UID_RANGE,
+    is_kept_off_cordoned,
     lie_apart,
     needs_cordoned_node,
     placement,
@@ -88,6 +89,21 @@ def test_no_namespace_to_look_at_is_no_ids():
             "0/1 nodes are available: 1 node(s) had untolerated taint(s) {node.kubernetes.io/unschedulable: }.",
             True,
         ),
+        (
+            (
+                "0/2 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 1 "
+                "node(s) were unschedulable. preemption: 0/2 nodes are available: no."
+            ),
+            True,
+        ),
+        (
+            (
+                "0/2 nodes are available: 1 node(s) had taint {node-role.kubernetes.io/master: }, that the pod didn't "
+                "tolerate, 1 node(s) were unschedulable."
+            ),
+            True,
+        ),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint {dedicated: db}.", False),
         ("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable.", False),
         ("0/1 nodes are available: 1 node(s) had volume node affinity conflict.", False),
         ("", False),
@@ -98,6 +114,7 @@ def test_a_cordoned_node_is_entered_only_where_the_volume_is_on_no_other(text, n
     assert needs_cordoned_node({"status": {"conditions": [condition]}}) is needed
     assert not needs_cordoned_node({"status": {"conditions": [{**condition, "status": "True"}]}})
     assert not needs_cordoned_node({})
+    assert is_kept_off_cordoned({"status": {"conditions": [condition]}}) is ("unschedulable" in text)
 
 
 @pytest.mark.parametrize(

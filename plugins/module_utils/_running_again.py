@@ -1,0 +1,100 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Whether workloads that were brought back run again, and what keeps them from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ._cluster_api import ClusterApi, Object
+from ._errors import ClusterError, NotFound
+from ._placement import is_kept_off_cordoned, unscheduled
+from ._pod_state import describe, is_ready
+from ._rest import Request
+from ._workload_kinds import Workload, has_ended
+
+# Enough for the scheduler, and for most images that are on the node. A run has to wait for it with each claim.
+_SECONDS = 20.0
+_PAUSE = 1.0
+
+
+def not_running(
+    cluster: ClusterApi,
+    namespace: str,
+    workloads: Sequence[Workload],
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[str]:
+    """A sentence for each of `workloads` that has no ready pod, or one that no node takes, after a while."""
+    deadline = time.monotonic() + _SECONDS
+    left = [each for each in workloads if each.kind.name != "CronJob"]
+    try:
+        while left := _still_away(cluster, namespace, left):
+            if time.monotonic() >= deadline:
+                pods = cluster.list_pods(namespace)
+                return [
+                    f"{each.title} isn't running again{_why(each, _pods_of(each, pods))}." for each in left
+                ]
+            sleep(_PAUSE)
+    except ClusterError as exc:
+        return [f"Whether what was brought back runs again couldn't be looked at: {exc}"]
+    return []
+
+
+def _still_away(cluster: ClusterApi, namespace: str, workloads: Sequence[Workload]) -> list[Workload]:
+    """Those that don't run yet, as they are now."""
+    if not workloads:
+        return []
+    found = []
+    for each in workloads:
+        request = Request("get", each.kind.resource, namespace, each.name, group=each.kind.group)
+        try:
+            found.append(replace(each, item=cluster.call(request)))
+        except NotFound:
+            continue
+    pods = cluster.list_pods(namespace)
+    return [each for each in found if _wants_pods(each) and not _runs(_pods_of(each, pods))]
+
+
+def _wants_pods(workload: Workload) -> bool:
+    item = workload.item
+    if workload.kind.name == "DaemonSet":
+        status = item.get("status") or {}
+        # Right after it was brought back, its status is that of the time before.
+        is_current = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
+        return not is_current or bool(status.get("desiredNumberScheduled"))
+    return not workload.kind.is_stopped(item) and not has_ended(item)
+
+
+def _pods_of(workload: Workload, pods: Sequence[Object]) -> list[Object]:
+    """Its pods, by the labels of its template."""
+    template = workload.item["spec"].get("template") or {}
+    labels = ((template.get("metadata") or {}).get("labels") or {}).items()
+    return [
+        pod
+        for pod in pods
+        if not pod["metadata"].get("deletionTimestamp")
+        and labels <= (pod["metadata"].get("labels") or {}).items()
+    ]
+
+
+def _runs(pods: Sequence[Object]) -> bool:
+    done = [pod for pod in pods if is_ready(pod) or (pod.get("status") or {}).get("phase") == "Succeeded"]
+    return bool(done) and not any(unscheduled(pod) for pod in pods)
+
+
+def _why(workload: Workload, pods: Sequence[Object]) -> str:
+    """The end of the sentence: what there is may still be on its way, as a volume takes time to be attached."""
+    for pod in pods:
+        if reasons := unscheduled(pod):
+            undo = "; what is stopped can't come back to a cordoned node before that is undone"
+            return f": {', '.join(reasons)}{undo if is_kept_off_cordoned(pod) else ''}"
+    if pods:
+        return f" yet: pod {pods[0]['metadata']['name']} isn't ready after {_SECONDS:.0f} s ({describe(pods[0])})"
+    for each in (workload.item.get("status") or {}).get("conditions") or []:
+        if each.get("type") == "ReplicaFailure" and each.get("status") == "True" and each.get("message"):
+            return f": {str(each['message']).rstrip('.')}"
+    return f": it has no pod after {_SECONDS:.0f} s"
