@@ -60,9 +60,17 @@ if [ -w "$path" ]; then echo writable=1; fi
 for tool; do
   if command -v "$tool" >/dev/null 2>&1; then echo "tool=$tool"; fi
 done
+above() (
+  cd -P -- "$path" 2>/dev/null || exit
+  up=. rest=$PWD
+  set --
+  while [ -n "${rest#/}" ]; do up=$up/..; set -- "$@" "$up"; rest=${rest%/*}; done
+  [ "$#" -eq 0 ] || stat -c %d:%i -- "$@" 2>/dev/null
+)
 echo "uid=$(id -u)"
 echo "boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-echo "inode=$(stat -c %d:%i -- "$path" 2>/dev/null)"
+echo "inode=$(stat -L -c %d:%i -- "$path" 2>/dev/null)"
+echo above=$(above)
 echo "fine=$(stat -c %y -- "$path" 2>/dev/null)"
 echo "bytes=$(df -Pk -- "$path" 2>/dev/null | tail -n 1)"
 echo "inodes=$(df -Pi -- "$path" 2>/dev/null | tail -n 1)"
