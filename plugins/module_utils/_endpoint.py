@@ -110,7 +110,7 @@ def opened(params: Mapping[str, Any], option: str, progress: Progress, warnings:
     if not endpoint.get("namespace"):
         yield End(_local(endpoint, option, progress))
         return
-    check_objects(endpoint, f"{option}.")
+    _check(endpoint, option)
     cluster = connect(params, endpoint)
     warnings += [text for text in cluster.warnings if text not in warnings]
     if endpoint.get("pvc"):
@@ -130,7 +130,7 @@ def opened_in_one_pod(
     """
     source, target = params["source"], params["target"]
     for option in ("source", "target"):
-        check_objects(params[option], f"{option}.")
+        _check(params[option], option)
         if not (params[option].get("namespace") and params[option].get("pvc")):
             raise RouteFailed(f"the {option} isn't a claim")
     cluster = connect(params, target)
@@ -142,6 +142,15 @@ def opened_in_one_pod(
         yield (
             _end(cluster, pod, _below(further.path, source, "source"), progress),
             _end(cluster, pod, _below(pod.path, target, "target"), progress),
+        )
+
+
+def _check(endpoint: Mapping[str, Any], option: str) -> None:
+    """Raises UsageError for what can't be meant of a pod or claim."""
+    check_objects(endpoint, f"{option}.")
+    if endpoint.get("manifest") and endpoint.get("namespace"):
+        raise UsageError(
+            f"{option}: manifest is for a directory on this machine: leave it out for a pod or claim."
         )
 
 
@@ -183,8 +192,6 @@ def _in_pod(cluster: Cluster, endpoint: Mapping[str, Any], option: str, progress
     path = endpoint.get("path")
     if not endpoint.get("pod"):
         raise UsageError(f"{option}: a namespace but neither pod nor pvc: say which one holds the files.")
-    if endpoint.get("manifest"):
-        raise UsageError(f"{option}: manifest is for a directory on this machine: leave it out for a pod.")
     if not path:
         raise UsageError(f"{option}: a pod but no path: give its directory that holds the files, from / on.")
     if not path.startswith("/"):

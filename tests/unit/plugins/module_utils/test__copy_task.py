@@ -308,6 +308,20 @@ def test_endpoints_that_make_no_sense(ends):
         )
 
 
+@pytest.mark.parametrize("option", ["source", "target"])
+@pytest.mark.parametrize(("key", "route"), [("pod", "stream"), ("pvc", "stream"), ("pvc", "mount")])
+def test_a_manifest_of_what_is_in_a_cluster(ends, option, key, route):
+    given = params(*ends, route=route)
+    claims = ("source", "target") if route == "mount" else (option,)
+    for each in claims:
+        given[each] |= {"namespace": "ns", key: "x", "path": "/x"}
+    given[option] |= {"manifest": "/no/such.jsonl", "manifest_digest": "0"}
+    given |= {"host": "https://127.0.0.1:1", "api_key": "t"}
+    assert sentence_of(_copy_task.run, given, check_mode=False, kind=UsageError) == (
+        f"{option}: manifest is for a directory on this machine: leave it out for a pod or claim."
+    )
+
+
 def test_a_manifest_that_is_none(ends, tmp_path):
     write(tmp_path, "m.jsonl", b"nonsense\n")
     said = sentence_of(
