@@ -389,8 +389,13 @@ number leads to. What fails is found by the next scan."""
 FINISH = (
     _START
     + """
+if [ -n "$4" ]; then
+  dump=$(while IFS= read -r line && [ -n "$line" ]; do printf '%s\\n' "$line"; done)
+  printf '%s\\n' "$dump" | setfattr -h --restore=-
+fi
 chmod "$3" .
 tar -xpf -
 """
 )
-"""Set the attributes of the directory itself: its mode `$3`, and all from an archive with just its header."""
+"""Set the attributes of the directory itself: its mode `$3`, and all from an archive with just its header. With `$4`, a
+dump of its extended attributes comes before that, which an empty line ends."""
