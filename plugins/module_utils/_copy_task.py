@@ -16,12 +16,13 @@ from ._copy import Copy, Options, Outcome
 from ._errors import ExecError
 from ._interrupt import interruptible
 from ._names import SHOWN, display
+from ._overlap import require_apart_by_name
 from ._parity import LIST_LIMIT, sentence
 from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Plan
 from ._progress import Progress
 from ._proofs import directory, utc
 from ._report import Hop, record
-from ._route import Routed, opened_ends, routed
+from ._route import Ends, Routed, opened_ends, routed
 from ._selection import select
 from ._staged_tree import StagedTree
 
@@ -37,6 +38,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         stack.callback(progress.close)
         ends = stack.enter_context(opened_ends(params, progress, warnings))
         source, target = ends.source.tree, ends.target.tree
+        _require_apart(ends)
         if isinstance(target, StagedTree):
             target.take_from(ends.source.origin(), replaces=params["delete"])
         options = Options(
@@ -64,6 +66,18 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         **_result(hop, outcome, params, digest, check_mode=check_mode),
         "warnings": warnings + _restless(hop) + _nothing(hop, params),
     }
+
+
+def _require_apart(ends: Ends) -> None:
+    """Raises UsageError where the names of both ends tell that one lies in the other.
+
+    A staged source's is what it was copied from. Directories on this machine and in one pod are known by their inodes.
+    """
+    here, there = ends.source.place, ends.target.place
+    if isinstance(ends.source.tree, StagedTree):
+        ends.source.tree.give_to(ends.target.origin())
+    elif here and there and here.namespace == there.namespace and here.same_cluster(there):
+        require_apart_by_name(str(ends.source.origin()), ends.target.origin())
 
 
 def _hop(

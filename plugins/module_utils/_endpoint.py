@@ -20,6 +20,7 @@ from ._helper_pod import Mounted
 from ._helper_spec import MANAGED_BY, Further
 from ._local_tree import LocalTree
 from ._object_names import check_objects
+from ._overlap import Origin
 from ._progress import Progress
 from ._shell_tree import ShellTree
 from ._staged_tree import StagedTree
@@ -48,7 +49,7 @@ class PodPlace:
         """Its address in the cluster's network; empty if it has none."""
         return str((self._pod().get("status") or {}).get("podIP") or "")
 
-    def origin(self, path: str) -> str:
+    def origin(self, path: str) -> Origin:
         """What lies at `path`, in words that are the same for each pod that has the claim, as far as one is there."""
         try:
             spec = self._pod().get("spec") or {}
@@ -67,11 +68,12 @@ class PodPlace:
             if f"{path}/".startswith(mount["mountPath"].rstrip("/") + "/")
         ]
         mount = max(mounts, key=lambda each: len(each["mountPath"]), default={"name": "", "mountPath": ""})
-        if mount["name"] not in claims:
-            return f"{path} in {self.where} at {self.cluster.server}"
+        if mount["name"] not in claims or mount.get("subPathExpr"):
+            container = f", container {self.container}," if self.container else ""
+            return Origin(path, f"in {self.where}{container} at {self.cluster.server}")
         below = os.path.relpath(path, mount["mountPath"])
         inner = os.path.normpath(os.path.join(mount.get("subPath") or ".", below))
-        return f"{inner} in claim {self.namespace}/{claims[mount['name']]} at {self.cluster.server}"
+        return Origin(inner, f"in claim {self.namespace}/{claims[mount['name']]} at {self.cluster.server}")
 
     def _pod(self) -> Object:
         return self.cluster.get_pod(self.namespace, self.pod)
@@ -91,11 +93,11 @@ class End:
     tree: AnyTree
     place: PodPlace | None = None
 
-    def origin(self) -> str:
+    def origin(self) -> Origin:
         """What the tree is, in words that are the same for each way to it."""
-        return (
-            self.place.origin(self.tree.path) if self.place else f"{self.tree.facts().place} on this machine"
-        )
+        if self.place:
+            return self.place.origin(self.tree.path)
+        return Origin(os.path.realpath(self.tree.path), "on this machine")
 
 
 @contextmanager
@@ -108,7 +110,7 @@ def opened(params: Mapping[str, Any], option: str, progress: Progress, warnings:
     if not endpoint.get("namespace"):
         yield End(_local(endpoint, option, progress))
         return
-    check_objects(endpoint, f"{option}.")
+    _check(endpoint, option)
     cluster = connect(params, endpoint)
     warnings += [text for text in cluster.warnings if text not in warnings]
     if endpoint.get("pvc"):
@@ -128,7 +130,7 @@ def opened_in_one_pod(
     """
     source, target = params["source"], params["target"]
     for option in ("source", "target"):
-        check_objects(params[option], f"{option}.")
+        _check(params[option], option)
         if not (params[option].get("namespace") and params[option].get("pvc")):
             raise RouteFailed(f"the {option} isn't a claim")
     cluster = connect(params, target)
@@ -140,6 +142,15 @@ def opened_in_one_pod(
         yield (
             _end(cluster, pod, _below(further.path, source, "source"), progress),
             _end(cluster, pod, _below(pod.path, target, "target"), progress),
+        )
+
+
+def _check(endpoint: Mapping[str, Any], option: str) -> None:
+    """Raises UsageError for what can't be meant of a pod or claim."""
+    check_objects(endpoint, f"{option}.")
+    if endpoint.get("manifest") and endpoint.get("namespace"):
+        raise UsageError(
+            f"{option}: manifest is for a directory on this machine: leave it out for a pod or claim."
         )
 
 
@@ -181,8 +192,6 @@ def _in_pod(cluster: Cluster, endpoint: Mapping[str, Any], option: str, progress
     path = endpoint.get("path")
     if not endpoint.get("pod"):
         raise UsageError(f"{option}: a namespace but neither pod nor pvc: say which one holds the files.")
-    if endpoint.get("manifest"):
-        raise UsageError(f"{option}: manifest is for a directory on this machine: leave it out for a pod.")
     if not path:
         raise UsageError(f"{option}: a pod but no path: give its directory that holds the files, from / on.")
     if not path.startswith("/"):

@@ -88,8 +88,8 @@ class LocalTree:
             uid=os.geteuid(),
             free_bytes=space.f_bavail * space.f_frsize,
             free_inodes=space.f_favail if space.f_files else None,
-            volume=f"{_boot()}:{status.st_dev}:{status.st_ino}" if kind == "dir" else "",
-            place=os.fsdecode(os.path.realpath(self._root)),
+            volume=_identity(status) if kind == "dir" else "",
+            above=tuple(self._above()),
             tools=frozenset(name for name in ("rsync",) if shutil.which(name)),
         )
 
@@ -374,6 +374,13 @@ class LocalTree:
         for step in (own, give_xattrs, permit, date):
             attempt(step, folder, entry.path if path is None else path)
 
+    def _above(self) -> Iterator[str]:
+        """The directories above this one, as `Facts.above` has them, as far as they exist."""
+        path = os.path.realpath(self._root)
+        while path != (path := os.path.dirname(path)):
+            with contextlib.suppress(OSError):
+                yield _identity(os.stat(path))
+
     def _nearest_directory(self) -> bytes:
         """Where the directory would be made."""
         parent = os.path.dirname(self._root)
@@ -390,6 +397,10 @@ def _kind(mode: int) -> str:
     if stat.S_ISDIR(mode):
         return "dir"
     return "block" if stat.S_ISBLK(mode) else "other"
+
+
+def _identity(status: os.stat_result) -> str:
+    return f"{_boot()}:{status.st_dev}:{status.st_ino}"
 
 
 def _boot() -> str:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from ._beside import Beside
 from ._entry import DIR
-from ._errors import EndpointError, UsageError
+from ._errors import EndpointError
 from ._manifest import Manifest
 from ._names import display
+from ._overlap import require_apart
 from ._plan import CREATE, Plan
 from ._tree import Facts, SourceTree, TargetTree
 
 
 def preflight(source: SourceTree, target: TargetTree) -> tuple[Facts, Facts]:
-    """Look at both ends before anything is touched. Raises EndpointError."""
+    """Look at both ends before anything is touched. Raises EndpointError, and UsageError for two that overlap."""
     with Beside(target.facts) as looking:
         there, here = source.facts(), looking.result()
     require_directory(there, source.where)
@@ -30,11 +31,7 @@ def preflight(source: SourceTree, target: TargetTree) -> tuple[Facts, Facts]:
         raise EndpointError(
             f"{target.where} can't be written to by user {here.uid}: mount it writable, or run as another."
         )
-    if there.volume and there.volume == here.volume:
-        raise UsageError(f"{source.where} and {target.where} are the same directory: choose another target.")
-    for inner, outer, name in ((here, there, "source"), (there, here, "target")):
-        if outer.place and inner.place.startswith(outer.place.rstrip("/") + "/"):
-            raise UsageError(f"{inner.place} lies in the {name}: choose another target.")
+    require_apart(source.where, target.where, there, here)
     return there, here
 
 

@@ -60,9 +60,17 @@ if [ -w "$path" ]; then echo writable=1; fi
 for tool; do
   if command -v "$tool" >/dev/null 2>&1; then echo "tool=$tool"; fi
 done
+above() (
+  cd -P -- "$path" 2>/dev/null || exit
+  up=. rest=$PWD
+  set --
+  while [ -n "${rest#/}" ]; do up=$up/..; set -- "$@" "$up"; rest=${rest%/*}; done
+  [ "$#" -eq 0 ] || stat -c %d:%i -- "$@" 2>/dev/null
+)
 echo "uid=$(id -u)"
 echo "boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-echo "inode=$(stat -c %d:%i -- "$path" 2>/dev/null)"
+echo "inode=$(stat -L -c %d:%i -- "$path" 2>/dev/null)"
+echo above=$(above)
 echo "fine=$(stat -c %y -- "$path" 2>/dev/null)"
 echo "bytes=$(df -Pk -- "$path" 2>/dev/null | tail -n 1)"
 echo "inodes=$(df -Pi -- "$path" 2>/dev/null | tail -n 1)"
@@ -381,8 +389,13 @@ number leads to. What fails is found by the next scan."""
 FINISH = (
     _START
     + """
+if [ -n "$4" ]; then
+  dump=$(while IFS= read -r line && [ -n "$line" ]; do printf '%s\\n' "$line"; done)
+  printf '%s\\n' "$dump" | setfattr -h --restore=-
+fi
 chmod "$3" .
 tar -xpf -
 """
 )
-"""Set the attributes of the directory itself: its mode `$3`, and all from an archive with just its header."""
+"""Set the attributes of the directory itself: its mode `$3`, and all from an archive with just its header. With `$4`, a
+dump of its extended attributes comes before that, which an empty line ends."""

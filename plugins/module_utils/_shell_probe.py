@@ -42,6 +42,7 @@ def probe(asker: Asker) -> Facts:
         free_bytes=output.free(values.get("bytes", ""), 1024),
         free_inodes=output.free(values.get("inodes", ""), 1),
         volume=f"{boot}:{inode}" if inode and boot else "",
+        above=tuple(f"{boot}:{each}" for each in values.get("above", "").split()) if boot else (),
         precision=NANOSECOND if fine else SECOND,
         settable=NANOSECOND if fine and "gnutar" in tools else SECOND,
         tools=tools,

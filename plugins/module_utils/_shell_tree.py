@@ -29,6 +29,7 @@ from ._shell_reading import RESTLESS, ShellReading, named
 from ._shell_steps import Steps
 from ._store import Store
 from ._tree import FLUSH_SECONDS, PART, Changes, Facts, Incoming
+from ._xattrs import dump
 
 SEND_SIZE = 1 << 18
 SCAN_ROUNDS = 3
@@ -184,8 +185,10 @@ class ShellTree:
             self._hold.release()
             self._hold = None
         if root is not None:
-            archive = tar.header(root, b"./", 0, self._nanoseconds) + tar.end()
-            self._asker.feed(scripts.FINISH, (archive,), len(archive), f"{root.mode:04o}")
+            xattrs = dump([(b".", root.xattrs)]) if root.xattrs and self.facts().xattrs else b""
+            data = xattrs + tar.header(root, b"./", 0, self._nanoseconds) + tar.end()
+            first = "xattrs" if xattrs else ""
+            self._asker.feed(scripts.FINISH, (data,), len(data), f"{root.mode:04o}", first)
 
     def save(self, verified: Manifest, gone: Iterable[bytes], restless: Iterable[bytes]) -> None:
         """A pod's file system holds the attributes itself."""

@@ -23,6 +23,7 @@ from ._look import Look
 from ._manifest import Manifest
 from ._manifest_file import digest_of, read, require_same, write
 from ._manifest_tree import selected
+from ._overlap import Origin, require_apart_by_name
 from ._progress import Progress
 from ._selection import Selection
 from ._store import Store
@@ -49,15 +50,23 @@ class StagedTree(LocalTree):
         self._saved = False
         self._origin = ""
         self._replaces = False
+        self._gives_to: Origin | None = None
         self._given = Manifest()
 
-    def take_from(self, origin: str, *, replaces: bool) -> None:
+    def take_from(self, origin: Origin, *, replaces: bool) -> None:
         """Take files of `origin` from now on. What the manifest tells of those of another one is forgotten.
 
         They are refused, with UsageError, if they aren't to be replaced.
         """
-        self._origin = origin
+        self._origin = str(origin)
         self._replaces = replaces
+
+    def give_to(self, target: Origin) -> None:
+        """Give files to `target` from now on. Refused, with UsageError, if what they were copied from overlaps with it.
+
+        They may be brought back to where they came from.
+        """
+        self._gives_to = target
 
     def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         found = super().scan(selection, store, xattrs=False)  # they are in the manifest
@@ -96,6 +105,8 @@ class StagedTree(LocalTree):
         if self._as_source:
             kept = read(self._manifest_path, store, self.manifest_digest)
             self.manifest_digest = kept.file_digest
+            if self._gives_to is not None and kept.origin != str(self._gives_to):
+                require_apart_by_name(kept.origin, self._gives_to)
             return kept
         kept = (
             read(self._manifest_path, store) if os.path.exists(self._manifest_path) else Manifest(store=store)

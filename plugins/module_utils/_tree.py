@@ -22,9 +22,9 @@ from ._store import Store
 class Facts:
     """What preflight needs to know about an endpoint.
 
-    `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown), `place`
-    is the path on this machine without links (empty: elsewhere); `free_bytes` and `free_inodes` are None where the
-    endpoint can't tell; `precision` is the unit of the modification times that it tells in nanoseconds,
+    `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown), `above`
+    has the same of the directories above it; `free_bytes` and `free_inodes` are None where the endpoint can't tell;
+    `precision` is the unit of the modification times that it tells in nanoseconds,
     `settable` that of those that it can set; `tools` are the commands found there; `xattrs` is whether it can
     tell extended attributes.
     """
@@ -36,7 +36,7 @@ class Facts:
     free_bytes: int | None = None
     free_inodes: int | None = None
     volume: str = ""
-    place: str = ""
+    above: tuple[str, ...] = ()
     precision: int = NANOSECOND
     settable: int = NANOSECOND
     tools: frozenset[str] = frozenset()

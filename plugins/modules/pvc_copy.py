@@ -18,6 +18,7 @@ description:
     only
     if all that was asked for matches.
   - Only what differs is sent, so running it again costs little and changes nothing.
+  - A source and a target of which one lies in the other are refused.
   - Needs no C(kubectl) or C(oc). A container needs a shell, C(find), C(xargs), C(stat), C(tar) and a digest tool, all
     of which BusyBox has.
 version_added: 0.1.0

@@ -245,10 +245,10 @@ def test_the_same_directory_twice(ends, tmp_path):
 def test_a_target_inside_its_source(ends, tmp_path, inner):
     before = touched(ends[0])
     said = sentence_of(copy, ends[0], tmp_path / inner, kind=UsageError)
-    assert said.endswith("lies in the source: choose another target.")
+    assert said.endswith(f"lies in the source {ends[0]} on this machine: choose another path.")
     assert touched(ends[0]) == before
     said = sentence_of(copy, ends[0] / "a", ends[0], kind=UsageError)
-    assert said.endswith("lies in the target: choose another target.")
+    assert said.endswith(f"lies in the target {ends[0]} on this machine: choose another path.")
     assert touched(ends[0]) == before
 
 
@@ -306,6 +306,20 @@ def test_endpoints_that_make_no_sense(ends):
         assert sentence_of(_copy_task.run, broken, check_mode=False, kind=UsageError) == (
             f"target: {key} needs a namespace: add target.namespace."
         )
+
+
+@pytest.mark.parametrize("option", ["source", "target"])
+@pytest.mark.parametrize(("key", "route"), [("pod", "stream"), ("pvc", "stream"), ("pvc", "mount")])
+def test_a_manifest_of_what_is_in_a_cluster(ends, option, key, route):
+    given = params(*ends, route=route)
+    claims = ("source", "target") if route == "mount" else (option,)
+    for each in claims:
+        given[each] |= {"namespace": "ns", key: "x", "path": "/x"}
+    given[option] |= {"manifest": "/no/such.jsonl", "manifest_digest": "0"}
+    given |= {"host": "https://127.0.0.1:1", "api_key": "t"}
+    assert sentence_of(_copy_task.run, given, check_mode=False, kind=UsageError) == (
+        f"{option}: manifest is for a directory on this machine: leave it out for a pod or claim."
+    )
 
 
 def test_a_manifest_that_is_none(ends, tmp_path):

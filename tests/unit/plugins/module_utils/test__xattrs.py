@@ -12,7 +12,7 @@ import time
 
 import engine
 import pytest
-from toolbox import found
+from toolbox import ATTR, Box, found
 from trees import write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _xattrs
@@ -40,7 +40,9 @@ def source(tmp_path):
     os.setxattr(root / "d", "user.of a directory", b"\0")
     os.setxattr(root / "read only", "user.kept", b"x" * 3000)
     (root / "read only").chmod(0o444)
-    for rule, name in (("u:1234:rw", "plain"), ("d:g:4321:r", "shared"), ("g:99:x", "d")):
+    os.setxattr(root, "user.of the root", b"\0\n\n")
+    rules = {"plain": "u:1234:rw", "shared": "d:g:4321:r", "d": "g:99:x", ".": "u:1234:rwx,d:u:1234:rwx"}
+    for name, rule in rules.items():
         subprocess.run([found("setfacl", "acl"), "-m", rule, str(root / name)], check=True, timeout=20)
     if os.geteuid() == 0:
         os.setxattr(root / "program", "security.capability", CAPABILITY)
@@ -48,11 +50,10 @@ def source(tmp_path):
 
 
 def attributes(root):
-    """Every attribute below `root`, and the modes that ACLs are a part of, read without the engine."""
+    """Every attribute of `root` and below it, and the modes that ACLs are a part of, read without the engine."""
     seen = {}
-    for folder, folders, files in os.walk(os.fsencode(root)):
-        for name in (*folders, *files):
-            path = os.path.join(folder, name)
+    for folder, _folders, files in os.walk(os.fsencode(root)):
+        for path in (folder, *(os.path.join(folder, name) for name in files)):
             held = {each: os.getxattr(path, each) for each in os.listxattr(path)}
             seen[os.path.relpath(path, os.fsencode(root))] = (held, oct(os.lstat(path).st_mode))
     return seen
@@ -79,12 +80,15 @@ def test_attributes_that_differ_are_mended_and_others_removed(boxes, source, tmp
     engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target))
     os.setxattr(target / "plain", "user.text", b"another")
     os.setxattr(target / "d", "user.extra", b"x")
+    os.setxattr(target, "user.extra", b"x")
+    os.removexattr(target, "system.posix_acl_access")
     os.removexattr(os.fsencode(target) + b"/" + ODD, b"user.e=q\nual\\")
     subprocess.run([found("setfacl", "acl"), "-b", str(target / "plain")], check=True, timeout=20)
     planned = engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target), check=True)
     assert {(c.path, c.action) for c in planned.plan.changes()} == {
         (b"plain", "metadata"),
         (b"d", "metadata"),
+        (b".", "metadata"),
         (ODD, "metadata"),
     }
     assert engine.whole(engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target)))
@@ -99,7 +103,7 @@ def test_what_a_default_acl_of_the_target_adds_is_taken_away(boxes, tmp_path, ki
     write(tmp_path / "source", "d/file", b"x", mode=0o640)
     outcome = engine.copy(engine.local(tmp_path / "source"), end(boxes, kind, target), files=["d"])
     assert engine.whole(outcome)
-    assert attributes(target) == attributes(tmp_path / "source")
+    assert attributes(target / "d") == attributes(tmp_path / "source/d")
 
 
 @pytest.mark.parametrize("origin", ["local", "gnu"])
@@ -185,3 +189,13 @@ def test_what_getfattr_never_prints_is_refused(text):
 def test_a_dump_that_is_cut_is_noticed():
     with pytest.raises(ConnectionLost):
         list(dumped(ByteStream([b"# file: x\nuser.a=0x01\n"])))
+
+
+def test_busybox_with_the_tools_for_attributes(source, tmp_path):
+    box = Box(str(tmp_path / "box"), "busybox")
+    for tool in ATTR:
+        os.symlink(found(tool, "attr"), f"{box.place}/{tool}")
+    target = tmp_path / "target"
+    target.mkdir()
+    assert engine.whole(engine.copy(engine.shell(box, source), engine.shell(box, target)))
+    assert attributes(target) == attributes(source)
