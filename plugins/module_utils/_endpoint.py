@@ -112,7 +112,7 @@ def opened(params: Mapping[str, Any], option: str, progress: Progress, warnings:
     cluster = connect(params, endpoint)
     warnings += [text for text in cluster.warnings if text not in warnings]
     if endpoint.get("pvc"):
-        with _mount.borrowed(cluster, endpoint, read_only=option != "target") as pod:
+        with _mount.borrowed(cluster, endpoint, warnings, read_only=option != "target") as pod:
             yield _end(cluster, pod, _below(pod.path, endpoint, option), progress)
         return
     yield _in_pod(cluster, endpoint, option, progress)
@@ -136,7 +136,7 @@ def opened_in_one_pod(
         raise RouteFailed("the claims aren't in one namespace of one cluster")
     warnings += [text for text in cluster.warnings if text not in warnings]
     further = Further(source["pvc"], f"/mnt/source/{source['pvc']}", read_only=True)
-    with _mount.borrowed(cluster, target, read_only=False, also=[further]) as pod:
+    with _mount.borrowed(cluster, target, warnings, read_only=False, also=[further]) as pod:
         yield (
             _end(cluster, pod, _below(further.path, source, "source"), progress),
             _end(cluster, pod, _below(pod.path, target, "target"), progress),

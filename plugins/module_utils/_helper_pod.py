@@ -168,6 +168,7 @@ class HelperPods:
     def _create(
         self, request: HelperRequest, claims: Sequence[Object], *, dry_run: bool, cordoned: bool = False
     ) -> Object:
+        self._cluster.require_pod_removal(request.namespace, request.name)
         place = self._place(request, claims)
         if cordoned:
             place = replace(place, tolerations=[*place.tolerations, CORDONED])
