@@ -19,7 +19,6 @@ from ._errors import ClusterError, RouteFailed, UsageError
 from ._helper_pod import Mounted
 from ._helper_spec import MANAGED_BY, Further
 from ._local_tree import LocalTree
-from ._object_names import check_objects
 from ._progress import Progress
 from ._shell_tree import ShellTree
 from ._staged_tree import StagedTree
@@ -108,7 +107,6 @@ def opened(params: Mapping[str, Any], option: str, progress: Progress, warnings:
     if not endpoint.get("namespace"):
         yield End(_local(endpoint, option, progress))
         return
-    check_objects(endpoint, f"{option}.")
     cluster = connect(params, endpoint)
     warnings += [text for text in cluster.warnings if text not in warnings]
     if endpoint.get("pvc"):
@@ -128,7 +126,6 @@ def opened_in_one_pod(
     """
     source, target = params["source"], params["target"]
     for option in ("source", "target"):
-        check_objects(params[option], f"{option}.")
         if not (params[option].get("namespace") and params[option].get("pvc")):
             raise RouteFailed(f"the {option} isn't a claim")
     cluster = connect(params, target)

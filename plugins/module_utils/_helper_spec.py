@@ -89,10 +89,7 @@ class HelperRequest:
     also: Sequence[Further] = ()
 
     def __post_init__(self) -> None:
-        if not _RUN_ID.fullmatch(self.run_id):
-            raise UsageError(
-                f"run_id {self.run_id!r} can't be a label: use up to 63 small letters, digits and dashes."
-            )
+        check_run_id(self.run_id)
         paths = [self.mount_path, *(each.mount_path for each in self.also)]
         for path in paths:
             if not path.startswith("/") or ":" in path or path == "/":
@@ -141,6 +138,14 @@ class HelperRequest:
         """The pod's name: a DNS label, the same for the same run and claim."""
         run = self.run_id if len(self.run_id) <= 12 else _digest(self.run_id, 10)
         return f"kubeferry-{as_label(self.claim, _LABEL_LENGTH - len('kubeferry--') - len(run))}-{run}"
+
+
+def check_run_id(run_id: str) -> None:
+    """Raises UsageError for what can't be the label of a run's pods."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"run_id {run_id!r} can't be a label: use up to 63 small letters, digits and dashes."
+        )
 
 
 def new_run_id() -> str:

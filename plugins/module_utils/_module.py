@@ -13,6 +13,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ._cluster import IMPORT_ERROR
 from ._errors import KubeferryError
+from ._object_names import check_objects
 
 
 def conclude(
@@ -32,6 +33,7 @@ def conclude(
     if IMPORT_ERROR and clustered:
         module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
     try:
+        check_objects(module.params)
         result = work()
     except KubeferryError as exc:
         module.fail_json(msg=str(exc), **about(exc))

@@ -15,16 +15,12 @@ from ._cluster import Cluster, connect
 from ._endpoint_args import DEFAULT_WAIT
 from ._errors import Interrupted, KubeferryError
 from ._helper_pod import REMOVE_SECONDS, HelperPods, Mounted
-from ._helper_spec import SCHEDULING, Further, HelperRequest, new_run_id
+from ._helper_spec import SCHEDULING, Further, HelperRequest, check_run_id, new_run_id
 from ._interrupt import interruptible
-from ._object_names import check_objects
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_mount`. Raises KubeferryError's children."""
-    check_objects(params)
-    for further in params.get("also") or ():
-        check_objects(further, "also.")
     cluster = connect(params)
     pods = HelperPods(cluster)
     with interruptible():
@@ -129,6 +125,7 @@ def _absent(
     cluster: Cluster, pods: HelperPods, params: Mapping[str, Any], *, check_mode: bool
 ) -> dict[str, Any]:
     namespace, run_id = params["namespace"], params["run_id"]
+    check_run_id(run_id)
     if check_mode:
         removed = pods.of_run(namespace, run_id)
         reaped = [name for name in pods.expired(namespace) if name not in removed]

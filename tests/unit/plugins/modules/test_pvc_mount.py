@@ -47,6 +47,14 @@ def test_present_and_absent(server, run):
     [
         ({}, "pvc"),
         ({"state": "absent"}, "run_id"),
+        ({"state": "absent", "run_id": "A"}, "run_id 'A'"),
+        ({"state": "absent", "run_id": ""}, "run_id ''"),
+        (
+            {"state": "absent", "run_id": "r1", "namespace": ""},
+            "namespace is empty: give the name of a namespace",
+        ),
+        ({"pvc": ""}, "pvc is empty"),
+        ({"pvc": "pvc-0", "also": [{"pvc": ""}]}, "also.pvc is empty"),
         ({"pvc": "other"}, "Claim ns/other doesn't exist"),
         ({"pvc": "pvc-0", "run_id": "A B"}, "run_id 'A B'"),
         ({"pvc": "pvc-0", "pod_security": "privileged"}, "pod_security"),
