@@ -17,8 +17,8 @@ _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _OBJECTS = {"namespace": "namespace", "pod": "pod", "container": "container", "pvc": "claim"}
 
 
-_INNER = ("source", "target", "claim", "chained", "also")
-"""The options that hold such names in turn."""
+ENDPOINTS = ("source", "target", "claim", "chained")
+"""The options that hold the options of an endpoint or a claim."""
 
 
 def check_objects(options: Mapping[str, Any], prefix: str = "") -> None:
@@ -34,7 +34,7 @@ def check_objects(options: Mapping[str, Any], prefix: str = "") -> None:
             raise UsageError(
                 f"{prefix}{key}: {name!r} can't be the name of a {what}: it has small letters, digits, dashes and dots."
             )
-    for key in _INNER:
+    for key in (*ENDPOINTS, "also"):
         inner = options.get(key)
         for each in inner if isinstance(inner, list) else [inner]:
             if isinstance(each, Mapping):

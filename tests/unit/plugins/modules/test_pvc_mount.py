@@ -54,6 +54,7 @@ def test_present_and_absent(server, run):
             "namespace is empty: give the name of a namespace",
         ),
         ({"pvc": ""}, "pvc is empty"),
+        ({"pvc": "pvc-0", "lifetime": 10**12}, "lifetime is above 2147483647"),
         ({"pvc": "pvc-0", "also": [{"pvc": ""}]}, "also.pvc is empty"),
         ({"pvc": "other"}, "Claim ns/other doesn't exist"),
         ({"pvc": "pvc-0", "run_id": "A B"}, "run_id 'A B'"),
