@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ._auth_args import plain_words
 from ._cluster import IMPORT_ERROR
 from ._errors import KubeferryError
 from ._object_names import ENDPOINTS, check_objects
@@ -31,6 +32,8 @@ def conclude(
     A result with a `msg` is a failure too. `clustered` says whether the work needs a cluster, and with it the package
     kubernetes; `about` what else is told of an error.
     """
+    inner = [module.params[name] for name in ENDPOINTS if module.params.get(name)]
+    module.no_log_values -= plain_words([module.params, *inner])
     for said in _out_of_range(module.params):
         module.fail_json(msg=said)
     if IMPORT_ERROR and clustered:

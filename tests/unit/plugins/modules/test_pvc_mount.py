@@ -81,6 +81,21 @@ def test_no_secret_in_any_message(server, run):
         assert "a-token" not in run(pvc="pvc-0")["msg"]
 
 
+def test_names_in_a_kubeconfig_are_not_masked_in_results(server, run):
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "kubeferry",
+        "clusters": [{"name": "kubeferry", "cluster": {"server": server.url}}],
+        "users": [{"name": "pvc", "user": {"token": "a-token"}}],
+        "contexts": [{"name": "kubeferry", "context": {"cluster": "kubeferry", "user": "pvc"}}],
+    }
+    own = {"host": None, "api_key": None, "kubeconfig": kubeconfig}
+    made = run(pvc="pvc-0", run_id="r1", keep=True, **own)
+    assert (made["pod"], made["path"]) == ("kubeferry-pvc-0-r1", "/mnt/pvc-0")
+    assert "a-token" not in json.dumps(made)
+
+
 def test_missing_libraries_are_named(run, monkeypatch):
     monkeypatch.setattr(_module, "IMPORT_ERROR", "Traceback of the import")
     assert "kubernetes" in run(pvc="pvc-0")["msg"]
