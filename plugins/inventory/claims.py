@@ -137,6 +137,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._claims import (
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_KEYS, Cluster, connect
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError, UsageError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._object_names import check_objects
 from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Request
 
 # What an endpoint may take over from the inventory's own connection: no secret.
@@ -187,6 +188,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         cluster = connect(auth)
         for text in cluster.warnings:
             self.display.warning(text)
+        for namespace in self.get_option("namespaces") or []:
+            check_objects({"namespace": namespace})
         rules = self._map(path)
         wanted = choice({key: self.get_option(key) for key in self._options})
         found: dict[str, _Found] = {}

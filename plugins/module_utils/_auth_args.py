@@ -10,6 +10,7 @@ Galaxy's importer and documentation builders do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 AUTH_ARG_SPEC: dict[str, dict[str, Any]] = {
@@ -99,3 +100,40 @@ def auth_documentation() -> dict[str, Any]:
         )
         for key, spec in AUTH_ARG_SPEC.items()
     }
+
+
+_PLAIN = {
+    "apiVersion",
+    "kind",
+    "name",
+    "cluster",
+    "user",
+    "namespace",
+    "current-context",
+    "command",
+    "interactiveMode",
+}
+"""The keys of a kubeconfig whose values tell no secret."""
+
+
+def plain_words(every: list[Mapping[str, Any]]) -> set[str]:
+    """The names in kubeconfigs that are dictionaries, unless they are secrets as well. `every` holds options.
+
+    Ansible takes all that is in there for secret, and would mask the name of a cluster wherever a result has these
+    letters.
+    """
+    secret = [name for name, spec in AUTH_ARG_SPEC.items() if spec.get("no_log") or "options" in spec]
+    found = [pair for options in every for name in secret for pair in _words(options.get(name), name)]
+    return {word for key, word in found if key in _PLAIN} - {word for key, word in found if key not in _PLAIN}
+
+
+def _words(value: object, key: str) -> Iterator[tuple[str, str]]:
+    """The texts in a value, each with the key that it stands under."""
+    if isinstance(value, Mapping):
+        for inner, each in value.items():
+            yield from _words(each, str(inner))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _words(each, key)
+    elif isinstance(value, str):
+        yield key, value

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ._api_errors import capital
 from ._errors import ClusterError, Forbidden, KubeferryError, NotFound
 from ._pod_state import describe
 from ._rest import Request, Rest
@@ -54,6 +55,28 @@ class ClusterApi:
         query = {"dryRun": "All"} if dry_run else {}
         name = str(body["metadata"]["name"])
         return self._rest.call(Request("create", "pods", namespace, name, query, body))
+
+    def require_pod_removal(self, namespace: str, name: str) -> None:
+        """Raises Forbidden if the user may not delete the pod. Where that can't be asked, nothing is told."""
+        wanted = Request("delete", "pods", namespace, name)
+        attributes = {"verb": wanted.verb, "resource": wanted.resource, "namespace": namespace, "name": name}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        asking = Request(
+            "create", "selfsubjectaccessreviews", body=review, tries=1, group="authorization.k8s.io/v1"
+        )
+        try:
+            status = self._rest.call(asking).get("status") or {}
+        except KubeferryError:
+            return
+        if status.get("allowed") is False:
+            raise Forbidden(
+                f"{capital(wanted.subject)} isn't made, since it couldn't be removed again: "
+                f"the user needs {wanted.needs}."
+            )
 
     def delete_pod(self, namespace: str, name: str, uid: str = "", grace: int | None = None) -> bool:
         """Ask for the pod's end; with `uid` only if it is still that pod. False if it is gone already."""

@@ -19,7 +19,6 @@ from ._errors import ClusterError, RouteFailed, UsageError
 from ._helper_pod import Mounted
 from ._helper_spec import MANAGED_BY, Further
 from ._local_tree import LocalTree
-from ._object_names import check_objects
 from ._overlap import Origin
 from ._progress import Progress
 from ._shell_tree import ShellTree
@@ -114,7 +113,7 @@ def opened(params: Mapping[str, Any], option: str, progress: Progress, warnings:
     cluster = connect(params, endpoint)
     warnings += [text for text in cluster.warnings if text not in warnings]
     if endpoint.get("pvc"):
-        with _mount.borrowed(cluster, endpoint, read_only=option != "target") as pod:
+        with _mount.borrowed(cluster, endpoint, warnings, read_only=option != "target") as pod:
             yield _end(cluster, pod, _below(pod.path, endpoint, option), progress)
         return
     yield _in_pod(cluster, endpoint, option, progress)
@@ -138,7 +137,7 @@ def opened_in_one_pod(
         raise RouteFailed("the claims aren't in one namespace of one cluster")
     warnings += [text for text in cluster.warnings if text not in warnings]
     further = Further(source["pvc"], f"/mnt/source/{source['pvc']}", read_only=True)
-    with _mount.borrowed(cluster, target, read_only=False, also=[further]) as pod:
+    with _mount.borrowed(cluster, target, warnings, read_only=False, also=[further]) as pod:
         yield (
             _end(cluster, pod, _below(further.path, source, "source"), progress),
             _end(cluster, pod, _below(pod.path, target, "target"), progress),
@@ -147,7 +146,6 @@ def opened_in_one_pod(
 
 def _check(endpoint: Mapping[str, Any], option: str) -> None:
     """Raises UsageError for what can't be meant of a pod or claim."""
-    check_objects(endpoint, f"{option}.")
     if endpoint.get("manifest") and endpoint.get("namespace"):
         raise UsageError(
             f"{option}: manifest is for a directory on this machine: leave it out for a pod or claim."

@@ -106,16 +106,19 @@ def hopeless(pod: Object, request: HelperRequest) -> HelperPodError | None:
 
 
 def diagnosis(
-    pod: Object, events: Sequence[Object], claim_events: Sequence[Object], request: HelperRequest
+    pod: Object, events: Sequence[Object], claim_events: Sequence[Object], unbound: HelperRequest
 ) -> str:
-    """Why the pod isn't ready, for the message when the time is over."""
+    """Why the pod isn't ready, for the message when the time is over.
+
+    `unbound` is the request for that of its claims which may have no volume, `claim_events` what is said of it.
+    """
     conditions = {each.get("type"): each for each in (pod.get("status") or {}).get("conditions") or []}
     scheduled = conditions.get("PodScheduled") or {}
     last = next((each for each in reversed(events) if each.get("reason") in _TELLING), {})
     said = server_says(dict(last))
     if scheduled.get("status") == "False":
         text = server_says(dict(scheduled))
-        return _unscheduled(text, claim_events, request)
+        return _unscheduled(text, claim_events, unbound)
     if "Multi-Attach" in said:
         return f"its volume is still attached to another node: stop the pod that uses it there{quoted(dict(last))}"
     if last.get("reason") in {"FailedMount", "FailedAttachVolume"}:
@@ -131,7 +134,7 @@ def _unscheduled(text: str, claim_events: Sequence[Object], request: HelperReque
     ):
         cause = next((each for each in reversed(claim_events) if each.get("type") == "Warning"), {})
         says = quoted(dict(cause) or {"message": text})
-        return f"claim {request.claim} isn't bound to a volume: check its storage class{says}"
+        return f"claim {request.namespace}/{request.claim} isn't bound to a volume: check its storage class{says}"
     return f"no node takes it: check node_selector, tolerations and resources{quoted({'message': text})}"
 
 

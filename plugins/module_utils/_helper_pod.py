@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -177,6 +178,7 @@ class HelperPods:
     def _create(
         self, request: HelperRequest, claims: Sequence[Object], *, dry_run: bool, cordoned: bool = False
     ) -> Object:
+        self._cluster.require_pod_removal(request.namespace, request.name)
         place = self._place(request, claims)
         if cordoned:
             place = replace(place, tolerations=[*place.tolerations, CORDONED])
@@ -232,8 +234,19 @@ class HelperPods:
         events = self._cluster.events_of(
             request.namespace, "Pod", request.name, str(pod["metadata"].get("uid", ""))
         )
-        claim_events = self._cluster.events_of(request.namespace, "PersistentVolumeClaim", request.claim)
-        return diagnosis(pod, events, claim_events, request)
+        unbound = self._unbound(request)
+        claim_events = self._cluster.events_of(unbound.namespace, "PersistentVolumeClaim", unbound.claim)
+        return diagnosis(pod, events, claim_events, unbound)
+
+    def _unbound(self, request: HelperRequest) -> HelperRequest:
+        """The request for the first of the claims that has no volume; for the first of all if they have one."""
+        claims = request.each()
+        for each in claims:
+            with suppress(KubeferryError):
+                claim = self._cluster.get_claim(each.namespace, each.claim)
+                if (claim.get("status") or {}).get("phase") == "Pending":
+                    return each
+        return claims[0]
 
     def _delete(self, pod: Object) -> None:
         metadata = pod["metadata"]

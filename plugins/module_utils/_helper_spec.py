@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,9 @@ SCHEDULING = (
 _RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_LENGTH = 63
 
+# Where an image has its programs, or the runtime what they need.
+_HIDING = re.compile(r"/|(/usr)?/(s?bin|lib[^/]*)|/usr|/etc|/(proc|sys|dev)(/.*)?")
+
 
 @dataclass(frozen=True)
 class Further:
@@ -89,17 +93,19 @@ class HelperRequest:
     also: Sequence[Further] = ()
 
     def __post_init__(self) -> None:
-        if not _RUN_ID.fullmatch(self.run_id):
-            raise UsageError(
-                f"run_id {self.run_id!r} can't be a label: use up to 63 small letters, digits and dashes."
-            )
+        check_run_id(self.run_id)
         paths = [self.mount_path, *(each.mount_path for each in self.also)]
         for path in paths:
-            if not path.startswith("/") or ":" in path or path == "/":
+            if not path.startswith("/") or ":" in path:
                 raise UsageError(
                     f"path {path!r} can't be a mount point: give an absolute path without a colon."
                 )
-        if len({*paths}) < len(paths):
+            if _HIDING.fullmatch(_plain(path)):
+                raise UsageError(
+                    f"path {path!r} can't be a mount point, as it hides what the pod needs to run: give another one, "
+                    f"such as /mnt/{self.claim}."
+                )
+        if len({*map(_plain, paths)}) < len(paths):
             raise UsageError(
                 f"Two claims can't be mounted at {self.mount_path}: give each a path of its own."
             )
@@ -141,6 +147,14 @@ class HelperRequest:
         """The pod's name: a DNS label, the same for the same run and claim."""
         run = self.run_id if len(self.run_id) <= 12 else _digest(self.run_id, 10)
         return f"kubeferry-{as_label(self.claim, _LABEL_LENGTH - len('kubeferry--') - len(run))}-{run}"
+
+
+def check_run_id(run_id: str) -> None:
+    """Raises UsageError for what can't be the label of a run's pods."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"run_id {run_id!r} can't be a label: use up to 63 small letters, digits and dashes."
+        )
 
 
 def new_run_id() -> str:
@@ -204,6 +218,11 @@ def has_expired(pod: Mapping[str, Any], now: datetime) -> bool:
     except ValueError:
         return False
     return expires.tzinfo is not None and expires < now
+
+
+def _plain(path: str) -> str:
+    """An absolute path without what makes no difference to it; `normpath` alone keeps two slashes at the start."""
+    return posixpath.normpath(f"/{path.lstrip('/')}")
 
 
 def _spec(request: HelperRequest) -> dict[str, Any]:

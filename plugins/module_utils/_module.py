@@ -11,8 +11,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ._auth_args import plain_words
 from ._cluster import IMPORT_ERROR
 from ._errors import KubeferryError
+from ._object_names import ENDPOINTS, check_objects
+
+_LARGEST = 2**31 - 1
+"""What Kubernetes takes for seconds, and for ids of users and groups."""
 
 
 def conclude(
@@ -27,11 +32,14 @@ def conclude(
     A result with a `msg` is a failure too. `clustered` says whether the work needs a cluster, and with it the package
     kubernetes; `about` what else is told of an error.
     """
-    for said in _below_zero(module.params):
-        module.fail_json(msg=f"{said} is below zero: give 0 or more.")
+    inner = [module.params[name] for name in ENDPOINTS if module.params.get(name)]
+    module.no_log_values -= plain_words([module.params, *inner])
+    for said in _out_of_range(module.params):
+        module.fail_json(msg=said)
     if IMPORT_ERROR and clustered:
         module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
     try:
+        check_objects(module.params)
         result = work()
     except KubeferryError as exc:
         module.fail_json(msg=str(exc), **about(exc))
@@ -43,10 +51,15 @@ def conclude(
         module.exit_json(**result)
 
 
-def _below_zero(params: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """The options that count something, and count less than nothing. An argument specification can't refuse them."""
+def _out_of_range(params: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """What to say of options that count less than nothing, or more than the API server takes.
+
+    An argument specification can't refuse them.
+    """
     for name, value in params.items():
-        if isinstance(value, Mapping):
-            yield from _below_zero(value, f"{within}{name}.")
-        elif isinstance(value, int) and value < 0:
-            yield f"{within}{name} {value}"
+        if isinstance(value, int) and value < 0:
+            yield f"{within}{name} {value} is below zero: give 0 or more."
+        elif isinstance(value, int) and value > _LARGEST:
+            yield f"{within}{name} is above {_LARGEST}: give no more than that."
+        elif name in ENDPOINTS and isinstance(value, Mapping):
+            yield from _out_of_range(value, f"{within}{name}.")

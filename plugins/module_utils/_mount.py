@@ -13,18 +13,14 @@ from typing import Any
 from . import _guard
 from ._cluster import Cluster, connect
 from ._endpoint_args import DEFAULT_WAIT
-from ._errors import ClusterError, Interrupted
+from ._errors import Interrupted, KubeferryError
 from ._helper_pod import REMOVE_SECONDS, HelperPods, Mounted
-from ._helper_spec import SCHEDULING, Further, HelperRequest, new_run_id
+from ._helper_spec import SCHEDULING, Further, HelperRequest, check_run_id, new_run_id
 from ._interrupt import interruptible
-from ._object_names import check_objects
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_mount`. Raises KubeferryError's children."""
-    check_objects(params)
-    for further in params.get("also") or ():
-        check_objects(further, "also.")
     cluster = connect(params)
     pods = HelperPods(cluster)
     with interruptible():
@@ -39,13 +35,14 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
 def borrowed(
     cluster: Cluster,
     endpoint: Mapping[str, Any],
+    warnings: list[str],
     *,
     read_only: bool,
     also: Sequence[Further] = (),
 ) -> Iterator[Mounted]:
     """A helper pod for the claim of an endpoint, removed at the end of the block.
 
-    It mounts the claims in `also`, too.
+    It mounts the claims in `also`, too. That it couldn't be removed is added to `warnings`.
 
     A signal that asks the process to end leaves the block as Interrupted. Raises what `HelperPods.ensure` does.
     """
@@ -58,10 +55,21 @@ def borrowed(
             yield mounted
         finally:
             # What goes wrong here must not hide how the work itself ended: the pod ends by its deadline anyway.
-            with suppress(ClusterError):
+            try:
                 pods.remove(request.namespace, request.run_id, REMOVE_SECONDS)
+            except KubeferryError as exc:
+                warnings.append(_left(request, exc))
+            with suppress(KubeferryError):
                 pods.reap(request.namespace)
             _guard.notify(_name(cluster, request.namespace, request.run_id))
+
+
+def _left(request: HelperRequest, exc: KubeferryError) -> str:
+    said = str(exc).rstrip(".")
+    return (
+        f"Helper pod {request.namespace}/{request.name} may be left for up to {request.lifetime} seconds, unless it is "
+        f"removed by hand: {said[:1].lower()}{said[1:]}."
+    )
 
 
 def _present(
@@ -117,6 +125,7 @@ def _absent(
     cluster: Cluster, pods: HelperPods, params: Mapping[str, Any], *, check_mode: bool
 ) -> dict[str, Any]:
     namespace, run_id = params["namespace"], params["run_id"]
+    check_run_id(run_id)
     if check_mode:
         removed = pods.of_run(namespace, run_id)
         reaped = [name for name in pods.expired(namespace) if name not in removed]

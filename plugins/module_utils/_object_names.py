@@ -17,11 +17,25 @@ _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _OBJECTS = {"namespace": "namespace", "pod": "pod", "container": "container", "pvc": "claim"}
 
 
+ENDPOINTS = ("source", "target", "claim", "chained")
+"""The options that hold the options of an endpoint or a claim."""
+
+
 def check_objects(options: Mapping[str, Any], prefix: str = "") -> None:
-    """Raises UsageError if a namespace, pod, container or claim in `options` has a name that none can have."""
+    """Raises UsageError if a namespace, pod, container or claim in `options` has a name that none can have.
+
+    An empty one would be left out of an URL, which means all namespaces then.
+    """
     for key, what in _OBJECTS.items():
         name = options.get(key)
-        if name and not _OBJECT.fullmatch(name):
+        if name == "":
+            raise UsageError(f"{prefix}{key} is empty: give the name of a {what}, or leave the option out.")
+        if name is not None and not _OBJECT.fullmatch(name):
             raise UsageError(
                 f"{prefix}{key}: {name!r} can't be the name of a {what}: it has small letters, digits, dashes and dots."
             )
+    for key in (*ENDPOINTS, "also"):
+        inner = options.get(key)
+        for each in inner if isinstance(inner, list) else [inner]:
+            if isinstance(each, Mapping):
+                check_objects(each, f"{prefix}{key}.")

@@ -66,7 +66,8 @@ def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> d
         return {}
     try:
         tolerations = [*(endpoint.get("tolerations") or []), *plan.tolerations]
-        with _mount.borrowed(cluster, {**endpoint, "tolerations": tolerations}, read_only=True) as pod:
+        tolerant = {**endpoint, "tolerations": tolerations}
+        with _mount.borrowed(cluster, tolerant, cluster.warnings, read_only=True) as pod:
             runner = cluster.runner(pod.namespace, pod.pod, pod.container)
             _status, printed, _said = output(runner, ["sh", "-c", _SIZES, "sh", pod.path])
     except ClusterError as exc:

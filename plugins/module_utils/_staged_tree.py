@@ -146,7 +146,9 @@ class StagedTree(LocalTree):
         promised.restless = [path for path in kept.restless if selection.holds(path)]
         found.disregard(promised.restless, promised)
         for path in found.paths(f"path <> x'2e' AND path NOT IN (SELECT path FROM {promised.table})"):
-            promised.unreadable[path] = "in the staging directory, but not in its manifest"
+            promised.unreadable[path] = (
+                "in the staging directory, but not in its manifest; move it elsewhere, or stage in another directory"
+            )
         return promised
 
     def _mode(self, entry: Entry) -> int:

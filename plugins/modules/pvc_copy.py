@@ -162,16 +162,16 @@ EXAMPLES = r"""
       pod: busybox-sleep
       path: /mnt/pvc-0
     target:
-      path: ./pvc-files
-      manifest: ./pvc-files.manifest.jsonl
+      path: ./pvc-0
+      manifest: ./pvc-0.manifest.jsonl
     files: ["10", a/11, a/51]
   register: pulled
 
 - name: Take them on to the destination claim, with the owners and modes of the source
   kubeferry.pvc.pvc_copy:
     source:
-      path: ./pvc-files
-      manifest: ./pvc-files.manifest.jsonl
+      path: ./pvc-0
+      manifest: ./pvc-0.manifest.jsonl
       manifest_digest: "{{ pulled.manifest_digest }}"
     target:
       namespace: destination-namespace
@@ -389,7 +389,7 @@ manifest:
   description: The manifest file of a target on this machine, where one was asked for.
   returned: always, unless the task could not be carried out
   type: str
-  sample: ./pvc-files.manifest.jsonl
+  sample: ./pvc-0.manifest.jsonl
 manifest_digest:
   description: The digest of that file, for O(source.manifest_digest) of the task that takes the files on from there.
   returned: always, unless the task could not be carried out

@@ -61,7 +61,9 @@ options:
       - Don't use the same one in two playbooks that run at the same time, unless O(keep) is set in both.
     type: str
   path:
-    description: Where the pod mounts the claim. V(/mnt/) and the claim's name, if it is left out.
+    description:
+      - Where the pod mounts the claim. V(/mnt/) and the claim's name, if it is left out.
+      - Not where it would hide what the pod needs to run, such as V(/usr) or V(/etc).
     type: str
   read_only:
     description: Whether the pod mounts the claim without the right to write.

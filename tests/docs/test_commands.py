@@ -136,6 +136,16 @@ def test_yaml_is_valid(document):
             assert list(yaml.safe_load_all(block.text))
 
 
+def test_tasks_do_not_stage_where_the_commands_do():
+    """Else who tries the one after the other is told that the staging directory has files of something else."""
+    document = blocks(ROOT / "README.md")
+    staged = [
+        place for block in document if block.kind == "yaml" for place in re.findall(r"\./[\w-]+", block.text)
+    ]
+    assert staged
+    assert "./pvc-files" not in staged
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / document).read_text()):

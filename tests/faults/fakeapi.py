@@ -118,6 +118,8 @@ class FakeApi:
         refused = self._refused(verb, resource)
         if refused:
             return refused
+        if resource == "selfsubjectaccessreviews":
+            return 201, {"status": {"allowed": True}}
         if namespace not in self.namespaces and verb == "create":
             return self._namespace(namespace)
         if verb == "create":

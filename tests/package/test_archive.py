@@ -71,6 +71,16 @@ def test_the_archive_has_what_users_need_and_is_named_for_its_version(archive):
     assert [link for link in linked if link not in names] == []
 
 
+def test_nothing_was_added_after_this_version():
+    version = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
+    sources = [path for kind in ("*.py", "*.yml") for path in (ROOT / "plugins").rglob(kind)]
+    added = {each for path in sources for each in re.findall(r"version_added: ([\d.]+)", path.read_text())}
+    numbers = {each: [int(part) for part in each.split(".")] for each in (*added, version)}
+    assert {each for each in added if numbers[each] > numbers[version]} == set()
+    server = (ROOT / "roles/event_server/files/kubeferry_events/__init__.py").read_text()
+    assert f'__version__ = "{version}"' in server
+
+
 def test_galaxy_imports_it_without_a_word_of_complaint(archive, tmp_path):
     """All that Galaxy itself does but ansible-lint, which the suite lint runs on the same files."""
     settings = tmp_path / "galaxy-importer.cfg"

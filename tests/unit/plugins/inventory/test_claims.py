@@ -74,6 +74,14 @@ def read(server, tmp_path):
     return call
 
 
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_what_is_no_name_of_a_namespace_does_not_mean_all(read, name):
+    with pytest.raises(
+        AnsibleParserError, match=r"give the name of a namespace|can't be the name of a namespace"
+    ):
+        read(namespaces=["ns", name])
+
+
 def test_claims_that_are_left_out_are_named_with_the_reason(read):
     found, (said,) = read()
     assert found.keys() == {"ns.data"}

@@ -24,3 +24,20 @@ def test_each_option_is_documented_with_its_variable():
         "basic_auth",
         "user_agent",
     }
+
+
+def test_names_in_a_kubeconfig_are_no_secrets_unless_something_secret_is_the_same():
+    user = {
+        "token": "t0ken",
+        "exec": {"command": "get", "args": ["dev"], "env": [{"name": "A", "value": "v"}]},
+    }
+    kubeconfig = {
+        "apiVersion": "v1",
+        "current-context": "at-home",
+        "clusters": [{"name": "dev", "cluster": {"server": "https://dev.example"}}],
+        "users": [{"name": "u", "user": user}, {"name": "admin", "user": {"client-key-data": "a2V5"}}],
+    }
+    found = _auth_args.plain_words(
+        [{"kubeconfig": "/a/path", "password": "admin"}, {"kubeconfig": kubeconfig}]
+    )
+    assert found == {"v1", "at-home", "u", "get", "A"}

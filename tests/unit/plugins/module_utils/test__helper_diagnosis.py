@@ -158,7 +158,7 @@ def unscheduled(message):
             ),
             [],
             [],
-            "claim pvc-0 isn't bound to a volume",
+            "claim ns/pvc-0 isn't bound to a volume",
         ),
         (pod(), [event("FailedMount", "mount failed: exit status 32")], [], "exit status 32"),
         (

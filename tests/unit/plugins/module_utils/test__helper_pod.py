@@ -340,3 +340,13 @@ def test_a_pod_whose_volumes_lie_on_two_nodes_is_given_up_at_once(api, pods, clo
         pods.ensure(request(also=[Further("other")]), 60)
     assert clock.now < 5
     assert names(api) == ["pod"]
+
+
+def test_the_one_of_several_claims_that_has_no_volume_is_named(api, pods):
+    other = {**claim("other"), "status": {"phase": "Pending"}}
+    api.add("persistentvolumeclaims", other)
+    said = "pod has unbound immediate PersistentVolumeClaims"
+    condition = {"type": "PodScheduled", "status": "False", "message": said}
+    api.created = lambda item: item.update(status={"phase": "Pending", "conditions": [condition]})
+    with pytest.raises(HelperPodError, match="claim ns/other isn't bound to a volume"):
+        pods.ensure(request(also=[Further("other")]), 60)

@@ -80,7 +80,12 @@ def test_different_claims_and_runs_have_different_names():
         {"run_id": "a" * 64},
         {"run_id": "A"},
         {"path": "mnt"},
-        {"path": "/"},
+        *(
+            {"path": path}
+            for path in ("/", "//", "/bin", "/usr/", "/mnt/../lib64", "//etc", "/proc", "/sys/fs/x")
+        ),
+        {"also": [Further("b", "/dev/shm")]},
+        {"path": "/data", "also": [Further("b", "//data/")]},
         {"path": "/a:b"},
         {"lifetime": 0},
         {"also": [Further("other", "mnt")]},

@@ -17,6 +17,7 @@ class Module:
     def __init__(self, params):
         self.params = params
         self.warned = []
+        self.no_log_values = set()
 
     def fail_json(self, **result):
         raise Ended("failed", result)
@@ -36,16 +37,31 @@ class Module:
             {"path": "-1", "source": {"wait_timeout": -5}},
             "source.wait_timeout -5 is below zero: give 0 or more.",
         ),
+        ({"lifetime": 10**12}, "lifetime is above 2147483647: give no more than that."),
+        (
+            {"target": {"wait_timeout": 10**400}},
+            "target.wait_timeout is above 2147483647: give no more than that.",
+        ),
     ],
 )
-def test_counts_below_zero_are_refused_before_any_work(params, sentence):
+def test_numbers_out_of_range_are_refused_before_any_work(params, sentence):
     with pytest.raises(Ended) as end:
         conclude(Module(params), lambda: pytest.fail("it has begun"))
     assert end.value.args == ("failed", {"msg": sentence})
 
 
-def test_what_has_no_sign_passes():
-    module = Module({"retries": 0, "source": {"lifetime": 1, "path": None}, "delete": False, "files": ["-1"]})
+def test_other_numbers_pass():
+    large = {"limits": {"memory": 4 << 30}}
+    module = Module(
+        {
+            "retries": 0,
+            "lifetime": 2**31 - 1,
+            "resources": large,
+            "source": {"lifetime": 1, "path": None},
+            "delete": False,
+            "files": ["-1"],
+        }
+    )
     with pytest.raises(Ended) as end:
         conclude(module, lambda: {"changed": True, "warnings": ["careful"]})
     assert end.value.args == ("done", {"changed": True})

@@ -12,6 +12,7 @@ from fakeapi import claim, pod
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _guard, _mount
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import Cluster
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    Forbidden,
     HelperPodError,
     Interrupted,
     NotFound,
@@ -152,7 +153,7 @@ def test_errors_are_ours(server):
 def test_a_borrowed_pod_is_gone_afterwards(server, guarded):
     endpoint = {"namespace": "ns", "pvc": "pvc-0", "image": "busybox:1.36", "lifetime": 77}
     cluster = server.cluster()
-    with _mount.borrowed(cluster, endpoint, read_only=True) as mounted:
+    with _mount.borrowed(cluster, endpoint, [], read_only=True) as mounted:
         runner = cluster.runner(mounted.namespace, mounted.pod, mounted.container)
         assert output(runner, ["echo", "a"])[1] == b"a\n"
         made = server.api.find("pods", "ns", mounted.pod)
@@ -165,14 +166,14 @@ def test_a_borrowed_pod_is_gone_afterwards(server, guarded):
 
 def test_a_borrowed_pod_that_does_without_root(server, guarded):
     endpoint = {"namespace": "ns", "pvc": "pvc-0", "pod_security": "restricted", "run_as_user": 1001}
-    with _mount.borrowed(server.cluster(), endpoint, read_only=True) as mounted:
+    with _mount.borrowed(server.cluster(), endpoint, [], read_only=True) as mounted:
         security = server.api.find("pods", "ns", mounted.pod)["spec"]["containers"][0]["securityContext"]
     assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 1001)
 
 
 def test_the_end_of_a_borrowed_pod_does_not_hide_an_error(server, monkeypatch):
     def work():
-        with _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, read_only=True):
+        with _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, [], read_only=True):
             raise ZeroDivisionError
 
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -181,12 +182,39 @@ def test_the_end_of_a_borrowed_pod_does_not_hide_an_error(server, monkeypatch):
         work()
 
 
+def test_a_borrowed_pod_that_can_not_be_removed_is_named(server):
+    warnings = []
+    server.api.refuse[("delete", "pods")] = [(403, {"message": "no"})]
+    endpoint = {"namespace": "ns", "pvc": "pvc-0", "lifetime": 77}
+    with _mount.borrowed(server.cluster(), endpoint, warnings, read_only=True) as mounted:
+        pass
+    assert len(warnings) == 1
+    assert f"Helper pod ns/{mounted.pod} may be left for up to 77 seconds" in warnings[0]
+    assert "the user needs the verb delete on pods in namespace ns" in warnings[0]
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_no_pod_is_made_that_could_not_be_removed(server, check_mode):
+    server.api.refuse[("create", "selfsubjectaccessreviews")] = [(201, {"status": {"allowed": False}})]
+    with pytest.raises(Forbidden, match=r"isn't made, since .* the user needs the verb delete on pods"):
+        _mount.run(params(server), check_mode=check_mode)
+    asked = [body for _method, path, body, _headers in server.api.requests if "selfsubject" in path]
+    wanted = {"verb": "delete", "resource": "pods", "namespace": "ns", "name": "kubeferry-pvc-0-r1"}
+    assert [body["spec"]["resourceAttributes"] for body in asked] == [wanted]
+    assert not any(method == "POST" and "/pods" in path for method, path, *_rest in server.api.requests)
+
+
+def test_a_pod_is_made_where_rights_can_not_be_asked_for(server):
+    server.api.refuse[("create", "selfsubjectaccessreviews")] = [(403, {"message": "no"})]
+    assert _mount.run(params(server), check_mode=False)["changed"]
+
+
 def test_how_long_a_borrowed_pod_is_waited_for(server):
     server.api.created = lambda item: item.update(status={"phase": "Pending"})
     endpoint = {"namespace": "ns", "pvc": "pvc-0", "wait_timeout": 0}
     with (
         pytest.raises(HelperPodError, match="wasn't ready in time"),
-        _mount.borrowed(server.cluster(), endpoint, read_only=False),
+        _mount.borrowed(server.cluster(), endpoint, [], read_only=False),
     ):
         pytest.fail("there is no pod")
     assert len(server.api.all("pods", "ns")) == 1
@@ -197,7 +225,7 @@ def test_a_borrowed_pod_that_does_not_start(server):
     server.api.created = lambda item: item.update(status=waiting)
     with (
         pytest.raises(HelperPodError, match="image name"),
-        _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, read_only=False),
+        _mount.borrowed(server.cluster(), {"namespace": "ns", "pvc": "pvc-0"}, [], read_only=False),
     ):
         pytest.fail("there is no pod")
     assert len(server.api.all("pods", "ns")) == 1

@@ -18,6 +18,10 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._object_names import
         ({"pod": "a\nb"}, r"source.pod: 'a\\nb'"),
         ({"container": "../c"}, "source.container: '../c'"),
         ({"pvc": "Claim"}, "source.pvc: 'Claim'"),
+        ({"namespace": ""}, "source.namespace is empty"),
+        ({"pod": ""}, "source.pod is empty"),
+        ({"claim": {"pvc": ""}}, "source.claim.pvc is empty"),
+        ({"also": [{"pvc": "a"}, {"pvc": ""}]}, "source.also.pvc is empty"),
     ],
 )
 def test_names_that_no_object_can_have(options, names):
@@ -26,4 +30,6 @@ def test_names_that_no_object_can_have(options, names):
 
 
 def test_names_that_objects_have():
-    check_objects({"namespace": "a", "pod": "busybox-sleep.7", "container": None, "pvc": "", "path": "/A B"})
+    check_objects(
+        {"namespace": "a", "pod": "busybox-sleep.7", "container": None, "pvc": None, "path": "/A B"}
+    )

@@ -47,6 +47,15 @@ def test_present_and_absent(server, run):
     [
         ({}, "pvc"),
         ({"state": "absent"}, "run_id"),
+        ({"state": "absent", "run_id": "A"}, "run_id 'A'"),
+        ({"state": "absent", "run_id": ""}, "run_id ''"),
+        (
+            {"state": "absent", "run_id": "r1", "namespace": ""},
+            "namespace is empty: give the name of a namespace",
+        ),
+        ({"pvc": ""}, "pvc is empty"),
+        ({"pvc": "pvc-0", "lifetime": 10**12}, "lifetime is above 2147483647"),
+        ({"pvc": "pvc-0", "also": [{"pvc": ""}]}, "also.pvc is empty"),
         ({"pvc": "other"}, "Claim ns/other doesn't exist"),
         ({"pvc": "pvc-0", "run_id": "A B"}, "run_id 'A B'"),
         ({"pvc": "pvc-0", "pod_security": "privileged"}, "pod_security"),
@@ -70,6 +79,21 @@ def test_no_secret_in_any_message(server, run):
             4 if code == 500 else 1
         )
         assert "a-token" not in run(pvc="pvc-0")["msg"]
+
+
+def test_names_in_a_kubeconfig_are_not_masked_in_results(server, run):
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "kubeferry",
+        "clusters": [{"name": "kubeferry", "cluster": {"server": server.url}}],
+        "users": [{"name": "pvc", "user": {"token": "a-token"}}],
+        "contexts": [{"name": "kubeferry", "context": {"cluster": "kubeferry", "user": "pvc"}}],
+    }
+    own = {"host": None, "api_key": None, "kubeconfig": kubeconfig}
+    made = run(pvc="pvc-0", run_id="r1", keep=True, **own)
+    assert (made["pod"], made["path"]) == ("kubeferry-pvc-0-r1", "/mnt/pvc-0")
+    assert "a-token" not in json.dumps(made)
 
 
 def test_missing_libraries_are_named(run, monkeypatch):
