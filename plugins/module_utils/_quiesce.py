@@ -4,8 +4,8 @@
 # Note: private to the kubeferry.pvc collection; it may change without notice.
 """Stop the workloads that use a claim, and make them what they were.
 
-What a workload was is recorded in an annotation of its own before any is stopped, with the claims for which it is:
-several may be copied at the same time, and the last of them brings it back. So whoever comes later, on whatever
+What a workload was is recorded in an annotation of its own by the very change that stops it, with the claims for which
+it is: several may be copied at the same time, and the last of them brings it back. So whoever comes later, on whatever
 machine, can bring it back, too. With each claim is the run that has stopped it: no other starts what that one needs
 stopped. All changes name the version that was read; who was too slow reads again.
 """
@@ -23,6 +23,7 @@ from ._claims import goes_with, users_of
 from ._cluster_api import ClusterApi
 from ._errors import BusyError, ClusterError, Conflict, Forbidden, NotFound
 from ._helper_spec import MANAGED_BY
+from ._interrupt import undisturbed
 from ._rest import Request
 from ._workload_kinds import (
     KINDS,
@@ -41,14 +42,22 @@ _ATTEMPTS = 20
 
 
 class Quiescer:
-    """Stops and restores workloads in one namespace of a cluster."""
+    """Stops and restores workloads in one namespace of a cluster.
+
+    `check` is asked before each is stopped, and raises what is to keep it from that.
+    """
 
     def __init__(
-        self, cluster: ClusterApi, namespace: str, sleep: Callable[[float], None] = time.sleep
+        self,
+        cluster: ClusterApi,
+        namespace: str,
+        sleep: Callable[[float], None] = time.sleep,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._sleep = sleep
+        self._check = check
 
     def find(self, claim: str) -> list[Workload]:
         """The workloads that use a claim, in the order in which they are stopped.
@@ -87,10 +96,9 @@ class Quiescer:
         found = self.find(claim)
         for workload in found:
             self._check_run(workload, claim, runs)
-        marked = [workload for workload in found if self._mark(workload, claim, runs)]
-        for workload in found:
-            self._stop(workload)
+        stopped = [workload for workload in found if self._stop(workload, claim, runs)]
         while users := self._users(claim):
+            self._check()
             if time.monotonic() >= deadline:
                 names = ", ".join(str(pod["metadata"]["name"]) for pod in users[:3])
                 raise BusyError(
@@ -98,7 +106,7 @@ class Quiescer:
                     "wait_timeout, or look for what scales it up again (an operator, or a tool that applies manifests)."
                 )
             self._sleep(_PAUSE)
-        return marked
+        return stopped
 
     def restore(self, claim: str = "", runs: Sequence[str] = ()) -> list[Workload]:
         """Bring back what was stopped for a claim, or for any, by one of `runs`, or by any.
@@ -156,29 +164,31 @@ class Quiescer:
                 "lease: wait for its end, or run the playbook kubeferry.pvc.restore if it has died."
             )
 
-    def _mark(self, workload: Workload, claim: str, runs: Sequence[str]) -> bool:
-        """Record what it was, for which claim it is stopped, and by which run; False if it was stopped for that."""
+    def _stop(self, workload: Workload, claim: str, runs: Sequence[str]) -> bool:
+        """Stop it, and record what it was, for which claim it is stopped, and by which run.
+
+        False if it was stopped for that claim already.
+        """
         before = False
 
         def change(now: Workload) -> dict[str, Any] | None:
             nonlocal before
+            self._check()
             self._check_run(now, claim, runs)
-            before = claim in now.claims
+            running = not now.kind.is_stopped(now.item)
+            before = claim in now.claims and not running
             if before and now.run_of(claim) not in runs[1:]:
                 return None
             was = now.record.get("was") or now.kind.state(now.item)
             record = {**now.record, "claims": sorted({*now.claims, claim}), "was": was}
             if runs:
                 record["runs"] = {**(record.get("runs") or {}), claim: runs[0]}
-            return _annotate(record)
+            patch = _annotate(record)
+            if running:
+                patch["spec"] = now.kind.stop(now.item)
+            return patch
 
         return self._change(workload, change) and not before
-
-    def _stop(self, workload: Workload) -> None:
-        def change(now: Workload) -> dict[str, Any] | None:
-            return None if now.kind.is_stopped(now.item) else {"spec": now.kind.stop(now.item)}
-
-        self._change(workload, change)
 
     def _unmark(self, workload: Workload, claim: str, runs: Sequence[str]) -> bool:
         """Take a claim from the record; with the last one, the workload is brought back, and True is returned."""
@@ -218,7 +228,8 @@ class Quiescer:
                     return False
                 version = now.item["metadata"].get("resourceVersion")
                 patch["metadata"] = {**patch.get("metadata", {}), "resourceVersion": version}
-                self._cluster.call(self._request("patch", workload, patch))
+                with undisturbed():
+                    self._cluster.call(self._request("patch", workload, patch))
                 return True
             except NotFound:
                 return False

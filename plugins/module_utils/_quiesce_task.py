@@ -28,7 +28,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if params["state"] != "restored" and not claim:
         raise UsageError("claim.pvc is missing: name the claim whose users are to be stopped.")
     cluster = connect(params, endpoint)
-    quiescer = Quiescer(cluster, endpoint["namespace"])
+    quiescer = Quiescer(cluster, endpoint["namespace"], check=_guard.find_controller)
     runs = _runs(params)
     with interruptible():
         if params["state"] == "quiesced":

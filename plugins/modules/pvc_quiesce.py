@@ -13,9 +13,9 @@ description:
     those that have no pod now, and stops them in a safe order; CronJobs and Jobs are suspended, Deployments,
     DeploymentConfigs, ReplicaSets and ReplicationControllers scaled to 0, DaemonSets given a node selector that no node
     has, StatefulSets scaled to 0 last. Then it waits until no pod uses the claim.
-  - What each was is recorded in the annotation C(kubeferry.io/quiesced) before any is stopped, with the claims for
-    which it is. The last of these claims to be restored brings the workload back, in the reverse order. What somebody
-    started by hand in between stays as it is.
+  - What each was is recorded in the annotation C(kubeferry.io/quiesced) by the change that stops it, with the claims
+    for which it is. The last of these claims to be restored brings the workload back, in the reverse order. What
+    somebody started by hand in between stays as it is.
   - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless
     O(state=kept) was said. What a run left that was killed with its machine, O(state=restored) brings back.
   - A pod without such an owner, and a workload that belongs to something else, as an operator's, are refused before
