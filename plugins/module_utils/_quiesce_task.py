@@ -69,19 +69,19 @@ def _quiesced(
         abandon=lambda: _restore(quiescer, claim, own),
         detach=cluster.forget_connections,
     )
-    # The guard is there first, as ansible-playbook may be killed while this waits for the pods' end. It looks once a
-    # minute whether there is something to bring back, so it has to be started again if that took longer.
+    # The guard is there first, as ansible-playbook may be killed while this waits for the pods' end. It may be that of
+    # an earlier task, which looks once a minute whether there is something to bring back: so it is started again.
     cluster.read_certificates()
     guarded = _guard.start(watch)
     try:
         stopped = quiescer.quiesce(claim, params["wait_timeout"], runs)
         tolerations = _tolerated(quiescer.stopped(claim, runs))  # an earlier run may have stopped some
+        if guarded:
+            _guard.start(watch)
     except BaseException:
         quiescer.restore(claim, own)
         _guard.notify(watch.name)
         raise
-    if guarded:
-        _guard.start(watch)
     return stopped, {"changed": bool(stopped), "guarded": guarded, "tolerations": tolerations}
 
 

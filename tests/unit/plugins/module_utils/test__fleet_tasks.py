@@ -19,6 +19,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import (
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     BusyError,
     ClusterError,
+    Interrupted,
     NotFound,
     UsageError,
 )
@@ -156,6 +157,23 @@ def test_what_is_quiesced_is_restored_by_the_guard(server, ask, watches):
     watches[-1].abandon()
     assert item["spec"]["replicas"] == 3
     assert not watches[-1].left()
+
+
+def test_nothing_stays_stopped_when_the_playbook_is_killed_meanwhile(server, ask, monkeypatch):
+    item = deployment(server)
+    started = []
+
+    def start(watch):
+        started.append(watch)
+        if len(started) > 1:
+            raise Interrupted("gone")
+        return True
+
+    monkeypatch.setattr(_guard, "start", start)
+    with pytest.raises(Interrupted):
+        ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    assert len(started) == 2
+    assert item["spec"]["replicas"] == 3
 
 
 def test_what_is_to_stay_stopped_is_left_by_the_guard_once_that_was_said(server, ask, watches):

@@ -261,9 +261,8 @@ def test_there_is_one_guard_for_a_run(tmp_path):
         child = os.fork()
         if not child:
             os.close(writing)
-            _guard._guard(
-                watch, _guard._Processes(reading, reading)
-            )  # returns at once, since the name is taken
+            # It returns at once, since the name is taken.
+            _guard._guard(watch, _guard._Processes(reading, reading))
             os._exit(7)
         assert os.waitpid(child, 0)[1] == 7 << 8
         os.close(reading)
