@@ -7,7 +7,8 @@
 What a workload was is recorded in an annotation of its own by the very change that stops it, with the claims for which
 it is: several may be copied at the same time, and the last of them brings it back. So whoever comes later, on whatever
 machine, can bring it back, too. With each claim is the run that has stopped it: no other starts what that one needs
-stopped. All changes name the version that was read; who was too slow reads again.
+stopped. One that had the claim's lease is over once another has it. All changes name the version that was read; who was
+too slow reads again.
 """
 
 from __future__ import annotations
@@ -86,17 +87,22 @@ class Quiescer:
                 )
         return found
 
-    def quiesce(self, claim: str, wait_seconds: float, runs: Sequence[str] = ()) -> list[Workload]:
+    def quiesce(
+        self, claim: str, wait_seconds: float, runs: Sequence[str] = (), *, leased: bool = False
+    ) -> list[Workload]:
         """Stop the workloads that use a claim, and wait until no pod does; those that were stopped for it now.
 
-        `runs` are the run that stops them and dead ones, whose place it takes. Raises BusyError for what another one
-        has stopped, and if pods are left in the end; then the workloads are stopped nevertheless.
+        `runs` are the run that stops them and dead ones, whose place it takes; `leased` says that it has the claim's
+        lease, and so the place of all who had it. Raises BusyError for what another one has stopped, and if pods are
+        left in the end; then the workloads are stopped nevertheless.
         """
         deadline = time.monotonic() + wait_seconds
         found = self.find(claim)
+        if leased:
+            runs = _with_former(runs, found, claim)
         for workload in found:
             self._check_run(workload, claim, runs)
-        stopped = [workload for workload in found if self._stop(workload, claim, runs)]
+        stopped = [workload for workload in found if self._stop(workload, claim, runs, leased)]
         while users := self._users(claim):
             self._check()
             if time.monotonic() >= deadline:
@@ -108,12 +114,14 @@ class Quiescer:
             self._sleep(_PAUSE)
         return stopped
 
-    def restore(self, claim: str = "", runs: Sequence[str] = ()) -> list[Workload]:
-        """Bring back what was stopped for a claim, or for any, by one of `runs`, or by any.
+    def restore(self, claim: str = "", runs: Sequence[str] = (), *, leased: bool = False) -> list[Workload]:
+        """Bring back what was stopped for a claim, or for any, by one of `runs`, or by any. See `quiesce`.
 
         Those that are what they were again.
         """
         found = self._all()
+        if leased:
+            runs = _with_former(runs, found, claim)
         stopped = stopped_for(found, claim, runs)
         back = [workload for workload in reversed(stopped) if self._unmark(workload, claim, runs)]
         if back:
@@ -125,9 +133,10 @@ class Quiescer:
         """Leave stopped what a run has stopped for a claim; it doesn't answer for that any more."""
         return [each for each in self.stopped(claim, [run]) if self._let_go(each, claim, run)]
 
-    def stopped(self, claim: str = "", runs: Sequence[str] = ()) -> list[Workload]:
-        """The workloads that are stopped for a claim, or for any, by one of `runs`, or by any."""
-        return stopped_for(self._all(), claim, runs)
+    def stopped(self, claim: str = "", runs: Sequence[str] = (), *, leased: bool = False) -> list[Workload]:
+        """The workloads that are stopped for a claim, or for any, by one of `runs`, or by any. See `quiesce`."""
+        found = self._all()
+        return stopped_for(found, claim, _with_former(runs, found, claim) if leased else runs)
 
     def _tidy(self, found: Sequence[Workload], stopped: Sequence[Workload]) -> None:
         """Remove the copies of a record from what workloads look after that aren't stopped any more."""
@@ -164,7 +173,7 @@ class Quiescer:
                 "lease: wait for its end, or run the playbook kubeferry.pvc.restore if it has died."
             )
 
-    def _stop(self, workload: Workload, claim: str, runs: Sequence[str]) -> bool:
+    def _stop(self, workload: Workload, claim: str, runs: Sequence[str], leased: bool) -> bool:
         """Stop it, and record what it was, for which claim it is stopped, and by which run.
 
         False if it was stopped for that claim already.
@@ -181,9 +190,7 @@ class Quiescer:
                 return None
             was = now.record.get("was") or now.kind.state(now.item)
             record = {**now.record, "claims": sorted({*now.claims, claim}), "was": was}
-            if runs:
-                record["runs"] = {**(record.get("runs") or {}), claim: runs[0]}
-            patch = _annotate(record)
+            patch = _annotate(_with_run(record, claim, runs[0], leased) if runs else record)
             if running:
                 patch["spec"] = now.kind.stop(now.item)
             return patch
@@ -262,11 +269,24 @@ def _without_record(now: Workload) -> dict[str, Any] | None:
     return {"metadata": {"annotations": {QUIESCED: None}}} if now.record else None
 
 
+def _with_former(runs: Sequence[str], found: Sequence[Workload], claim: str) -> list[str]:
+    """`runs`, and those that had the claim's lease when they stopped something for it."""
+    return [*dict.fromkeys([*runs, *filter(None, (each.leased_run_of(claim) for each in found))])]
+
+
+def _with_run(record: dict[str, Any], claim: str, run: str, leased: bool) -> dict[str, Any]:
+    """A record by which a run answers for a claim, whose lease it has or hasn't."""
+    rest = _without_runs(record, [claim])
+    new = {**rest, "runs": {**rest.get("runs", {}), claim: run}}
+    return {**new, "leased": sorted([*rest.get("leased", []), claim])} if leased else new
+
+
 def _without_runs(record: dict[str, Any], claims: Sequence[str]) -> dict[str, Any]:
     """A record by which no run answers for `claims`."""
     runs = {claim: run for claim, run in (record.get("runs") or {}).items() if claim not in claims}
-    rest = {key: value for key, value in record.items() if key != "runs"}
-    return {**rest, "runs": runs} if runs else rest
+    leased = [claim for claim in record.get("leased") or [] if claim not in claims]
+    rest = {key: value for key, value in record.items() if key not in {"runs", "leased"}}
+    return {**rest, **({"runs": runs} if runs else {}), **({"leased": leased} if leased else {})}
 
 
 def _annotate(record: dict[str, Any]) -> dict[str, Any]:

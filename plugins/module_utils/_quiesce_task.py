@@ -11,8 +11,9 @@ from typing import Any
 
 from . import _guard
 from ._cluster import Cluster, connect
-from ._errors import UsageError
+from ._errors import Forbidden, UsageError
 from ._interrupt import interruptible
+from ._lease import Hold, Leases
 from ._placement import tolerated
 from ._quiesce import Quiescer
 from ._workload_kinds import Workload
@@ -39,12 +40,11 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             else:
                 found, result = _quiesced(cluster, quiescer, params)
         else:
-            if check_mode:
-                found = quiescer.stopped(claim, runs)
-            elif params["state"] == "kept":
-                found = quiescer.keep(claim, runs[0])
+            if params["state"] == "kept":
+                found = quiescer.stopped(claim, runs[:1]) if check_mode else quiescer.keep(claim, runs[0])
             else:
-                found = quiescer.restore(claim, runs)
+                work = quiescer.stopped if check_mode else quiescer.restore
+                found = work(claim, runs, leased=_has_lease(cluster, params))
             if not check_mode and claim:
                 _guard.notify(_name(cluster, params))
             result = {"changed": bool(found), "guarded": False}
@@ -54,6 +54,18 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
 def _runs(params: Mapping[str, Any]) -> list[str]:
     """The run that this task is of, if it is of one, and the dead one that it takes the place of."""
     return [run for run in (params["run_id"], params["taken_from"]) if run]
+
+
+def _has_lease(cluster: Cluster, params: Mapping[str, Any]) -> bool:
+    """Whether the run that this task is of has the claim's lease, as far as it may be looked at."""
+    claim = params["claim"]
+    if not params["run_id"] or not claim.get("pvc"):
+        return False
+    hold = Hold(claim["namespace"], claim["pvc"], params["run_id"])
+    try:
+        return Leases(cluster).held_by(hold) == hold.holder
+    except Forbidden:
+        return False
 
 
 def _quiesced(
@@ -74,7 +86,8 @@ def _quiesced(
     cluster.read_certificates()
     guarded = _guard.start(watch)
     try:
-        stopped = quiescer.quiesce(claim, params["wait_timeout"], runs)
+        leased = _has_lease(cluster, params)
+        stopped = quiescer.quiesce(claim, params["wait_timeout"], runs, leased=leased)
         tolerations = _tolerated(quiescer.stopped(claim, runs))  # an earlier run may have stopped some
         if guarded:
             _guard.start(watch)

@@ -55,6 +55,7 @@ options:
     description:
       - Who stops the workloads, as in M(kubeferry.pvc.pvc_lease). It is recorded with each, so that runs don't start
         what another one needs stopped. What another one has stopped for the claim is refused with V(quiesced).
+      - If it has the claim's lease, what was stopped by those that had it before counts as stopped by it.
       - Without it, V(quiesced) takes what is stopped for the claim as its own, and V(restored) brings all of it back.
     type: str
   taken_from:

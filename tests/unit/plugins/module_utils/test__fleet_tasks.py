@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from execserver import ExecServer
 from fakeapi import claim, pod, status
@@ -24,6 +26,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     UsageError,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
+from ansible_collections.kubeferry.pvc.plugins.module_utils._workload_kinds import QUIESCED
 
 
 @pytest.fixture
@@ -208,6 +211,48 @@ def test_what_another_run_has_stopped_is_neither_worked_on_nor_brought_back(serv
     assert item["spec"]["replicas"] == 0
     ask(_quiesce_task, **{**dead, "state": "restored"})
     assert item["spec"]["replicas"] == 3
+
+
+def test_what_a_run_has_stopped_that_had_the_lease_is_taken_by_the_one_that_has_it(server, ask):
+    """Also where a third one had it in between, and has stopped nothing."""
+    item = deployment(server)
+    ask(_lease_task, **LEASE)
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    record = {"claims": ["pvc-0"], "leased": ["pvc-0"], "runs": {"pvc-0": "a"}, "was": {"replicas": 3}}
+    assert json.loads(item["metadata"]["annotations"][QUIESCED]) == record
+    restored = {**QUIESCE, "run_id": "c", "state": "restored"}
+    ask(_quiesce_task, **restored)
+    with pytest.raises(BusyError, match="by run a, which may be at work on it without its lease"):
+        ask(_quiesce_task, **{**QUIESCE, "run_id": "c"})
+    server.api.remove("leases", server.api.all("leases")[0])
+    ask(_lease_task, **{**LEASE, "run_id": "c"})
+    assert not ask(_quiesce_task, **{**QUIESCE, "run_id": "c"})["changed"]
+    assert json.loads(item["metadata"]["annotations"][QUIESCED]) == {**record, "runs": {"pvc-0": "c"}}
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a", "state": "restored"})
+    assert item["spec"]["replicas"] == 0
+    assert ask(_quiesce_task, **restored)["changed"]
+    assert item["spec"]["replicas"] == 3
+
+
+def test_what_a_run_with_the_lease_has_left_is_brought_back_by_one_that_has_stopped_nothing(server, ask):
+    item = deployment(server)
+    ask(_lease_task, **LEASE)
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    server.api.remove("leases", server.api.all("leases")[0])
+    ask(_lease_task, **{**LEASE, "run_id": "c"})
+    restored = {**QUIESCE, "run_id": "c", "state": "restored"}
+    assert ask(_quiesce_task, check=True, **restored)["changed"]
+    assert ask(_quiesce_task, **restored)["changed"]
+    assert item["spec"]["replicas"] == 3
+
+
+def test_what_a_run_has_stopped_without_a_lease_is_its_own(server, ask):
+    deployment(server)
+    server.api.refuse[("get", "leases")] = [(403, status(403, "no"))]
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    ask(_lease_task, **{**LEASE, "run_id": "c"})
+    with pytest.raises(BusyError, match="by run a, which may be at work on it without its lease"):
+        ask(_quiesce_task, **{**QUIESCE, "run_id": "c"})
 
 
 def test_a_whole_namespace_is_restored(server, ask):
