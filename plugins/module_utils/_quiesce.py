@@ -129,6 +129,18 @@ class Quiescer:
                 self._tidy(found, [each for each in stopped_for(found) if each not in back])
         return back
 
+    def check_stopped(self, claim: str) -> None:
+        """Raises BusyError for what uses a claim again, or is about to, though it was stopped for that."""
+        users = self._users(claim)
+        found = on_claim(self._all(), claim, users)
+        running = [each.title for each in found if not each.kind.is_stopped(each.item)]
+        running += [f"Pod {self._namespace}/{pod['metadata']['name']}" for pod in users]
+        if running:
+            raise BusyError(
+                f"{running[0]} was started before the work on claim {self._namespace}/{claim} was done, so what it has "
+                "written may be missing from the copy: leave it stopped, and do it again."
+            )
+
     def keep(self, claim: str, run: str) -> list[Workload]:
         """Leave stopped what a run has stopped for a claim; it doesn't answer for that any more."""
         return [each for each in self.stopped(claim, [run]) if self._let_go(each, claim, run)]

@@ -39,6 +39,9 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
                 result = {"changed": changed, "guarded": False, "tolerations": _tolerated(found)}
             else:
                 found, result = _quiesced(cluster, quiescer, params)
+        elif params["state"] == "held":
+            quiescer.check_stopped(claim)
+            found, result = [], {"changed": False, "guarded": False}
         else:
             if params["state"] == "kept":
                 found = quiescer.stopped(claim, runs[:1]) if check_mode else quiescer.keep(claim, runs[0])

@@ -44,12 +44,14 @@ options:
   state:
     description:
       - V(quiesced) stops what uses the claim.
+      - V(held) fails if something uses the claim again, or has been started and is about to. Ask when the work is done,
+        before it counts as such. What was started and stopped again in between isn't noticed.
       - V(restored) brings back what was stopped for the claim, or for any claim of the namespace if O(claim.pvc) is
         left out; with O(run_id), only what that run has stopped.
       - V(kept) leaves stopped what O(run_id) has stopped for the claim, also when C(ansible-playbook) ends. It is
         brought back by V(restored) without a O(run_id), and by nothing else.
     type: str
-    choices: [quiesced, restored, kept]
+    choices: [quiesced, held, restored, kept]
     default: quiesced
   run_id:
     description:
@@ -82,6 +84,11 @@ EXAMPLES = r"""
       kubeferry.pvc.pvc_copy:
         source: {namespace: source-namespace, pvc: pvc-0}
         target: {namespace: destination-namespace, pvc: pvc-0}
+
+    - name: See that nothing has used it since
+      kubeferry.pvc.pvc_quiesce:
+        state: held
+        claim: {namespace: source-namespace, pvc: pvc-0}
   always:
     - name: Bring it back
       kubeferry.pvc.pvc_quiesce:
@@ -131,7 +138,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._quiesce_task import
 def argument_spec() -> dict[str, object]:
     return {
         **AUTH_ARG_SPEC,
-        "state": {"type": "str", "choices": ["quiesced", "restored", "kept"], "default": "quiesced"},
+        "state": {"type": "str", "choices": ["quiesced", "held", "restored", "kept"], "default": "quiesced"},
         "claim": claim_spec(),
         "wait_timeout": {"type": "int", "default": 300},
         "run_id": {"type": "str"},

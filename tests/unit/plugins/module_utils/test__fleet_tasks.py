@@ -179,6 +179,18 @@ def test_nothing_stays_stopped_when_the_playbook_is_killed_meanwhile(server, ask
     assert item["spec"]["replicas"] == 3
 
 
+def test_what_is_stopped_is_asked_for_before_the_work_counts_as_done(server, ask, watches):
+    item = deployment(server)
+    ask(_quiesce_task, **QUIESCE)
+    held = {**QUIESCE, "state": "held"}
+    assert (ask(_quiesce_task, **held)["changed"], watches[-1].left()) == (False, True)
+    item["spec"]["replicas"] = 1
+    with pytest.raises(
+        BusyError, match="Deployment ns/shop was started before the work on claim ns/pvc-0 was"
+    ):
+        ask(_quiesce_task, **held)
+
+
 def test_what_is_to_stay_stopped_is_left_by_the_guard_once_that_was_said(server, ask, watches):
     item = deployment(server)
     ours = {**QUIESCE, "run_id": "a"}

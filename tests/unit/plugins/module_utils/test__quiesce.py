@@ -425,6 +425,34 @@ def test_a_retention_policy_comes_back_where_somebody_scaled_by_hand(cluster):
     assert item["spec"]["persistentVolumeClaimRetentionPolicy"] == {"whenScaled": "Delete"}
 
 
+def refused_as_started(cluster, title):
+    with pytest.raises(BusyError) as error:
+        cluster.quiescer.check_stopped("data")
+    return str(error.value).startswith(
+        f"{title} was started before the work on claim ns/data was done, so what"
+    )
+
+
+def test_what_was_started_again_before_the_work_is_done_is_named(cluster):
+    shop = cluster.add("Deployment", "shop", replicas=3)
+    cluster.add("CronJob", "nightly")
+    cluster.quiescer.quiesce("data", 60)
+    cluster.quiescer.check_stopped("data")
+    shop["spec"]["replicas"] = 1
+    assert refused_as_started(cluster, "Deployment ns/shop"), "its pod is still to come"
+    del shop["metadata"]["annotations"]
+    assert refused_as_started(cluster, "Deployment ns/shop")
+    shop["spec"]["replicas"] = 0
+    leaving = cluster.add_pod("shop-1", owner="Deployment", app="shop")
+    leaving["metadata"]["deletionTimestamp"] = "now"
+    assert refused_as_started(cluster, "Pod ns/shop-1")
+    cluster.api.remove("pods", leaving)
+    cluster.add_pod("alone")
+    assert refused_as_started(cluster, "Pod ns/alone")
+    cluster.api.all("pods")[0]["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kubeferry"}
+    cluster.quiescer.check_stopped("data")
+
+
 def test_a_claim_that_goes_with_its_pod_is_refused(cluster):
     cluster.add("Deployment", "shop", claim="else", replicas=1, running=False)
     item = cluster.add_pod("shop-1", claim="else", owner="ReplicaSet", app="shop")
