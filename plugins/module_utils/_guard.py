@@ -9,8 +9,8 @@ end by a signal, or is killed, doesn't get there. So `start` leaves a small proc
 the end of ansible-playbook, whatever ends it, and then deletes what is left of the run. It ends when there's
 nothing left to delete, too, so it never outlives the playbook by more than a moment.
 
-It is there as long as the module that has started it, and ends that first, as an orphan goes on with its work: what
-it makes after the guard has looked would be left behind.
+It is there as long as the module that has started it, and ends that first when ansible-playbook is gone: an orphan
+goes on with its work, and what it makes after the guard has looked would be left behind.
 
 It is a fork of the module: the credentials stay in memory, out of arguments, environment and files. It
 closes every inherited file descriptor, since Ansible waits for the end of the module's output.
@@ -150,7 +150,7 @@ def _guard(watch: Watch, processes: _Processes) -> None:
             return  # another one watches already
         if _wait(watch, processes, bell):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            _end(processes.module)
+            _end_orphan(processes)
             _abandon(watch)
 
 
@@ -209,15 +209,21 @@ def _wait(watch: Watch, processes: _Processes, bell: socket.socket) -> bool:
     return True
 
 
-def _end(module: int) -> None:
-    """Have the module clean up and end; one that doesn't in time is killed."""
-    poll = select.poll()
-    poll.register(module, select.POLLIN)
+def _end_orphan(processes: _Processes) -> None:
+    """Have the module clean up and end if ansible-playbook is gone; one that doesn't in time is killed."""
+    if not _ends(processes.controller, 0):
+        return
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(module, number)
-        if poll.poll(_END_SECONDS * 1000):
+            signal.pidfd_send_signal(processes.module, number)
+        if _ends(processes.module, _END_SECONDS):
             return
+
+
+def _ends(process: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _abandon(watch: Watch) -> None:

@@ -229,15 +229,23 @@ def test_a_guard_that_finds_nothing_stays_as_long_as_its_module(playbook, tmp_pa
     assert eventually(lambda: not (tmp_path / "pod").exists())
 
 
-def test_a_module_that_does_not_end_is_killed(monkeypatch):
+def test_an_orphan_that_does_not_end_is_killed(monkeypatch):
     monkeypatch.setattr(_guard, "_END_SECONDS", 0.2)
     ignoring = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE) as module:
+    with (
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as controller,
+        subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE) as module,
+    ):
         module.stdout.readline()
-        descriptor = os.pidfd_open(module.pid)
-        _guard._end(descriptor)
-        os.close(descriptor)
+        processes = _guard._Processes(os.pidfd_open(controller.pid), os.pidfd_open(module.pid))
+        _guard._end_orphan(processes)
+        assert module.poll() is None, "its playbook is there"
+        controller.kill()
+        controller.wait()
+        _guard._end_orphan(processes)
         assert module.wait() == -signal.SIGKILL
+        for each in (processes.controller, processes.module):
+            os.close(each)
 
 
 def test_who_is_not_ansible_gets_no_guard(playbook, tmp_path):
