@@ -9,6 +9,9 @@ end by a signal, or is killed, doesn't get there. So `start` leaves a small proc
 the end of ansible-playbook, whatever ends it, and then deletes what is left of the run. It ends when there's
 nothing left to delete, too, so it never outlives the playbook by more than a moment.
 
+It is there as long as the module that has started it, and ends that first when ansible-playbook is gone: an orphan
+goes on with its work, and what it makes after the guard has looked would be left behind.
+
 It is a fork of the module: the credentials stay in memory, out of arguments, environment and files. It
 closes every inherited file descriptor, since Ansible waits for the end of the module's output.
 """
@@ -22,15 +25,16 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import FrameType
 
 from ._errors import Interrupted, KubeferryError
 
 _CHECK_SECONDS = 60.0
+_END_SECONDS = 30.0
 _TRIES = 8
 _LONGEST_PAUSE = 30.0
 
@@ -51,6 +55,14 @@ class Watch:
     every: float = _CHECK_SECONDS
 
 
+@dataclass(frozen=True)
+class _Processes:
+    """The pidfds of ansible-playbook and of the module that has started the guard."""
+
+    controller: int
+    module: int
+
+
 def start(watch: Watch) -> bool:
     """Leave a guard behind; False where ansible-playbook can't be watched from here.
 
@@ -61,21 +73,22 @@ def start(watch: Watch) -> bool:
     if controller is None:
         return False
     try:
-        descriptor = os.pidfd_open(controller)
+        processes = _Processes(os.pidfd_open(controller), os.pidfd_open(os.getpid()))
     except ProcessLookupError:
         raise _gone() from None
     except (OSError, AttributeError):
         return False
     child = os.fork()
     if child:
-        os.close(descriptor)
+        for descriptor in astuple(processes):
+            os.close(descriptor)
         os.waitpid(child, 0)
         return True
     try:
         os.setsid()
         # The second fork's parent ends at once: the guard becomes a child of init, which reaps it.
         if not os.fork():
-            _guard(watch, descriptor)
+            _guard(watch, processes)
     finally:
         os._exit(0)
 
@@ -128,18 +141,20 @@ def _address(name: str) -> str:
     return f"\0kubeferry-guard-{os.getuid()}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
-def _guard(watch: Watch, descriptor: int) -> None:
-    _settle(watch, descriptor)
+def _guard(watch: Watch, processes: _Processes) -> None:
+    _settle(watch, astuple(processes))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as bell:
         try:
             bell.bind(_address(watch.name))
         except OSError:
             return  # another one watches already
-        if _wait(watch, descriptor, bell):
+        if _wait(watch, processes, bell):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _end_orphan(processes)
             _abandon(watch)
 
 
-def _settle(watch: Watch, keep: int) -> None:
+def _settle(watch: Watch, keep: Collection[int]) -> None:
     """Let go of everything that belongs to the module."""
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
@@ -154,7 +169,7 @@ def _settle(watch: Watch, keep: int) -> None:
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != keep:
+        if int(name) > 2 and int(name) not in keep:
             with suppress(OSError):
                 os.close(int(name))
     # A core dump would put the credentials into a file.
@@ -167,25 +182,48 @@ class _Told(Exception):
     """SIGTERM: the machine shuts down, most likely."""
 
 
-def _wait(watch: Watch, descriptor: int, bell: socket.socket) -> bool:
+def _wait(watch: Watch, processes: _Processes, bell: socket.socket) -> bool:
     """Wait for the end of ansible-playbook; False if there is nothing to delete any more."""
     deadline = time.monotonic() + watch.seconds
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    poll.register(bell, select.POLLIN)
+    for each in (*astuple(processes), bell):
+        poll.register(each, select.POLLIN)
+    at_work, over = True, False
     try:
         while time.monotonic() < deadline:
             ready = [number for number, _event in poll.poll(watch.every * 1000)]
-            if descriptor in ready:
+            if processes.controller in ready:
                 return True
-            if ready:
+            if processes.module in ready:
+                poll.unregister(processes.module)
+                at_work = False
+            if bell.fileno() in ready:
                 bell.recv(1)
             with suppress(KubeferryError):  # the server may be away for a while
-                if not watch.left():
+                # At the module's end, it looks again only if there was nothing before.
+                over = (ready != [processes.module] or over) and not watch.left()
+                if over and not at_work:
                     return False
     except _Told:
         pass
     return True
+
+
+def _end_orphan(processes: _Processes) -> None:
+    """Have the module clean up and end if ansible-playbook is gone; one that doesn't in time is killed."""
+    if not _ends(processes.controller, 0):
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(processes.module, number)
+        if _ends(processes.module, _END_SECONDS):
+            return
+
+
+def _ends(process: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _abandon(watch: Watch) -> None:

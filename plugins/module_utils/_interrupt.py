@@ -27,6 +27,16 @@ class _Signalled(BaseException):
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let signals wait for the end of the block: a request that is given up may still be carried out later."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Let the first SIGTERM, SIGINT or SIGHUP unwind the block, which leaves it as Interrupted.
 

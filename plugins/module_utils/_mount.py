@@ -101,8 +101,9 @@ def _watched(
 ) -> tuple[Mounted, bool]:
     """A helper pod that is ready, and whether it has a guard.
 
-    The guard is there before the pod is, as ansible-playbook may be killed while this waits for the pod. It ends
-    when it finds no pod, so another one is started after the wait; next to one that lives, it ends at once.
+    The guard is there before the pod is, as ansible-playbook may be killed while this waits for the pod. It may be
+    that of an earlier task, which ends when it finds no pod, so another one is started after the wait; next to one
+    that lives, it ends at once.
     Raises Interrupted, with no pod left, when ansible-playbook is gone.
     """
     watch = _watch(cluster, pods, request)

@@ -4,10 +4,11 @@
 # Note: private to the kubeferry.pvc collection; it may change without notice.
 """Stop the workloads that use a claim, and make them what they were.
 
-What a workload was is recorded in an annotation of its own before any is stopped, with the claims for which it is:
-several may be copied at the same time, and the last of them brings it back. So whoever comes later, on whatever
+What a workload was is recorded in an annotation of its own by the very change that stops it, with the claims for which
+it is: several may be copied at the same time, and the last of them brings it back. So whoever comes later, on whatever
 machine, can bring it back, too. With each claim is the run that has stopped it: no other starts what that one needs
-stopped. All changes name the version that was read; who was too slow reads again.
+stopped. One that had the claim's lease is over once another has it. All changes name the version that was read; who was
+too slow reads again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ._claims import goes_with, users_of
 from ._cluster_api import ClusterApi
 from ._errors import BusyError, ClusterError, Conflict, Forbidden, NotFound
 from ._helper_spec import MANAGED_BY
+from ._interrupt import undisturbed
 from ._rest import Request
 from ._workload_kinds import (
     KINDS,
@@ -41,14 +43,22 @@ _ATTEMPTS = 20
 
 
 class Quiescer:
-    """Stops and restores workloads in one namespace of a cluster."""
+    """Stops and restores workloads in one namespace of a cluster.
+
+    `check` is asked before each is stopped, and raises what is to keep it from that.
+    """
 
     def __init__(
-        self, cluster: ClusterApi, namespace: str, sleep: Callable[[float], None] = time.sleep
+        self,
+        cluster: ClusterApi,
+        namespace: str,
+        sleep: Callable[[float], None] = time.sleep,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._sleep = sleep
+        self._check = check
 
     def find(self, claim: str) -> list[Workload]:
         """The workloads that use a claim, in the order in which they are stopped.
@@ -77,20 +87,24 @@ class Quiescer:
                 )
         return found
 
-    def quiesce(self, claim: str, wait_seconds: float, runs: Sequence[str] = ()) -> list[Workload]:
+    def quiesce(
+        self, claim: str, wait_seconds: float, runs: Sequence[str] = (), *, leased: bool = False
+    ) -> list[Workload]:
         """Stop the workloads that use a claim, and wait until no pod does; those that were stopped for it now.
 
-        `runs` are the run that stops them and dead ones, whose place it takes. Raises BusyError for what another one
-        has stopped, and if pods are left in the end; then the workloads are stopped nevertheless.
+        `runs` are the run that stops them and dead ones, whose place it takes; `leased` says that it has the claim's
+        lease, and so the place of all who had it. Raises BusyError for what another one has stopped, and if pods are
+        left in the end; then the workloads are stopped nevertheless.
         """
         deadline = time.monotonic() + wait_seconds
         found = self.find(claim)
+        if leased:
+            runs = _with_former(runs, found, claim)
         for workload in found:
             self._check_run(workload, claim, runs)
-        marked = [workload for workload in found if self._mark(workload, claim, runs)]
-        for workload in found:
-            self._stop(workload)
+        stopped = [workload for workload in found if self._stop(workload, claim, runs, leased)]
         while users := self._users(claim):
+            self._check()
             if time.monotonic() >= deadline:
                 names = ", ".join(str(pod["metadata"]["name"]) for pod in users[:3])
                 raise BusyError(
@@ -98,14 +112,16 @@ class Quiescer:
                     "wait_timeout, or look for what scales it up again (an operator, or a tool that applies manifests)."
                 )
             self._sleep(_PAUSE)
-        return marked
+        return stopped
 
-    def restore(self, claim: str = "", runs: Sequence[str] = ()) -> list[Workload]:
-        """Bring back what was stopped for a claim, or for any, by one of `runs`, or by any.
+    def restore(self, claim: str = "", runs: Sequence[str] = (), *, leased: bool = False) -> list[Workload]:
+        """Bring back what was stopped for a claim, or for any, by one of `runs`, or by any. See `quiesce`.
 
         Those that are what they were again.
         """
         found = self._all()
+        if leased:
+            runs = _with_former(runs, found, claim)
         stopped = stopped_for(found, claim, runs)
         back = [workload for workload in reversed(stopped) if self._unmark(workload, claim, runs)]
         if back:
@@ -113,13 +129,26 @@ class Quiescer:
                 self._tidy(found, [each for each in stopped_for(found) if each not in back])
         return back
 
+    def check_stopped(self, claim: str) -> None:
+        """Raises BusyError for what uses a claim again, or is about to, though it was stopped for that."""
+        users = self._users(claim)
+        found = on_claim(self._all(), claim, users)
+        running = [each.title for each in found if not each.kind.is_stopped(each.item)]
+        running += [f"Pod {self._namespace}/{pod['metadata']['name']}" for pod in users]
+        if running:
+            raise BusyError(
+                f"{running[0]} was started before the work on claim {self._namespace}/{claim} was done, so what it has "
+                "written may be missing from the copy: leave it stopped, and do it again."
+            )
+
     def keep(self, claim: str, run: str) -> list[Workload]:
         """Leave stopped what a run has stopped for a claim; it doesn't answer for that any more."""
         return [each for each in self.stopped(claim, [run]) if self._let_go(each, claim, run)]
 
-    def stopped(self, claim: str = "", runs: Sequence[str] = ()) -> list[Workload]:
-        """The workloads that are stopped for a claim, or for any, by one of `runs`, or by any."""
-        return stopped_for(self._all(), claim, runs)
+    def stopped(self, claim: str = "", runs: Sequence[str] = (), *, leased: bool = False) -> list[Workload]:
+        """The workloads that are stopped for a claim, or for any, by one of `runs`, or by any. See `quiesce`."""
+        found = self._all()
+        return stopped_for(found, claim, _with_former(runs, found, claim) if leased else runs)
 
     def _tidy(self, found: Sequence[Workload], stopped: Sequence[Workload]) -> None:
         """Remove the copies of a record from what workloads look after that aren't stopped any more."""
@@ -156,29 +185,29 @@ class Quiescer:
                 "lease: wait for its end, or run the playbook kubeferry.pvc.restore if it has died."
             )
 
-    def _mark(self, workload: Workload, claim: str, runs: Sequence[str]) -> bool:
-        """Record what it was, for which claim it is stopped, and by which run; False if it was stopped for that."""
+    def _stop(self, workload: Workload, claim: str, runs: Sequence[str], leased: bool) -> bool:
+        """Stop it, and record what it was, for which claim it is stopped, and by which run.
+
+        False if it was stopped for that claim already.
+        """
         before = False
 
         def change(now: Workload) -> dict[str, Any] | None:
             nonlocal before
+            self._check()
             self._check_run(now, claim, runs)
-            before = claim in now.claims
+            running = not now.kind.is_stopped(now.item)
+            before = claim in now.claims and not running
             if before and now.run_of(claim) not in runs[1:]:
                 return None
             was = now.record.get("was") or now.kind.state(now.item)
             record = {**now.record, "claims": sorted({*now.claims, claim}), "was": was}
-            if runs:
-                record["runs"] = {**(record.get("runs") or {}), claim: runs[0]}
-            return _annotate(record)
+            patch = _annotate(_with_run(record, claim, runs[0], leased) if runs else record)
+            if running:
+                patch["spec"] = now.kind.stop(now.item)
+            return patch
 
         return self._change(workload, change) and not before
-
-    def _stop(self, workload: Workload) -> None:
-        def change(now: Workload) -> dict[str, Any] | None:
-            return None if now.kind.is_stopped(now.item) else {"spec": now.kind.stop(now.item)}
-
-        self._change(workload, change)
 
     def _unmark(self, workload: Workload, claim: str, runs: Sequence[str]) -> bool:
         """Take a claim from the record; with the last one, the workload is brought back, and True is returned."""
@@ -218,7 +247,8 @@ class Quiescer:
                     return False
                 version = now.item["metadata"].get("resourceVersion")
                 patch["metadata"] = {**patch.get("metadata", {}), "resourceVersion": version}
-                self._cluster.call(self._request("patch", workload, patch))
+                with undisturbed():
+                    self._cluster.call(self._request("patch", workload, patch))
                 return True
             except NotFound:
                 return False
@@ -251,11 +281,24 @@ def _without_record(now: Workload) -> dict[str, Any] | None:
     return {"metadata": {"annotations": {QUIESCED: None}}} if now.record else None
 
 
+def _with_former(runs: Sequence[str], found: Sequence[Workload], claim: str) -> list[str]:
+    """`runs`, and those that had the claim's lease when they stopped something for it."""
+    return [*dict.fromkeys([*runs, *filter(None, (each.leased_run_of(claim) for each in found))])]
+
+
+def _with_run(record: dict[str, Any], claim: str, run: str, leased: bool) -> dict[str, Any]:
+    """A record by which a run answers for a claim, whose lease it has or hasn't."""
+    rest = _without_runs(record, [claim])
+    new = {**rest, "runs": {**rest.get("runs", {}), claim: run}}
+    return {**new, "leased": sorted([*rest.get("leased", []), claim])} if leased else new
+
+
 def _without_runs(record: dict[str, Any], claims: Sequence[str]) -> dict[str, Any]:
     """A record by which no run answers for `claims`."""
     runs = {claim: run for claim, run in (record.get("runs") or {}).items() if claim not in claims}
-    rest = {key: value for key, value in record.items() if key != "runs"}
-    return {**rest, "runs": runs} if runs else rest
+    leased = [claim for claim in record.get("leased") or [] if claim not in claims]
+    rest = {key: value for key, value in record.items() if key not in {"runs", "leased"}}
+    return {**rest, **({"runs": runs} if runs else {}), **({"leased": leased} if leased else {})}
 
 
 def _annotate(record: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from . import _guard
 from ._cluster import Cluster, connect
-from ._errors import UsageError
+from ._errors import Forbidden, UsageError
 from ._interrupt import interruptible
+from ._lease import Hold, Leases
 from ._placement import tolerated
 from ._quiesce import Quiescer
 from ._revisions import forget_stopped
@@ -30,7 +31,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if params["state"] != "restored" and not claim:
         raise UsageError("claim.pvc is missing: name the claim whose users are to be stopped.")
     cluster = connect(params, endpoint)
-    quiescer = Quiescer(cluster, endpoint["namespace"])
+    quiescer = Quiescer(cluster, endpoint["namespace"], check=_guard.find_controller)
     runs = _runs(params)
     away: list[str] = []
     with interruptible():
@@ -41,13 +42,15 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
                 result = {"changed": changed, "guarded": False, "tolerations": _tolerated(found)}
             else:
                 found, result = _quiesced(cluster, quiescer, params)
+        elif params["state"] == "held":
+            quiescer.check_stopped(claim)
+            found, result = [], {"changed": False, "guarded": False}
         else:
-            if check_mode:
-                found = quiescer.stopped(claim, runs)
-            elif params["state"] == "kept":
-                found = quiescer.keep(claim, runs[0])
+            if params["state"] == "kept":
+                found = quiescer.stopped(claim, runs[:1]) if check_mode else quiescer.keep(claim, runs[0])
             else:
-                found = quiescer.restore(claim, runs)
+                work = quiescer.stopped if check_mode else quiescer.restore
+                found = work(claim, runs, leased=_has_lease(cluster, params))
             if not check_mode and claim:
                 _guard.notify(_name(cluster, params))
             result = {"changed": bool(found), "guarded": False}
@@ -63,6 +66,18 @@ def _runs(params: Mapping[str, Any]) -> list[str]:
     return [run for run in (params["run_id"], params["taken_from"]) if run]
 
 
+def _has_lease(cluster: Cluster, params: Mapping[str, Any]) -> bool:
+    """Whether the run that this task is of has the claim's lease, as far as it may be looked at."""
+    claim = params["claim"]
+    if not params["run_id"] or not claim.get("pvc"):
+        return False
+    hold = Hold(claim["namespace"], claim["pvc"], params["run_id"])
+    try:
+        return Leases(cluster).held_by(hold) == hold.holder
+    except Forbidden:
+        return False
+
+
 def _quiesced(
     cluster: Cluster, quiescer: Quiescer, params: Mapping[str, Any]
 ) -> tuple[list[Workload], dict[str, Any]]:
@@ -76,19 +91,20 @@ def _quiesced(
         abandon=lambda: _restore(quiescer, claim, own),
         detach=cluster.forget_connections,
     )
-    # The guard is there first, as ansible-playbook may be killed while this waits for the pods' end. It looks once a
-    # minute whether there is something to bring back, so it has to be started again if that took longer.
+    # The guard is there first, as ansible-playbook may be killed while this waits for the pods' end. It may be that of
+    # an earlier task, which looks once a minute whether there is something to bring back: so it is started again.
     cluster.read_certificates()
     guarded = _guard.start(watch)
     try:
-        stopped = quiescer.quiesce(claim, params["wait_timeout"], runs)
+        leased = _has_lease(cluster, params)
+        stopped = quiescer.quiesce(claim, params["wait_timeout"], runs, leased=leased)
         tolerations = _tolerated(quiescer.stopped(claim, runs))  # an earlier run may have stopped some
+        if guarded:
+            _guard.start(watch)
     except BaseException:
         quiescer.restore(claim, own)
         _guard.notify(watch.name)
         raise
-    if guarded:
-        _guard.start(watch)
     return stopped, {"changed": bool(stopped), "guarded": guarded, "tolerations": tolerations}
 
 

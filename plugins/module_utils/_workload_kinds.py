@@ -130,7 +130,7 @@ class Workload:
     def record(self) -> dict[str, Any]:
         """What the annotation holds: `was`, `claims`, for which it was stopped, and `runs` that answer for them.
 
-        It is empty if it wasn't stopped.
+        `leased` are those of the claims whose leases these runs had. It is empty if it wasn't stopped.
         """
         text = (self.item["metadata"].get("annotations") or {}).get(QUIESCED)
         try:
@@ -146,6 +146,10 @@ class Workload:
     def run_of(self, claim: str) -> str:
         """The run that has stopped it for a claim, and is to bring it back; empty where none is."""
         return str((self.record.get("runs") or {}).get(claim) or "")
+
+    def leased_run_of(self, claim: str) -> str:
+        """The run that has stopped it for a claim whose lease it had then; empty where none is."""
+        return self.run_of(claim) if claim in (self.record.get("leased") or ()) else ""
 
     def stopped_for(self, claim: str = "", runs: Sequence[str] = ()) -> list[str]:
         """Those of its claims that are `claim`, or any, and were stopped by one of `runs`, or by any."""

@@ -13,9 +13,9 @@ description:
     those that have no pod now, and stops them in a safe order; CronJobs and Jobs are suspended, Deployments,
     DeploymentConfigs, ReplicaSets and ReplicationControllers scaled to 0, DaemonSets given a node selector that no node
     has, StatefulSets scaled to 0 last. Then it waits until no pod uses the claim.
-  - What each was is recorded in the annotation C(kubeferry.io/quiesced) before any is stopped, with the claims for
-    which it is. The last of these claims to be restored brings the workload back, in the reverse order. What somebody
-    started by hand in between stays as it is.
+  - What each was is recorded in the annotation C(kubeferry.io/quiesced) by the change that stops it, with the claims
+    for which it is. The last of these claims to be restored brings the workload back, in the reverse order. What
+    somebody started by hand in between stays as it is.
   - Stopping a DaemonSet puts a ControllerRevision with that node selector into its history, and C(kubectl rollout undo)
     without C(--to-revision) would go back to it, which switches the DaemonSet off. O(state=restored) removes it where
     it may list and delete C(controllerrevisions). Else, and where the end of C(ansible-playbook) brought the DaemonSet
@@ -50,17 +50,20 @@ options:
   state:
     description:
       - V(quiesced) stops what uses the claim.
+      - V(held) fails if something uses the claim again, or has been started and is about to. Ask when the work is done,
+        before it counts as such. What was started and stopped again in between isn't noticed.
       - V(restored) brings back what was stopped for the claim, or for any claim of the namespace if O(claim.pvc) is
         left out; with O(run_id), only what that run has stopped.
       - V(kept) leaves stopped what O(run_id) has stopped for the claim, also when C(ansible-playbook) ends. It is
         brought back by V(restored) without a O(run_id), and by nothing else.
     type: str
-    choices: [quiesced, restored, kept]
+    choices: [quiesced, held, restored, kept]
     default: quiesced
   run_id:
     description:
       - Who stops the workloads, as in M(kubeferry.pvc.pvc_lease). It is recorded with each, so that runs don't start
         what another one needs stopped. What another one has stopped for the claim is refused with V(quiesced).
+      - If it has the claim's lease, what was stopped by those that had it before counts as stopped by it.
       - Without it, V(quiesced) takes what is stopped for the claim as its own, and V(restored) brings all of it back.
     type: str
   taken_from:
@@ -87,6 +90,11 @@ EXAMPLES = r"""
       kubeferry.pvc.pvc_copy:
         source: {namespace: source-namespace, pvc: pvc-0}
         target: {namespace: destination-namespace, pvc: pvc-0}
+
+    - name: See that nothing has used it since
+      kubeferry.pvc.pvc_quiesce:
+        state: held
+        claim: {namespace: source-namespace, pvc: pvc-0}
   always:
     - name: Bring it back
       kubeferry.pvc.pvc_quiesce:
@@ -142,7 +150,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._quiesce_task import
 def argument_spec() -> dict[str, object]:
     return {
         **AUTH_ARG_SPEC,
-        "state": {"type": "str", "choices": ["quiesced", "restored", "kept"], "default": "quiesced"},
+        "state": {"type": "str", "choices": ["quiesced", "held", "restored", "kept"], "default": "quiesced"},
         "claim": claim_spec(),
         "wait_timeout": {"type": "int", "default": 300},
         "run_id": {"type": "str"},

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from execserver import ExecServer
 from fakeapi import claim, pod, status
@@ -20,10 +22,12 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import (
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     BusyError,
     ClusterError,
+    Interrupted,
     NotFound,
     UsageError,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
+from ansible_collections.kubeferry.pvc.plugins.module_utils._workload_kinds import QUIESCED
 
 
 @pytest.fixture
@@ -160,6 +164,35 @@ def test_what_is_quiesced_is_restored_by_the_guard(server, ask, watches):
     assert not watches[-1].left()
 
 
+def test_nothing_stays_stopped_when_the_playbook_is_killed_meanwhile(server, ask, monkeypatch):
+    item = deployment(server)
+    started = []
+
+    def start(watch):
+        started.append(watch)
+        if len(started) > 1:
+            raise Interrupted("gone")
+        return True
+
+    monkeypatch.setattr(_guard, "start", start)
+    with pytest.raises(Interrupted):
+        ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    assert len(started) == 2
+    assert item["spec"]["replicas"] == 3
+
+
+def test_what_is_stopped_is_asked_for_before_the_work_counts_as_done(server, ask, watches):
+    item = deployment(server)
+    ask(_quiesce_task, **QUIESCE)
+    held = {**QUIESCE, "state": "held"}
+    assert (ask(_quiesce_task, **held)["changed"], watches[-1].left()) == (False, True)
+    item["spec"]["replicas"] = 1
+    with pytest.raises(
+        BusyError, match="Deployment ns/shop was started before the work on claim ns/pvc-0 was"
+    ):
+        ask(_quiesce_task, **held)
+
+
 def test_what_is_to_stay_stopped_is_left_by_the_guard_once_that_was_said(server, ask, watches):
     item = deployment(server)
     ours = {**QUIESCE, "run_id": "a"}
@@ -215,6 +248,48 @@ def test_what_an_undo_would_go_back_to_goes_once_a_daemon_set_is_restored(server
     server.api.add("controllerrevisions", {"metadata": metadata, "data": {"spec": dict(item["spec"])}})
     assert ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["changed"]
     assert server.api.all("controllerrevisions") == []
+
+
+def test_what_a_run_has_stopped_that_had_the_lease_is_taken_by_the_one_that_has_it(server, ask):
+    """Also where a third one had it in between, and has stopped nothing."""
+    item = deployment(server)
+    ask(_lease_task, **LEASE)
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    record = {"claims": ["pvc-0"], "leased": ["pvc-0"], "runs": {"pvc-0": "a"}, "was": {"replicas": 3}}
+    assert json.loads(item["metadata"]["annotations"][QUIESCED]) == record
+    restored = {**QUIESCE, "run_id": "c", "state": "restored"}
+    ask(_quiesce_task, **restored)
+    with pytest.raises(BusyError, match="by run a, which may be at work on it without its lease"):
+        ask(_quiesce_task, **{**QUIESCE, "run_id": "c"})
+    server.api.remove("leases", server.api.all("leases")[0])
+    ask(_lease_task, **{**LEASE, "run_id": "c"})
+    assert not ask(_quiesce_task, **{**QUIESCE, "run_id": "c"})["changed"]
+    assert json.loads(item["metadata"]["annotations"][QUIESCED]) == {**record, "runs": {"pvc-0": "c"}}
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a", "state": "restored"})
+    assert item["spec"]["replicas"] == 0
+    assert ask(_quiesce_task, **restored)["changed"]
+    assert item["spec"]["replicas"] == 3
+
+
+def test_what_a_run_with_the_lease_has_left_is_brought_back_by_one_that_has_stopped_nothing(server, ask):
+    item = deployment(server)
+    ask(_lease_task, **LEASE)
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    server.api.remove("leases", server.api.all("leases")[0])
+    ask(_lease_task, **{**LEASE, "run_id": "c"})
+    restored = {**QUIESCE, "run_id": "c", "state": "restored"}
+    assert ask(_quiesce_task, check=True, **restored)["changed"]
+    assert ask(_quiesce_task, **restored)["changed"]
+    assert item["spec"]["replicas"] == 3
+
+
+def test_what_a_run_has_stopped_without_a_lease_is_its_own(server, ask):
+    deployment(server)
+    server.api.refuse[("get", "leases")] = [(403, status(403, "no"))]
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    ask(_lease_task, **{**LEASE, "run_id": "c"})
+    with pytest.raises(BusyError, match="by run a, which may be at work on it without its lease"):
+        ask(_quiesce_task, **{**QUIESCE, "run_id": "c"})
 
 
 def test_a_whole_namespace_is_restored(server, ask):

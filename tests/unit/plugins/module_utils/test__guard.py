@@ -30,13 +30,17 @@ CONTROLLER = """
         os._exit(0)
     if sys.argv[3] == "orphan":
         sys.exit()
-    os.wait()
+    if sys.argv[3] == "busy":
+        while not os.path.exists(f"{sys.argv[2]}/started"):
+            time.sleep(0.01)
+    else:
+        os.wait()
     print("ready", flush=True)
     time.sleep(60)
 """
 # "Pods" are files in a directory, so that what the guard does is seen from outside.
 MODULE = """
-    import os, sys
+    import os, signal, sys, time
     from pathlib import Path
     from ansible_collections.kubeferry.pvc.plugins.module_utils import _guard
     from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import Interrupted, Unreachable
@@ -54,6 +58,12 @@ MODULE = """
         (folder / "guard").write_text(" ".join(os.readlink(f"/proc/self/fd/{each}") for each in (0, 1, 2)))
         (folder / "pod").unlink()
 
+    def clean_up(number, _frame):
+        signal.signal(number, signal.SIG_IGN)
+        time.sleep(0.5)
+        (folder / "cleaned").write_text("before the guard" if left() else "after the guard")
+        sys.exit()
+
     (folder / "session").write_text(str(os.getsid(0)))
     watch = _guard.Watch(str(folder), seconds, left, abandon, lambda: None)
     (folder / "pod").touch()
@@ -61,7 +71,11 @@ MODULE = """
         answer = str(_guard.start(watch))
     except Interrupted as exc:
         answer = str(exc)
+    if sys.argv[2] == "busy":
+        signal.signal(signal.SIGTERM, clean_up)
     (folder / "started").write_text(answer)
+    if sys.argv[2] == "busy":
+        time.sleep(60)
 """
 
 
@@ -193,6 +207,47 @@ def test_a_run_that_outlives_the_pods_lifetime(playbook, tmp_path):
     assert eventually(lambda: not (tmp_path / "pod").exists())
 
 
+def test_a_module_that_is_at_work_as_an_orphan_has_ended_before_its_pods_go(playbook, tmp_path):
+    process = playbook(mode="busy")
+    assert eventually(lambda: any(is_settled(each) for each in guards(tmp_path)))
+    process.kill()
+    time.sleep(0.2)
+    for each in guards(tmp_path):
+        os.kill(each, signal.SIGTERM)  # the machine shuts down
+    assert eventually(lambda: not (tmp_path / "pod").exists())
+    assert (tmp_path / "cleaned").read_text() == "before the guard"
+
+
+def test_a_guard_that_finds_nothing_stays_as_long_as_its_module(playbook, tmp_path):
+    process = playbook(mode="busy")
+    (tmp_path / "pod").unlink()
+    assert eventually(lambda: any(is_settled(each) for each in guards(tmp_path)))
+    _guard.notify(str(tmp_path))
+    time.sleep(0.5)
+    (tmp_path / "pod").touch()
+    process.kill()
+    assert eventually(lambda: not (tmp_path / "pod").exists())
+
+
+def test_an_orphan_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(_guard, "_END_SECONDS", 0.2)
+    ignoring = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with (
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as controller,
+        subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE) as module,
+    ):
+        module.stdout.readline()
+        processes = _guard._Processes(os.pidfd_open(controller.pid), os.pidfd_open(module.pid))
+        _guard._end_orphan(processes)
+        assert module.poll() is None, "its playbook is there"
+        controller.kill()
+        controller.wait()
+        _guard._end_orphan(processes)
+        assert module.wait() == -signal.SIGKILL
+        for each in (processes.controller, processes.module):
+            os.close(each)
+
+
 def test_who_is_not_ansible_gets_no_guard(playbook, tmp_path):
     playbook(name="something-else")
     assert (tmp_path / "started").read_text() == "False"
@@ -214,7 +269,8 @@ def test_there_is_one_guard_for_a_run(tmp_path):
         child = os.fork()
         if not child:
             os.close(writing)
-            _guard._guard(watch, reading)  # returns at once, since the name is taken
+            # It returns at once, since the name is taken.
+            _guard._guard(watch, _guard._Processes(reading, reading))
             os._exit(7)
         assert os.waitpid(child, 0)[1] == 7 << 8
         os.close(reading)

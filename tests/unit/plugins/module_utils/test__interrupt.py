@@ -10,7 +10,10 @@ import threading
 import pytest
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import Interrupted
-from ansible_collections.kubeferry.pvc.plugins.module_utils._interrupt import interruptible
+from ansible_collections.kubeferry.pvc.plugins.module_utils._interrupt import (
+    interruptible,
+    undisturbed,
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -41,6 +44,21 @@ def test_blocks_may_be_nested():
 
     with pytest.raises(Interrupted):
         work()
+
+
+def test_a_signal_waits_for_the_end_of_what_is_not_to_be_disturbed():
+    done = []
+
+    def work():
+        with interruptible():
+            with undisturbed():
+                os.kill(os.getpid(), signal.SIGTERM)
+                done.append("request")
+            done.append("more")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == ["request"]
 
 
 def test_other_threads_are_left_alone():

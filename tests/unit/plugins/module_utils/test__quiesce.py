@@ -13,7 +13,7 @@ from fakeapi import FakeApi, pod, sender, status
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _quiesce
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster_api import ClusterApi
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import BusyError, Conflict
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import BusyError, Conflict, Interrupted
 from ansible_collections.kubeferry.pvc.plugins.module_utils._quiesce import Quiescer
 from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Rest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._workload_kinds import KINDS, QUIESCED
@@ -39,7 +39,11 @@ class Cluster:
         self.stubborn = False
         monkeypatch.setattr(_quiesce.time, "monotonic", lambda: self.now)
         self.api.changed = self._changed
-        self.quiescer = Quiescer(ClusterApi(Rest("https://h", list, sender(self.api))), "ns", self._sleep)
+        self.quiescer = self.another()
+
+    def another(self, check=lambda: None):
+        """A quiescer of its own."""
+        return Quiescer(ClusterApi(Rest("https://h", list, sender(self.api))), "ns", self._sleep, check)
 
     def _sleep(self, seconds):
         self.now += seconds
@@ -107,9 +111,7 @@ def test_every_kind_is_stopped_in_order_and_brought_back_in_reverse(cluster):
     before = cluster.specs()
     order = ["nightly", "once", "shop", "config", "set", "old", "agent", "database"]
     assert [name for _kind, name in titles(cluster.quiescer.quiesce("data", 60))] == order
-    marks, stops = cluster.changes[:8], cluster.changes[8:]
-    assert marks == [(name, True, False) for name in order], "all is on record before anything is stopped"
-    assert stops == [(name, True, True) for name in order]
+    assert cluster.changes == [(name, True, True) for name in order], "nothing is stopped without a record"
     assert cluster.api.all("pods") == []
     cluster.changes.clear()
     assert [name for _kind, name in titles(cluster.quiescer.restore("data"))] == order[::-1]
@@ -207,6 +209,52 @@ def test_a_workload_of_two_claims_comes_back_with_the_last(cluster):
     assert titles(cluster.quiescer.restore("data")) == []
     assert item["spec"]["replicas"] == 0
     assert titles(cluster.quiescer.restore("logs")) == [("Deployment", "shop")]
+    assert item["spec"]["replicas"] == 3
+
+
+@pytest.mark.parametrize("requests_before", range(40))
+def test_whenever_somebody_restores_meanwhile_nothing_is_stopped_without_a_record(cluster, requests_before):
+    items = [cluster.add("Deployment", name, replicas=3) for name in ("shop", "web")]
+    handle, guard = cluster.api.handle, cluster.another()
+
+    def answer(*request):
+        cluster.api.requests.append(None)
+        if len(cluster.api.requests) > requests_before:
+            cluster.api.handle = handle
+            guard.restore("data")
+        return handle(*request)
+
+    cluster.api.handle = answer
+    cluster.quiescer.quiesce("data", 60)
+    for item in items:
+        record = json.loads(item["metadata"].get("annotations", {}).get(QUIESCED, "{}"))
+        assert item["spec"]["replicas"] == 3 or record.get("was") == {"replicas": 3}
+
+
+def test_nothing_is_stopped_once_the_run_is_dead(cluster):
+    shop, web = (cluster.add("Deployment", name, replicas=3) for name in ("shop", "web"))
+
+    def check():
+        if cluster.changes:
+            raise Interrupted("gone")
+
+    with pytest.raises(Interrupted):
+        cluster.another(check).quiesce("data", 60)
+    assert (shop["spec"]["replicas"], web["spec"]["replicas"]) == (0, 3)
+    cluster.stubborn = True
+    cluster.api.remove("deployments", web)
+    with pytest.raises(Interrupted):
+        cluster.another(check).quiesce("data", 60)
+    assert cluster.now == 0, "nor are pods waited for"
+
+
+def test_what_was_started_by_hand_and_is_stopped_again_is_this_run_s_to_bring_back(cluster):
+    item = cluster.add("Deployment", "shop", replicas=3)
+    cluster.quiescer.quiesce("data", 60, ["a"])
+    cluster.quiescer.keep("data", "a")
+    item["spec"]["replicas"] = 3
+    assert titles(cluster.quiescer.quiesce("data", 60, ["b"])) == [("Deployment", "shop")]
+    assert titles(cluster.quiescer.restore("data", ["b"])) == [("Deployment", "shop")]
     assert item["spec"]["replicas"] == 3
 
 
@@ -375,6 +423,34 @@ def test_a_retention_policy_comes_back_where_somebody_scaled_by_hand(cluster):
     cluster.quiescer.restore("data")
     assert item["spec"]["replicas"] == 1
     assert item["spec"]["persistentVolumeClaimRetentionPolicy"] == {"whenScaled": "Delete"}
+
+
+def refused_as_started(cluster, title):
+    with pytest.raises(BusyError) as error:
+        cluster.quiescer.check_stopped("data")
+    return str(error.value).startswith(
+        f"{title} was started before the work on claim ns/data was done, so what"
+    )
+
+
+def test_what_was_started_again_before_the_work_is_done_is_named(cluster):
+    shop = cluster.add("Deployment", "shop", replicas=3)
+    cluster.add("CronJob", "nightly")
+    cluster.quiescer.quiesce("data", 60)
+    cluster.quiescer.check_stopped("data")
+    shop["spec"]["replicas"] = 1
+    assert refused_as_started(cluster, "Deployment ns/shop"), "its pod is still to come"
+    del shop["metadata"]["annotations"]
+    assert refused_as_started(cluster, "Deployment ns/shop")
+    shop["spec"]["replicas"] = 0
+    leaving = cluster.add_pod("shop-1", owner="Deployment", app="shop")
+    leaving["metadata"]["deletionTimestamp"] = "now"
+    assert refused_as_started(cluster, "Pod ns/shop-1")
+    cluster.api.remove("pods", leaving)
+    cluster.add_pod("alone")
+    assert refused_as_started(cluster, "Pod ns/alone")
+    cluster.api.all("pods")[0]["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kubeferry"}
+    cluster.quiescer.check_stopped("data")
 
 
 def test_a_claim_that_goes_with_its_pod_is_refused(cluster):

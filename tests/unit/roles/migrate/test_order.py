@@ -1,0 +1,24 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The order of what the role does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.parsing.dataloader import DataLoader
+
+TASKS = Path(__file__).parents[4] / "roles" / "migrate" / "tasks" / "migrate.yml"
+
+
+def test_what_was_stopped_is_asked_for_between_the_copy_and_the_success():
+    (work,) = [task["block"] for task in DataLoader().load_from_file(str(TASKS)) if "block" in task]
+    names = [task["name"] for task in work]
+    (asked,) = [
+        number
+        for number, task in enumerate(work)
+        if task.get("kubeferry.pvc.pvc_quiesce", {}).get("state") == "held"
+    ]
+    assert names.index("Copy") < asked < names.index("Note the success")
+    assert work[asked]["when"] == "migrate_mode != 'live'"
