@@ -10,6 +10,7 @@ Both ways to the server need this: plain requests (`_cluster`) and exec handshak
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -92,10 +93,22 @@ def broken(exc: BaseException, server: str) -> KubeferryError:
         found = _tls(cause, server) if isinstance(cause, ssl.SSLError) else _network(cause, server)
         if found:
             return found
-    words = str(chain[-1]).splitlines()
     return Unreachable(
-        f"The API server {server} can't be reached: {words[0] if words else type(exc).__name__}; "
-        "check host, proxy and network."
+        f"The API server {server} can't be reached: {_words(chain[0])}; check host, proxy and network."
+    )
+
+
+def _words(exc: BaseException) -> str:
+    """What an exception is about. Never its own text, which may hold a header, and with it the token."""
+    number = exc.errno if isinstance(exc, OSError) else None
+    return os.strerror(number) if number and number > 0 else type(exc).__name__
+
+
+def no_api_server(server: str, what: str) -> Unreachable:
+    """The error for an answer that no API server gives."""
+    return Unreachable(
+        f"What answers at {server} isn't a Kubernetes API server ({what}): check host, and whether a login page or a "
+        "proxy is in front of it."
     )
 
 
@@ -136,7 +149,11 @@ def _network(exc: BaseException, server: str) -> KubeferryError | None:
     if type(exc).__name__ == "WebSocketConnectionClosedException":
         return ConnectionLost(f"The API server {server} closed the connection before it answered; try again.")
     if "Proxy" in type(exc).__name__:
-        return Unreachable(f"The proxy on the way to the API server {server} failed: {exc}; check proxy.")
+        return Unreachable(f"The proxy on the way to the API server {server} failed; check proxy.")
+    if type(exc).__name__ == "CertificateError":
+        return Unreachable(
+            f"The certificate of the API server {server} can't be verified: it is for another name; check host."
+        )
     return None
 
 

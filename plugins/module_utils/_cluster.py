@@ -27,6 +27,7 @@ from ._errors import KubeferryError, Unauthorized, UsageError
 from ._exec import Access, ExecRunner, Negotiated
 from ._exec_errors import Target
 from ._exec_stream import HAS_WEBSOCKET, Limits
+from ._headers import authorization, basic, text
 from ._rest import Headers, Response, Rest
 
 try:
@@ -51,6 +52,7 @@ AUTH_KEYS = tuple(AUTH_ARG_SPEC)
 # Names a cluster, so an endpoint that gives one of them inherits no credentials meant for another.
 _WHERE = ("kubeconfig", "host")
 _SHARED = ("proxy", "no_proxy", "proxy_headers", "persist_config")
+_IMPERSONATION = {"Impersonate-User": "impersonate_user", "Impersonate-Group": "impersonate_groups"}
 _YAML_ERRORS = {"ScannerError", "ParserError", "ReaderError", "ConstructorError", "ComposerError"}
 
 # `kubernetes.config` works on one global default configuration.
@@ -100,8 +102,17 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
         error = _unusable(exc, auth)
     else:
-        return Cluster(configuration, extra, _why_insecure(auth) if environment else "")
+        named = _named("api_key", auth, environment, f"the token of {_kubeconfig(auth)}")
+        return Cluster(configuration, extra, named, _why_insecure(auth) if environment else "")
     raise error
+
+
+def _named(key: str, auth: Mapping[str, Any], environment: bool, otherwise: str) -> str:
+    """Where the value of an option came from, in a message's words."""
+    if auth.get(key):
+        return key
+    variable = f"K8S_AUTH_{key.upper()}"
+    return variable if environment and os.environ.get(variable) else otherwise
 
 
 def _why_insecure(auth: Mapping[str, Any]) -> str:
@@ -126,20 +137,29 @@ def _explicit(auth: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _impersonation(auth: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"impersonate_user": "Impersonate-User", "impersonate_groups": "Impersonate-Group"}
-    return {header: auth[key] for key, header in names.items() if auth.get(key)}
+    return {header: auth[key] for header, key in _IMPERSONATION.items() if auth.get(key)}
+
+
+def _path(auth: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """The kubeconfig's path, or its content, or None for the one in the home directory."""
+    path = auth.get("kubeconfig") or os.environ.get("K8S_AUTH_KUBECONFIG") or os.environ.get("KUBECONFIG")
+    return os.path.expanduser(path) if isinstance(path, str) else path
+
+
+def _kubeconfig(auth: Mapping[str, Any]) -> str:
+    """The kubeconfig in a message's words."""
+    path = _path(auth)
+    if not isinstance(path, str):
+        return "kubeconfig"
+    # In two pieces: `kubernetes.core` has the option as a secret, since it may be the content itself, so
+    # Ansible would put stars in place of the whole path.
+    folder, file = os.path.split(path)
+    return f"kubeconfig {file} in {os.path.join(os.getcwd(), folder).rstrip('/') or '/'}"
 
 
 def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     """A sentence for what the configuration loader said. Its own text may quote the file, tokens included."""
-    path = auth.get("kubeconfig") or os.environ.get("K8S_AUTH_KUBECONFIG") or os.environ.get("KUBECONFIG")
-    name = "kubeconfig"
-    if isinstance(path, str):
-        path = os.path.expanduser(path)
-        # In two pieces: `kubernetes.core` has the option as a secret, since it may be the content itself, so
-        # Ansible would put stars in place of the whole path.
-        folder, file = os.path.split(path)
-        name += f" {file} in {os.path.join(os.getcwd(), folder).rstrip('/') or '/'}"
+    path, name = _path(auth), _kubeconfig(auth)
     kind, text = type(exc).__name__, str(exc)
     if isinstance(exc, FileNotFoundError) or "does not exist" in text or "No configuration found" in text:
         if isinstance(path, str) and not os.path.isabs(path):
@@ -159,7 +179,9 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     if isinstance(exc, AttributeError | KeyError | TypeError | ValueError) or kind in _YAML_ERRORS:
         return UsageError(f"The {name} isn't a valid kubeconfig ({kind}): check the file.")
     if "Invalid kube-config" in text:
-        said = text.splitlines()[0].removeprefix("Invalid kube-config. ").replace(f"{path} ", "")
+        # What comes after "in" may be the whole entry of a user.
+        said = text.splitlines()[0].removeprefix("Invalid kube-config. ").partition(" in ")[0]
+        said = said.replace(f"{path} ", "")
         return UsageError(f"The {name} isn't a valid kubeconfig ({said[:200].rstrip('.')}): check the file.")
     return UsageError(
         f"The options for the API server can't be used ({kind}): check {name}, host and api_key."
@@ -167,11 +189,21 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
 
 
 class Cluster(ClusterApi):
-    """One API server, and who we are there. Safe to use from several threads."""
+    """One API server, and who we are there. Safe to use from several threads.
 
-    def __init__(self, configuration: Any, extra: Mapping[str, Any], why_insecure: str = "") -> None:  # noqa: ANN401
+    `named` says where the token comes from.
+    """
+
+    def __init__(
+        self,
+        configuration: Any,  # noqa: ANN401
+        extra: Mapping[str, Any],
+        named: str,
+        why_insecure: str = "",
+    ) -> None:
         self._configuration = configuration
         self._extra = extra
+        self._named = named
         self._thread = threading.local()
         self._refreshing = threading.Lock()
         self._negotiated = Negotiated()
@@ -208,11 +240,12 @@ class Cluster(ClusterApi):
             ) from None
         found = [each["value"] for each in settings.values() if each.get("in") == "header" and each["value"]]
         if not found and self._configuration.username:
-            found = [self._configuration.get_basic_auth_token()]
+            found = [basic(self._configuration.username, self._configuration.password or "")]
         headers: Headers = [("User-Agent", "kubeferry.pvc")]
-        headers += [("Authorization", str(value).strip()) for value in found[:1]]
+        headers += [("Authorization", authorization(value, self._named)) for value in found[:1]]
         for name, value in self._extra.items():
-            headers += [(name, one) for one in (value if isinstance(value, list) else [value])]
+            each = value if isinstance(value, list) else [value]
+            headers += [(name, text(one, _IMPERSONATION[name])) for one in each]
         return headers
 
     def _send(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float) -> Response:

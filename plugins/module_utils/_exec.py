@@ -179,7 +179,8 @@ class ExecRunner:
             return broken(exc, access.server)
         if len(offer) == 1:
             return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
-        return self._no_websocket(access, str(exc))
+        # Not its text: that may hold what was sent.
+        return self._no_websocket(access, type(exc).__name__)
 
     def _no_websocket(self, access: Access, why: str) -> ExecError:
         return ExecError(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
-from ._api_errors import RETRIED, broken, capital, quoted, refused
+from ._api_errors import RETRIED, broken, capital, no_api_server, quoted, refused
 from ._errors import ConnectionLost, KubeferryError, NotFound
 from ._exec_protocol import parse_status
 
@@ -181,7 +181,7 @@ class Rest:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise broken(ValueError("it didn't answer as a Kubernetes API server does"), self.server)
+            raise no_api_server(self.server, f"HTTP status {response.status} and no object")
         return body
 
     def _refusal(self, request: Request, response: Response) -> KubeferryError:

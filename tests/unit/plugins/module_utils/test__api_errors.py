@@ -80,6 +80,15 @@ def test_the_cause_is_found_under_what_libraries_wrap_it_in(cause, error, words)
         assert "api.example.com:6443" in str(found)
 
 
+def test_an_exceptions_own_text_is_never_quoted():
+    for exc in (
+        ValueError("Invalid header value b'Bearer s3cret'"),
+        OSError("s3cret"),
+        OSError(-5, "s3cret"),
+    ):
+        assert "s3cret" not in str(broken(exc, "api.example.com"))
+
+
 def test_what_the_server_says_is_one_line_without_its_prefixes():
     text = "Internal error occurred: Internal error occurred: a\n b"
     assert server_says({"message": text}) == "a b"

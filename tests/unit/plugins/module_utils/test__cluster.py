@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ipaddress
 import socket
@@ -169,6 +170,83 @@ def test_token_and_impersonation_go_with_every_request():
             assert headers["impersonate-group"] == "a,b"
 
 
+BAD_TOKENS = [
+    "s3cret-a\ns3cret-b",
+    "s3cret\r\nImpersonate-User: admin",
+    "s3cret…",
+    "s3cret two",
+    "s3cret\0",
+    "\n",
+]
+
+
+def both_ways(cluster):
+    return (lambda: cluster.get_pod("ns", "pod"), lambda: output(cluster.runner("ns", "pod"), ["true"]))
+
+
+def assert_nothing_is_sent(server, options, words):
+    cluster = connect(options)
+    for work in both_ways(cluster):
+        with pytest.raises(UsageError, match=words) as caught:
+            work()
+        assert "s3cret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not server.execs
+    assert not server.api.requests
+
+
+@pytest.mark.parametrize("token", BAD_TOKENS)
+def test_a_token_that_is_none_is_named_by_where_it_comes_from_and_not_sent(tmp_path, monkeypatch, token):
+    file = tmp_path / "token"
+    file.write_text(token)
+    with ExecServer() as server:
+        assert_nothing_is_sent(server, {"host": server.url, "api_key": token}, "^api_key ")
+        for user in ({"token": token}, {"tokenFile": str(file)}):
+            path = kubeconfig(tmp_path / "config", server.url, user)
+            assert_nothing_is_sent(
+                server, {"kubeconfig": path}, f"^the token of kubeconfig config in {tmp_path} "
+            )
+        if "\0" not in token:
+            monkeypatch.setenv("K8S_AUTH_API_KEY", token)
+            assert_nothing_is_sent(server, {"host": server.url}, "^K8S_AUTH_API_KEY ")
+
+
+def test_a_token_file_may_end_in_a_line_break(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("a-token\n")
+    with ExecServer() as server:
+        cluster = connect(
+            {"kubeconfig": kubeconfig(tmp_path / "config", server.url, {"tokenFile": str(file)})}
+        )
+        cluster.get_pod("ns", "pod")
+        output(cluster.runner("ns", "pod"), ["true"])
+        for headers in (server.api.requests[-1][3], server.execs[-1].headers):
+            assert headers["authorization"] == "Bearer a-token"
+
+
+@pytest.mark.parametrize("value", ["alice\r\nX-Evil: 1", "ünï", " alice", "\0"])
+def test_an_impersonated_name_that_no_header_takes(value):
+    with ExecServer() as server:
+        assert_nothing_is_sent(server, {**server.auth(), "impersonate_user": value}, "^impersonate_user ")
+        options = {**server.auth(), "impersonate_user": "alice", "impersonate_groups": ["a", value]}
+        assert_nothing_is_sent(server, options, "^impersonate_groups ")
+
+
+def test_user_and_password_may_be_any_text():
+    with ExecServer() as server:
+        connect({"host": server.url, "username": "ü", "password": "pä…s"}).get_pod("ns", "pod")
+        sent = server.api.requests[-1][3]["authorization"].removeprefix("Basic ")
+        assert base64.b64decode(sent).decode() == "ü:pä…s"
+
+
+def test_a_broken_kubeconfig_isnt_quoted(tmp_path):
+    settings = {"a-secret": "s3cret", "expiry": "2999-01-01T00:00:00Z", "access-token": None}
+    user = {"auth-provider": {"config": settings, "name": "gcp"}}
+    with pytest.raises(UsageError, match="Expected key access-token") as caught:
+        connect({"kubeconfig": kubeconfig(tmp_path / "config", "https://127.0.0.1:1", user)})
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_credential_plugin_is_asked_again_when_its_token_has_expired(tmp_path):
     count = tmp_path / "count"
     plugin = tmp_path / "plugin"
@@ -282,12 +360,12 @@ def test_settings_of_one_cluster_stay_out_of_the_next(certificate, tmp_path):
 
 
 def test_an_endpoint_with_its_own_cluster_inherits_nothing(monkeypatch):
-    monkeypatch.setenv("K8S_AUTH_API_KEY", "of the environment")
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of-the-environment")
     monkeypatch.setenv("K8S_AUTH_HOST", "https://environment:6443")
-    task = {"host": "https://task", "api_key": "of the task", "validate_certs": False, "proxy": "http://p:1"}
-    cluster = connect(task, {"host": "https://endpoint", "api_key": "its own", "client_cert": None})
+    task = {"host": "https://task", "api_key": "of-the-task", "validate_certs": False, "proxy": "http://p:1"}
+    cluster = connect(task, {"host": "https://endpoint", "api_key": "its-own", "client_cert": None})
     assert cluster.server == "endpoint"
-    assert dict(cluster._headers())["Authorization"] == "Bearer its own"
+    assert dict(cluster._headers())["Authorization"] == "Bearer its-own"
     assert cluster._configuration.verify_ssl
     assert cluster._configuration.proxy == "http://p:1"
 
@@ -297,12 +375,12 @@ def test_an_endpoint_with_just_a_host_gets_no_credentials_from_anywhere(tmp_path
     (tmp_path / ".kube").mkdir()
     (tmp_path / "config").rename(tmp_path / ".kube" / "config")
     with pytest.raises(UsageError, match="needs credentials of its own"):
-        connect({"api_key": "of the task"}, {"host": "https://endpoint"})
+        connect({"api_key": "of-the-task"}, {"host": "https://endpoint"})
 
 
 def test_an_endpoint_with_a_context_uses_the_tasks_kubeconfig_only(monkeypatch, tmp_path):
-    path = kubeconfig(tmp_path / "config", "https://of-the-context:1", {"token": "of the context"})
-    monkeypatch.setenv("K8S_AUTH_API_KEY", "of the environment")
+    path = kubeconfig(tmp_path / "config", "https://of-the-context:1", {"token": "of-the-context"})
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of-the-environment")
     for task, environment in (
         ({"kubeconfig": path, "host": "https://task"}, ""),
         ({"host": "https://task"}, path),
@@ -310,13 +388,13 @@ def test_an_endpoint_with_a_context_uses_the_tasks_kubeconfig_only(monkeypatch, 
         monkeypatch.setenv("K8S_AUTH_KUBECONFIG", environment)
         cluster = connect(task, {"context": "there"})
         assert cluster.server == "of-the-context:1"
-        assert dict(cluster._headers())["Authorization"] == "Bearer of the context"
+        assert dict(cluster._headers())["Authorization"] == "Bearer of-the-context"
 
 
 def test_an_endpoint_without_settings_is_the_tasks(monkeypatch):
-    monkeypatch.setenv("K8S_AUTH_API_KEY", "of the environment")
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of-the-environment")
     cluster = connect({"host": "https://task"}, {"host": None, "path": "/"})
-    assert dict(cluster._headers())["Authorization"] == "Bearer of the environment"
+    assert dict(cluster._headers())["Authorization"] == "Bearer of-the-environment"
     assert auth_of({"host": "h", "api_key": "a"}, {"api_key": "b"}) == {"host": "h", "api_key": "b", "": True}
 
 
