@@ -16,11 +16,12 @@ import ssl
 import threading
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP
 
+from ._address import Proxy, proxy_address, server_address, variable_of
 from ._auth_args import AUTH_ARG_SPEC
 from ._cluster_api import ClusterApi
 from ._errors import KubeferryError, Unauthorized, UsageError
@@ -51,6 +52,7 @@ AUTH_KEYS = tuple(AUTH_ARG_SPEC)
 
 # Names a cluster, so an endpoint that gives one of them inherits no credentials meant for another.
 _WHERE = ("kubeconfig", "host")
+_NAMING = ("kubeconfig", "context", "host", "api_key")
 _SHARED = ("proxy", "no_proxy", "proxy_headers", "persist_config")
 _IMPERSONATION = {"Impersonate-User": "impersonate_user", "Impersonate-Group": "impersonate_groups"}
 _YAML_ERRORS = {"ScannerError", "ParserError", "ReaderError", "ConstructorError", "ComposerError"}
@@ -92,8 +94,16 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
         )
     auth = auth_of(params, endpoint)
     environment = auth.pop("", False)
+    _check(auth)
     spec = _create_auth_spec(None, **auth) if environment else _explicit(auth)
+    # A variable that is empty stands for one that isn't there.
+    spec = {key: value for key, value in spec.items() if value != "" or key not in _NAMING}
     extra = _create_headers(None, **auth) if environment else _impersonation(auth)
+    headers = spec.pop("proxy_headers", None) or {}
+    file = _kubeconfig(auth)
+    server = _named("host", auth, environment, f"the server of {file}")
+    if "host" in spec:  # before anything is loaded, since the loader's own error would be about a kubeconfig
+        server_address(spec["host"], server)
     try:
         with _loading:
             # Else settings of the cluster connected before, a client certificate say, would leak into this.
@@ -102,14 +112,31 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
         error = _unusable(exc, auth)
     else:
-        named = _named("api_key", auth, environment, f"the token of {_kubeconfig(auth)}")
-        return Cluster(configuration, extra, named, _why_insecure(auth) if environment else "")
+        base = server_address(str(configuration.host), server)
+        proxy = None
+        if configuration.proxy and not should_bypass_proxies(base, no_proxy=configuration.no_proxy or ""):
+            url = str(configuration.proxy)
+            other = variable_of(url) or f"the proxy-url of {file}"
+            named = _named("proxy", auth, environment, other)
+            proxy = proxy_address(url, named, headers)
+        token = _named("api_key", auth, environment, f"the token of {file}")
+        way = Way(base, proxy, token, _why_insecure(auth) if environment else "")
+        return Cluster(configuration, extra, way)
     raise error
+
+
+def _check(auth: Mapping[str, Any]) -> None:
+    for key in _NAMING:
+        if key in auth and not auth[key]:
+            # Else another cluster or user would be taken than the one that was to be named here.
+            raise UsageError(f"{key} is empty: give it, or leave it out.")
+    if not isinstance(auth.get("kubeconfig", ""), str | dict):
+        raise UsageError("kubeconfig is neither a path nor a dictionary: give one of them.")
 
 
 def _named(key: str, auth: Mapping[str, Any], environment: bool, otherwise: str) -> str:
     """Where the value of an option came from, in a message's words."""
-    if auth.get(key):
+    if key in auth:
         return key
     variable = f"K8S_AUTH_{key.upper()}"
     return variable if environment and os.environ.get(variable) else otherwise
@@ -188,32 +215,32 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     )
 
 
+@dataclass(frozen=True)
+class Way:
+    """The way to an API server. `token` and `why_insecure` are words for messages."""
+
+    base: str  # scheme, host, port and path prefix, without a slash at the end
+    proxy: Proxy | None
+    token: str
+    why_insecure: str
+
+
 class Cluster(ClusterApi):
-    """One API server, and who we are there. Safe to use from several threads.
+    """One API server, and who we are there. Safe to use from several threads."""
 
-    `named` says where the token comes from.
-    """
-
-    def __init__(
-        self,
-        configuration: Any,  # noqa: ANN401
-        extra: Mapping[str, Any],
-        named: str,
-        why_insecure: str = "",
-    ) -> None:
+    def __init__(self, configuration: Any, extra: Mapping[str, Any], way: Way) -> None:  # noqa: ANN401
         self._configuration = configuration
         self._extra = extra
-        self._named = named
+        self._way = way
         self._thread = threading.local()
         self._refreshing = threading.Lock()
         self._negotiated = Negotiated()
-        self._base = str(configuration.host).rstrip("/")
-        super().__init__(Rest(self._base, self._headers, self._send))
+        super().__init__(Rest(way.base, self._headers, self._send))
         self.warnings: list[str] = []
-        if self._base.startswith("https") and not configuration.verify_ssl:
+        if way.base.startswith("https") and not configuration.verify_ssl:
             self.warnings.append(
                 f"The certificate of the API server {self.server} isn't verified "
-                f"({why_insecure or 'validate_certs is off'}): "
+                f"({way.why_insecure or 'validate_certs is off'}): "
                 "anyone on the way could read the credentials and the files."
             )
 
@@ -226,7 +253,7 @@ class Cluster(ClusterApi):
 
     def _access(self) -> Access:
         headers = tuple(f"{name}: {value}" for name, value in self._headers())
-        return Access(self._base, headers, self._tls, self._server_name(), self._proxy())
+        return Access(self._way.base, headers, self._tls, self._server_name(), self._way.proxy)
 
     def _headers(self) -> Headers:
         """Fresh headers: a token that has expired is fetched anew by the configuration's own hooks."""
@@ -242,7 +269,7 @@ class Cluster(ClusterApi):
         if not found and self._configuration.username:
             found = [basic(self._configuration.username, self._configuration.password or "")]
         headers: Headers = [("User-Agent", "kubeferry.pvc")]
-        headers += [("Authorization", authorization(value, self._named)) for value in found[:1]]
+        headers += [("Authorization", authorization(value, self._way.token)) for value in found[:1]]
         for name, value in self._extra.items():
             each = value if isinstance(value, list) else [value]
             headers += [(name, text(one, _IMPERSONATION[name])) for one in each]
@@ -291,14 +318,14 @@ class Cluster(ClusterApi):
             options["server_hostname"] = options["assert_hostname"] = self._server_name()
         elif config.assert_hostname is False:
             options["assert_hostname"] = False
-        proxy = self._proxy()
-        if not proxy:
+        proxy = self._way.proxy
+        if proxy is None:
             return urllib3.PoolManager(**options)
-        if proxy["proxy_type"] == "http":
-            return urllib3.ProxyManager(config.proxy, proxy_headers=config.proxy_headers, **options)
+        if proxy.scheme == "http":
+            return urllib3.ProxyManager(proxy.url, proxy_headers=proxy.headers, **options)
         from urllib3.contrib.socks import SOCKSProxyManager  # noqa: PLC0415 -- needs PySocks, which few have
 
-        return SOCKSProxyManager(config.proxy, **options)
+        return SOCKSProxyManager(proxy.url, proxy.user or None, proxy.password or None, **options)
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext | None:
@@ -306,7 +333,7 @@ class Cluster(ClusterApi):
 
     def _tls_context(self) -> ssl.SSLContext | None:
         """Certificates and keys, in memory."""
-        if not self._base.startswith("https"):
+        if not self._way.base.startswith("https"):
             return None
         config = self._configuration
         try:
@@ -335,22 +362,3 @@ class Cluster(ClusterApi):
     def _server_name(self) -> str | None:
         name = getattr(self._configuration, "tls_server_name", None) or self._configuration.assert_hostname
         return name if isinstance(name, str) else None
-
-    def _proxy(self) -> dict[str, Any]:
-        config = self._configuration
-        if not config.proxy or should_bypass_proxies(self._base, no_proxy=config.no_proxy or ""):
-            return {}
-        url = urlsplit(config.proxy)
-        if url.scheme not in {"http", "socks4", "socks4a", "socks5", "socks5h"} or not url.hostname:
-            raise UsageError(
-                "proxy must be an URL that begins with http:// or socks5://, for WebSockets' sake."
-            )
-        options: dict[str, Any] = {
-            "http_proxy_host": url.hostname,
-            "http_proxy_port": url.port or (80 if url.scheme == "http" else 1080),
-            "proxy_type": url.scheme,
-            "http_no_proxy": ["-"],  # what needs no proxy was decided above
-        }
-        if url.username:
-            options["http_proxy_auth"] = (unquote(url.username), unquote(url.password or ""))
-        return options

@@ -15,11 +15,11 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_NODELAY
-from typing import Any
 from urllib.parse import quote, urlsplit
 
+from ._address import Proxy
 from ._api_errors import broken
 from ._errors import ExecError, Forbidden, KubeferryError, Unreachable
 from ._exec_errors import Target, handshake_refused
@@ -50,7 +50,7 @@ class Access:
     headers: Sequence[str] = ()  # "name: value"; secret
     tls: ssl.SSLContext | None = None
     server_name: str | None = None  # that the certificate must have, if it isn't the host
-    proxy: dict[str, Any] = field(default_factory=dict)  # options of WebSocket.connect
+    proxy: Proxy | None = None
 
     @property
     def server(self) -> str:
@@ -139,9 +139,9 @@ class ExecRunner:
                 timeout=self._limits.connect,
                 suppress_origin=True,
                 redirect_limit=0,  # a redirect would carry the token to whoever it names
-                **(access.proxy or {"http_no_proxy": ["*"]}),
+                **(access.proxy.options() if access.proxy else {"http_no_proxy": ["*"]}),
             )
-        except (WebSocketException, OSError) as exc:
+        except Exception as exc:  # noqa: BLE001 -- websocket-client, ssl, socket and python-socks raise what they like
             raise self._refusal(exc, access, sent, offer) from None
         if connection.getstatus() != _SWITCHING:
             connection.shutdown()  # type: ignore[no-untyped-call]
@@ -175,7 +175,7 @@ class ExecRunner:
             WebSocketProxyException,
             WebSocketTimeoutException,
         )
-        if isinstance(exc, network):
+        if isinstance(exc, network) or not isinstance(exc, WebSocketException):
             return broken(exc, access.server)
         if len(offer) == 1:
             return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")

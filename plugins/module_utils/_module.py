@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ._address import passwords
 from ._cluster import IMPORT_ERROR
 from ._errors import KubeferryError
 
@@ -27,6 +28,7 @@ def conclude(
     A result with a `msg` is a failure too. `clustered` says whether the work needs a cluster, and with it the package
     kubernetes; `about` what else is told of an error.
     """
+    module.no_log_values.update(passwords(module.params))
     for said in _below_zero(module.params):
         module.fail_json(msg=f"{said} is below zero: give 0 or more.")
     if IMPORT_ERROR and clustered:

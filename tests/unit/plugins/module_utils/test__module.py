@@ -17,6 +17,7 @@ class Module:
     def __init__(self, params):
         self.params = params
         self.warned = []
+        self.no_log_values = set()
 
     def fail_json(self, **result):
         raise Ended("failed", result)
