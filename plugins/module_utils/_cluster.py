@@ -235,7 +235,7 @@ class Cluster(ClusterApi):
         self._thread = threading.local()
         self._refreshing = threading.Lock()
         self._negotiated = Negotiated()
-        super().__init__(Rest(way.base, self._headers, self._send))
+        super().__init__(Rest(way.base, self._headers, self._send, str(way.proxy or "")))
         self.warnings: list[str] = []
         if way.base.startswith("https") and not configuration.verify_ssl:
             self.warnings.append(

@@ -176,7 +176,7 @@ class ExecRunner:
             WebSocketTimeoutException,
         )
         if isinstance(exc, network) or not isinstance(exc, WebSocketException):
-            return broken(exc, access.server)
+            return broken(exc, access.server, str(access.proxy or ""))
         if len(offer) == 1:
             return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
         # Not its text: that may hold what was sent.

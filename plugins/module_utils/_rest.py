@@ -124,12 +124,16 @@ class Send(Protocol):
 
 
 class Rest:
-    """Sends requests to the server at `base`. `headers` gives fresh ones, as pairs; they are secret."""
+    """Sends requests to the server at `base`. `headers` gives fresh ones, as pairs; they are secret.
 
-    def __init__(self, base: str, headers: Callable[[], Headers], send: Send) -> None:
+    `proxy` is the one on the way, in a message's words.
+    """
+
+    def __init__(self, base: str, headers: Callable[[], Headers], send: Send, proxy: str = "") -> None:
         self._base = base
         self._headers = headers
         self._send = send
+        self._proxy = proxy
         self.server = urlsplit(base).netloc.rpartition("@")[2]
 
     def call(self, request: Request) -> dict[str, Any]:
@@ -172,7 +176,7 @@ class Rest:
         except KubeferryError:
             raise
         except Exception as exc:  # noqa: BLE001 -- urllib3, ssl and socket raise what they like
-            error = broken(exc, self.server)
+            error = broken(exc, self.server, self._proxy)
         raise error
 
     def _body(self, response: Response) -> dict[str, Any]:

@@ -474,6 +474,48 @@ def test_a_proxy_is_used_by_both_ways():
         assert len(proxy.seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("user", "headers"),
+    [
+        ("us%20er:p%C3%A4ss@", {}),
+        ("", {"proxy_basic_auth": "us er:päss"}),
+        ("other:one@", {"proxy_basic_auth": "us er:päss", "basic_auth": None, "user_agent": "x"}),
+    ],
+)
+def test_a_proxys_password_goes_with_both_ways(certificate, user, headers):
+    with ExecServer(tls=certificate) as server, _Proxy(password="us er:päss") as proxy:
+        url = f"http://{user}127.0.0.1:{proxy.port}"
+        cluster = connect({**server.auth(), "proxy": url, "proxy_headers": headers})
+        for work in both_ways(cluster):
+            work()
+        assert len(proxy.seen) == 2
+        stranger = connect({**server.auth(), "proxy": f"http://127.0.0.1:{proxy.port}"})
+        for work in both_ways(stranger):
+            with pytest.raises(
+                Unreachable, match=r"asks for a user and a password \(HTTP 407\): give them in proxy"
+            ):
+                work()
+
+
+def test_a_header_for_the_proxy_with_a_line_break():
+    options = {"host": "https://127.0.0.1:1", "api_key": "t", "proxy": "http://127.0.0.1:1"}
+    with pytest.raises(UsageError, match=r"^proxy_headers.user_agent can't be sent"):
+        connect({**options, "proxy_headers": {"user_agent": "a\r\nb: c"}})
+
+
+def test_a_dead_proxy_is_named_by_both_ways(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:s3cret@127.0.0.1:1")
+    cluster = connect({"host": "https://api.example.com", "api_key": "t"})
+    for work in both_ways(cluster):
+        with pytest.raises(
+            Unreachable, match=r"^The proxy 127.0.0.1:1 \(from HTTPS_PROXY\) refuses"
+        ) as caught:
+            work()
+        assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    assert connect({"host": "https://api.example.com", "api_key": "t"})._way.proxy is None
+
+
 def test_each_thread_has_its_own_connections():
     with ExecServer() as server:
         cluster = server.cluster()
@@ -492,7 +534,10 @@ def test_each_thread_has_its_own_connections():
 
 
 class _Proxy:
-    """An HTTP proxy that knows CONNECT only."""
+    """An HTTP proxy that knows CONNECT only. `password`, with a user before it, is what it asks for."""
+
+    def __init__(self, password=""):
+        self._expected = base64.b64encode(password.encode()).decode()
 
     def __enter__(self):
         self.seen = []
@@ -518,6 +563,9 @@ class _Proxy:
             head = b""
             while b"\r\n\r\n" not in head:
                 head += client.recv(4096)
+            if f"Basic {self._expected}" not in head.decode() and self._expected:
+                client.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+                return
             self.seen.append(head.decode())
             host, port = head.split()[1].decode().split(":")
             with socket.create_connection((host, int(port))) as server:
