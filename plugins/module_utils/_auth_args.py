@@ -50,8 +50,8 @@ _TEXT: dict[str, str] = {
     "client_cert": "The file of the client certificate.",
     "client_key": "The file of the client certificate's key.",
     "proxy": (
-        "The URL of a proxy on the way to the API server, V(http://) or V(socks5://), with user and password if it asks "
-        "for them. Where neither it nor the kubeconfig names one, C(HTTPS_PROXY) and C(ALL_PROXY) count."
+        "The URL of a proxy on the way to the API server, V(http://) or V(socks5://), with user and password if it "
+        "asks for them. Where neither it nor the kubeconfig names one, C(HTTPS_PROXY) and C(ALL_PROXY) count."
     ),
     "no_proxy": (
         "Hosts that are reached without the proxy, separated by commas. If it isn't given, C(NO_PROXY) counts."

@@ -24,6 +24,7 @@ from ansible_collections.kubernetes.core.plugins.module_utils.args_common import
 from ._address import Proxy, proxy_address, server_address, variable_of
 from ._auth_args import AUTH_ARG_SPEC
 from ._cluster_api import ClusterApi
+from ._credential_plugin import complaints, why
 from ._errors import KubeferryError, Unauthorized, UsageError
 from ._exec import Access, ExecRunner, Negotiated
 from ._exec_errors import Target
@@ -40,6 +41,7 @@ try:
         _create_headers,
     )
     from kubernetes.client.rest import should_bypass_proxies
+    from kubernetes.config import kube_config
     from urllib3._collections import HTTPHeaderDict
     from urllib3.util.ssl_ import create_urllib3_context
 
@@ -85,7 +87,8 @@ def _given(params: Mapping[str, Any]) -> dict[str, Any]:
 def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None) -> Cluster:
     """The cluster that the authentication options in `params`, and those in `endpoint` over them, name.
 
-    Nothing is sent yet. Raises UsageError for options that don't add up.
+    Nothing is sent yet. Raises UsageError for options that don't add up, and Unauthorized if a kubeconfig's
+    credential plugin fails.
     """
     if IMPORT_ERROR or not HAS_WEBSOCKET:
         raise UsageError(
@@ -104,24 +107,34 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     server = _named("host", auth, environment, f"the server of {file}")
     if "host" in spec:  # before anything is loaded, since the loader's own error would be about a kubeconfig
         server_address(spec["host"], server)
+    configuration = _load(spec, auth)
+    base = server_address(str(configuration.host), server)
+    proxy = None
+    if configuration.proxy and not should_bypass_proxies(base, no_proxy=configuration.no_proxy or ""):
+        url = str(configuration.proxy)
+        other = variable_of(url) or f"the proxy-url of {file}"
+        proxy = proxy_address(url, _named("proxy", auth, environment, other), headers)
+    token = _named("api_key", auth, environment, f"the token of {file}")
+    why_insecure = _why_insecure(auth) if environment else ""
+    return Cluster(configuration, extra, Way(base, proxy, token, why_insecure))
+
+
+def _load(spec: dict[str, Any], auth: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """The configuration of `kubernetes`: addresses, certificates, and what gives credentials."""
     try:
-        with _loading:
+        with _loading, complaints() as said:
             # Else settings of the cluster connected before, a client certificate say, would leak into this.
             kubernetes.client.Configuration.set_default(None)
             configuration = _create_configuration(spec)
     except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
         error = _unusable(exc, auth)
     else:
-        base = server_address(str(configuration.host), server)
-        proxy = None
-        if configuration.proxy and not should_bypass_proxies(base, no_proxy=configuration.no_proxy or ""):
-            url = str(configuration.proxy)
-            other = variable_of(url) or f"the proxy-url of {file}"
-            named = _named("proxy", auth, environment, other)
-            proxy = proxy_address(url, named, headers)
-        token = _named("api_key", auth, environment, f"the token of {file}")
-        way = Way(base, proxy, token, _why_insecure(auth) if environment else "")
-        return Cluster(configuration, extra, way)
+        if said and not (configuration.api_key or configuration.cert_file or configuration.username):
+            raise Unauthorized(
+                f"The credential plugin of user {_user(spec)} in {_kubeconfig(auth)} failed, for {why(said[-1])}: run "
+                "it by itself, as the user and on the host that run the task."
+            )
+        return configuration
     raise error
 
 
@@ -182,6 +195,14 @@ def _kubeconfig(auth: Mapping[str, Any]) -> str:
     # Ansible would put stars in place of the whole path.
     folder, file = os.path.split(path)
     return f"kubeconfig {file} in {os.path.join(os.getcwd(), folder).rstrip('/') or '/'}"
+
+
+def _user(spec: Mapping[str, Any]) -> str:
+    """The name of the user of a kubeconfig that has been loaded."""
+    given = spec.get("kubeconfig") or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    content = given if isinstance(given, dict) else kube_config.KubeConfigMerger(given).config
+    loader = kube_config.KubeConfigLoader(content, active_context=spec.get("context"))
+    return str(loader.current_context["context"]["user"])
 
 
 def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:

@@ -280,6 +280,42 @@ def test_a_credential_plugin_is_asked_again_when_its_token_has_expired(tmp_path)
         assert len(set(tokens)) == 2
 
 
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (None, "it can't be started"),
+        ("echo s3cret >&2; exit 3", "it ended with status 3"),
+        ("echo s3cret", "it printed no credential"),
+        (
+            'echo \'{"apiVersion": "client.authentication.k8s.io/v1", "kind": "s3cret"}\'',
+            "it printed no credential",
+        ),
+    ],
+)
+def test_a_credential_plugin_that_fails_is_named(tmp_path, monkeypatch, script, words):
+    plugin = tmp_path / "plugin"
+    if script:
+        plugin.write_text(f"#!/bin/sh\n{script}\n")
+        plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
+    entry = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": str(plugin),
+        "interactiveMode": "Never",
+    }
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"exec": entry})
+    said = f"^The credential plugin of user u in kubeconfig config in {tmp_path} failed, for {words}: run it"
+    with pytest.raises(Unauthorized, match=said) as caught:
+        connect({"kubeconfig": path})
+    with pytest.raises(Unauthorized, match="plugin of user u in kubeconfig failed"):
+        connect({"kubeconfig": yaml.safe_load((tmp_path / "config").read_text())})
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", path)
+    with pytest.raises(Unauthorized, match="plugin of user u in kubeconfig failed"):
+        connect({"context": "there"})
+    assert "s3cret" not in str(caught.value)
+    # Credentials beside it make do without it.
+    assert connect({"kubeconfig": path, "api_key": "t"}).server == "127.0.0.1:1"
+
+
 def test_credentials_that_cannot_be_renewed():
     def hook(config):
         raise OSError(2, "No such file", "/var/run/secrets/token")
