@@ -268,8 +268,10 @@ class Cluster(ClusterApi):
     def runner(
         self, namespace: str, pod: str, container: str = "", limits: Limits | None = None
     ) -> ExecRunner:
-        """Runs commands in `container` of the pod; in its only or annotated default one if empty."""
-        target = Target(namespace, pod, container, functools.partial(self.state_of, namespace, pod))
+        """Runs commands in `container` of the pod; in its only one if empty."""
+        target = Target(
+            namespace, pod, container, functools.partial(self.state_of, namespace, pod, container)
+        )
         return ExecRunner(target, self._access, self._negotiated, limits)
 
     def _access(self) -> Access:
