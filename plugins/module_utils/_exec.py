@@ -20,7 +20,7 @@ from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_NODELAY
 from urllib.parse import quote, urlsplit
 
 from ._address import Proxy
-from ._api_errors import broken
+from ._api_errors import broken, no_api_server
 from ._errors import ExecError, Forbidden, KubeferryError, Unreachable
 from ._exec_errors import Target, handshake_refused
 from ._exec_protocol import V4, V5, bounded, parse_status, query
@@ -142,10 +142,11 @@ class ExecRunner:
                 **(access.proxy.options() if access.proxy else {"http_no_proxy": ["*"]}),
             )
         except Exception as exc:  # noqa: BLE001 -- websocket-client, ssl, socket and python-socks raise what they like
-            raise self._refusal(exc, access, sent, offer) from None
+            if not connection.getstatus():  # a redirection has one
+                raise self._refusal(exc, access, sent, offer) from None
         if connection.getstatus() != _SWITCHING:
             connection.shutdown()  # type: ignore[no-untyped-call]
-            raise self._no_websocket(access, f"HTTP status {connection.getstatus()}")
+            raise no_api_server(access.server, f"HTTP status {connection.getstatus()}")
         if len(offer) > 1:
             self._negotiated.version = connection.subprotocol or V4
         if stdin is not None:
@@ -159,6 +160,8 @@ class ExecRunner:
         self, exc: Exception, access: Access, argv: Sequence[str], offer: Sequence[str]
     ) -> KubeferryError:
         if isinstance(exc, WebSocketBadStatusException):
+            if exc.status_code < 400:
+                return no_api_server(access.server, f"HTTP status {exc.status_code}")
             body = exc.resp_body or b""
             # golang.org/x/net/websocket answers 403 without a body to a subprotocol it doesn't have.
             if exc.status_code in {400, 403} and not body.lstrip().startswith(b"{") and len(offer) == 1:
@@ -180,12 +183,9 @@ class ExecRunner:
         if len(offer) == 1:
             return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
         # Not its text: that may hold what was sent.
-        return self._no_websocket(access, type(exc).__name__)
-
-    def _no_websocket(self, access: Access, why: str) -> ExecError:
         return ExecError(
             f"The server {access.server} didn't answer the exec request for {self.where} as an API server does "
-            f"({why}): check host, and that a proxy in between lets WebSocket connections through."
+            f"({type(exc).__name__}): check host, and that a proxy in between lets WebSocket connections through."
         )
 
 

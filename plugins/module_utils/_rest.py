@@ -185,10 +185,12 @@ class Rest:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise no_api_server(self.server, f"HTTP status {response.status} and no object")
+            raise no_api_server(self.server, f"HTTP status {response.status}")
         return body
 
     def _refusal(self, request: Request, response: Response) -> KubeferryError:
+        if response.status < 400:
+            return no_api_server(self.server, f"HTTP status {response.status}")
         status = parse_status(response.data)
         if response.status == 404:
             return self._missing(request, status)
