@@ -89,7 +89,8 @@ def proxy_address(url: str, named: str, headers: Mapping[str, str | None]) -> Pr
     parts = _parts(url, what, "http")
     if parts.scheme not in _PORTS:
         raise UsageError(
-            f"{named} must be a URL that begins with http:// or socks5://, for WebSockets' sake."
+            f"{named} begins with {parts.scheme}://, and WebSockets can't go that way: give a proxy with http:// or "
+            "socks5://."
         )
     if parts.scheme != "http" and not all(map(importlib.util.find_spec, ("socks", "python_socks"))):
         raise UsageError(

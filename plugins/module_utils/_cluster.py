@@ -104,7 +104,7 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     extra = _create_headers(None, **auth) if environment else _impersonation(auth)
     headers = spec.pop("proxy_headers", None) or {}
     file = _kubeconfig(auth)
-    server = _named("host", auth, environment, f"the server of {file}")
+    server = _named("host", auth, environment, f"The server of {file}")
     if "host" in spec:  # before anything is loaded, since the loader's own error would be about a kubeconfig
         server_address(spec["host"], server)
     configuration = _load(spec, auth)
@@ -112,9 +112,9 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     proxy = None
     if configuration.proxy and not should_bypass_proxies(base, no_proxy=configuration.no_proxy or ""):
         url = str(configuration.proxy)
-        other = variable_of(url) or f"the proxy-url of {file}"
+        other = variable_of(url) or f"proxy-url of {file}"
         proxy = proxy_address(url, _named("proxy", auth, environment, other), headers)
-    token = _named("api_key", auth, environment, f"the token of {file}")
+    token = _named("api_key", auth, environment, f"The token of {file}")
     why_insecure = _why_insecure(auth) if environment else ""
     return Cluster(configuration, extra, Way(base, proxy, token, why_insecure))
 

@@ -82,7 +82,7 @@ def test_a_server(url, address):
 
 @pytest.mark.parametrize("url", ["https://p:1", "ftp://p"])
 def test_a_proxy_that_cannot_do_it_is_refused(url):
-    with pytest.raises(UsageError, match="proxy must be"):
+    with pytest.raises(UsageError, match=r"^proxy begins with .*: give a proxy with http://"):
         proxy_address(url, "proxy", {})
 
 

@@ -206,7 +206,7 @@ def test_a_token_that_is_none_is_named_by_where_it_comes_from_and_not_sent(tmp_p
         for user in ({"token": token}, {"tokenFile": str(file)}):
             path = kubeconfig(tmp_path / "config", server.url, user)
             assert_nothing_is_sent(
-                server, {"kubeconfig": path}, f"^the token of kubeconfig config in {tmp_path} "
+                server, {"kubeconfig": path}, f"^The token of kubeconfig config in {tmp_path} "
             )
         if "\0" not in token:
             monkeypatch.setenv("K8S_AUTH_API_KEY", token)
@@ -413,7 +413,7 @@ def test_a_server_that_is_no_url_is_named_by_where_it_comes_from(tmp_path, monke
     words = "isn't the URL of an API server, for it has no scheme: write https:// in front of it."
     with pytest.raises(UsageError, match=f"^host {words}"):
         connect({"host": "127.0.0.1:6443", "api_key": "t"})
-    with pytest.raises(UsageError, match=f"^the server of kubeconfig config in {tmp_path} {words}"):
+    with pytest.raises(UsageError, match=f"^The server of kubeconfig config in {tmp_path} {words}"):
         connect({"kubeconfig": kubeconfig(tmp_path / "config", "127.0.0.1:6443", {"token": "t"})})
     monkeypatch.setenv("K8S_AUTH_HOST", "127.0.0.1:6443")
     with pytest.raises(UsageError, match=f"^K8S_AUTH_HOST {words}"):
@@ -423,7 +423,7 @@ def test_a_server_that_is_no_url_is_named_by_where_it_comes_from(tmp_path, monke
 def test_a_proxy_that_is_no_url_is_named_by_where_it_comes_from(tmp_path, monkeypatch):
     path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"token": "t"}, **{"proxy-url": "nonsense"})
     words = "isn't the URL of a proxy, for it has no scheme: write http:// in front of it."
-    with pytest.raises(UsageError, match=f"^the proxy-url of kubeconfig config in {tmp_path} {words}"):
+    with pytest.raises(UsageError, match=f"^proxy-url of kubeconfig config in {tmp_path} {words}"):
         connect({"kubeconfig": path})
     options = {"host": "https://127.0.0.1:1", "api_key": "t"}
     with pytest.raises(UsageError, match=f"^proxy {words}"):
