@@ -141,6 +141,8 @@ class ExecRunner:
                 redirect_limit=0,  # a redirect would carry the token to whoever it names
                 **(access.proxy.options() if access.proxy else {"http_no_proxy": ["*"]}),
             )
+        except KubeferryError:
+            raise  # a signal's, which may come at any time
         except Exception as exc:  # noqa: BLE001 -- websocket-client, ssl, socket and python-socks raise what they like
             if not connection.getstatus():  # a redirection has one
                 raise self._refusal(exc, access, sent, offer) from None

@@ -15,7 +15,7 @@ from execfaults import V4, V5, Fault
 from execserver import ExecServer
 from fakeapi import pod
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _exec_stream
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _exec, _exec_stream
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ClusterError,
     CommandNotFound,
@@ -23,6 +23,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ContainerNotFound,
     ExecError,
     Forbidden,
+    Interrupted,
     NotFound,
     PodNotRunning,
     Stalled,
@@ -348,6 +349,19 @@ def test_a_server_that_hangs_up_at_the_handshake(server, runner):
     server.inject(Fault("hang-up"))
     with pytest.raises(ConnectionLost):
         output(runner, ["true"])
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"), [(Interrupted("x"), Interrupted), (ValueError("s3cret"), Unreachable)]
+)
+def test_what_else_is_raised_while_a_connection_is_made(runner, monkeypatch, raised, error):
+    def connect(*arguments, **options):
+        raise raised
+
+    monkeypatch.setattr(_exec.WebSocket, "connect", connect)
+    with pytest.raises(error) as caught:
+        output(runner, ["true"])
+    assert "s3cret" not in str(caught.value)
 
 
 def test_nobody_listens():
