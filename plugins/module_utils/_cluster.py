@@ -283,6 +283,8 @@ class Cluster(ClusterApi):
         try:
             with self._refreshing:
                 settings = self._configuration.auth_settings()
+        except KubeferryError:
+            raise  # a signal's, which may come while a credential plugin runs
         except Exception as exc:  # noqa: BLE001 -- credential plugins and token files fail in their own ways
             raise Unauthorized(
                 f"The credentials for {self.server} can't be renewed ({type(exc).__name__}): "

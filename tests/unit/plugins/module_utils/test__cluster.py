@@ -24,6 +24,7 @@ from kubernetes.config import kube_config
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import auth_of, connect
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ConnectionLost,
+    Interrupted,
     Unauthorized,
     Unreachable,
     UsageError,
@@ -329,6 +330,18 @@ def test_credentials_that_cannot_be_renewed():
         ):
             with pytest.raises(Unauthorized, match="renewed"):
                 work()
+
+
+def test_a_signal_while_credentials_are_renewed():
+    cluster = connect({"host": "https://127.0.0.1:1", "api_key": "t"})
+
+    def hook(config):
+        raise Interrupted("SIGTERM ended the task")
+
+    cluster._configuration.refresh_api_key_hook = hook
+    for work in both_ways(cluster):
+        with pytest.raises(Interrupted):
+            work()
 
 
 @pytest.mark.parametrize(
