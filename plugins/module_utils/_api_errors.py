@@ -10,6 +10,8 @@ Both ways to the server need this: plain requests (`_cluster`) and exec handshak
 from __future__ import annotations
 
 import http.client
+import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -31,6 +33,12 @@ from ._errors import (
 RETRIED = frozenset({429, 500, 502, 503, 504})
 
 _SHOWN = 300
+# How http.client and websocket-client tell a proxy's answer.
+_STATUS = re.compile(r"(?:Tunnel connection failed:|via proxy status:) (\d{3})\b")
+_ASKS = (
+    "asks for a user and a password (HTTP 407): give them in proxy, as in http://user:password@host:port, or in "
+    "proxy_headers.proxy_basic_auth"
+)
 _NOISE = "Internal error occurred: "
 
 
@@ -72,6 +80,8 @@ def _by_code(code: int, status: dict[str, Any], doing: str, needs: str) -> Clust
             f"{capital(doing)} failed: the API server doesn't accept the credentials; "
             "renew the token or certificate, or name another context."
         )
+    if code == 407:
+        return Unreachable(f"{capital(doing)} failed: the proxy {_ASKS}.")
     if code == 403:
         return Forbidden(f"{capital(doing)} is forbidden: the user needs {needs}{quoted(status)}.")
     if code == 404:
@@ -85,17 +95,36 @@ def _by_code(code: int, status: dict[str, Any], doing: str, needs: str) -> Clust
     return kind(f"{capital(doing)} failed: the API server refused it with HTTP {code}{quoted(status)}.")
 
 
-def broken(exc: BaseException, server: str) -> KubeferryError:
-    """The error for a connection to `server` that could not be made, or broke before its answer."""
+def broken(exc: BaseException, server: str, proxy: str = "") -> KubeferryError:
+    """The error for a connection to `server` that could not be made, or broke before its answer.
+
+    `proxy` is the one on the way and where it was named, in words.
+    """
+    way = f"{server} over the proxy {proxy}" if proxy else server
     chain = list(_causes(exc))
     for cause in chain:
-        found = _tls(cause, server) if isinstance(cause, ssl.SSLError) else _network(cause, server)
+        if isinstance(cause, ssl.SSLError):
+            found = _tls(cause, server)
+        else:
+            found = (proxy and _by_proxy(cause, server, proxy)) or _network(cause, way)
         if found:
             return found
-    words = str(chain[-1]).splitlines()
     return Unreachable(
-        f"The API server {server} can't be reached: {words[0] if words else type(exc).__name__}; "
-        "check host, proxy and network."
+        f"The API server {way} can't be reached: {_words(chain[0])}; check host, proxy and network."
+    )
+
+
+def _words(exc: BaseException) -> str:
+    """What an exception is about. Never its own text, which may hold a header, and with it the token."""
+    number = exc.errno if isinstance(exc, OSError) else None
+    return os.strerror(number) if number and number > 0 else type(exc).__name__
+
+
+def no_api_server(server: str, what: str) -> Unreachable:
+    """The error for an answer that no API server gives."""
+    return Unreachable(
+        f"What answers at {server} isn't a Kubernetes API server ({what}): check host, and whether a login page or a "
+        "proxy is in front of it."
     )
 
 
@@ -135,9 +164,31 @@ def _network(exc: BaseException, server: str) -> KubeferryError | None:
         )
     if type(exc).__name__ == "WebSocketConnectionClosedException":
         return ConnectionLost(f"The API server {server} closed the connection before it answered; try again.")
-    if "Proxy" in type(exc).__name__:
-        return Unreachable(f"The proxy on the way to the API server {server} failed: {exc}; check proxy.")
+    if type(exc).__name__ == "CertificateError":
+        return Unreachable(
+            f"The certificate of the API server {server} can't be verified: it is for another name; check host."
+        )
     return None
+
+
+def _by_proxy(exc: BaseException, server: str, proxy: str) -> KubeferryError | None:
+    """What is about the proxy: no more than the way to it is ours, the rest is its own."""
+    if isinstance(exc, socket.gaierror):
+        return Unreachable(f"The name of the proxy {proxy} can't be resolved; check it and DNS.")
+    if isinstance(exc, ConnectionRefusedError):
+        return Unreachable(
+            f"The proxy {proxy} refuses connections; check its host and port, and that it runs."
+        )
+    if "Proxy" not in type(exc).__name__:
+        return None
+    code = _STATUS.search(str(exc))
+    if code and code[1] == "407":
+        return Unreachable(f"The proxy {proxy} {_ASKS}.")
+    why = f"doesn't connect (HTTP {code[1]})" if code else f"failed ({_words(next(_causes(exc)))})"
+    return Unreachable(
+        f"The proxy {proxy} on the way to the API server {server} {why}; check that it is one and may reach "
+        "the server."
+    )
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

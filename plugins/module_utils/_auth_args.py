@@ -50,15 +50,22 @@ _TEXT: dict[str, str] = {
     "ca_cert": "The file of the authority that signed the API server's certificate.",
     "client_cert": "The file of the client certificate.",
     "client_key": "The file of the client certificate's key.",
-    "proxy": "The URL of a proxy on the way to the API server.",
-    "no_proxy": "Hosts that are reached without the proxy, separated by commas.",
+    "proxy": (
+        "The URL of a proxy on the way to the API server, V(http://) or V(socks5://), with user and password if it "
+        "asks for them. Where neither it nor the kubeconfig names one, C(HTTPS_PROXY) and C(ALL_PROXY) count."
+    ),
+    "no_proxy": (
+        "Hosts that are reached without the proxy, separated by commas. If it isn't given, C(NO_PROXY) counts."
+    ),
     "proxy_headers": "Headers for the proxy.",
     "persist_config": "Whether to save refreshed tokens in the kubeconfig.",
     "impersonate_user": "The user to act as.",
     "impersonate_groups": "The groups to act as.",
     "proxy_headers.proxy_basic_auth": "User and password for the proxy, separated by a colon.",
-    "proxy_headers.basic_auth": "User and password for the API server, separated by a colon.",
-    "proxy_headers.user_agent": "The name to give for this client.",
+    "proxy_headers.basic_auth": (
+        "User and password that the proxy gets as C(Authorization), separated by a colon; not with commands in pods."
+    ),
+    "proxy_headers.user_agent": "The name that the proxy gets of this client; not with commands in pods.",
 }
 # The environment variables whose names don't follow from the options'.
 _VARIABLE = {

@@ -16,17 +16,20 @@ import ssl
 import threading
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP
 
+from ._address import Proxy, proxy_address, server_address, variable_of
 from ._auth_args import AUTH_ARG_SPEC
 from ._cluster_api import ClusterApi
+from ._credential_plugin import complaints, why
 from ._errors import KubeferryError, Unauthorized, UsageError
 from ._exec import Access, ExecRunner, Negotiated
 from ._exec_errors import Target
 from ._exec_stream import HAS_WEBSOCKET, Limits
+from ._headers import authorization, basic, text
 from ._rest import Headers, Response, Rest
 
 try:
@@ -38,6 +41,7 @@ try:
         _create_headers,
     )
     from kubernetes.client.rest import should_bypass_proxies
+    from kubernetes.config import kube_config
     from urllib3._collections import HTTPHeaderDict
     from urllib3.util.ssl_ import create_urllib3_context
 
@@ -50,7 +54,9 @@ AUTH_KEYS = tuple(AUTH_ARG_SPEC)
 
 # Names a cluster, so an endpoint that gives one of them inherits no credentials meant for another.
 _WHERE = ("kubeconfig", "host")
+_NAMING = ("kubeconfig", "context", "host", "api_key")
 _SHARED = ("proxy", "no_proxy", "proxy_headers", "persist_config")
+_IMPERSONATION = {"Impersonate-User": "impersonate_user", "Impersonate-Group": "impersonate_groups"}
 _YAML_ERRORS = {"ScannerError", "ParserError", "ReaderError", "ConstructorError", "ComposerError"}
 
 # `kubernetes.config` works on one global default configuration.
@@ -81,7 +87,8 @@ def _given(params: Mapping[str, Any]) -> dict[str, Any]:
 def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None) -> Cluster:
     """The cluster that the authentication options in `params`, and those in `endpoint` over them, name.
 
-    Nothing is sent yet. Raises UsageError for options that don't add up.
+    Nothing is sent yet. Raises UsageError for options that don't add up, and Unauthorized if a kubeconfig's
+    credential plugin fails.
     """
     if IMPORT_ERROR or not HAS_WEBSOCKET:
         raise UsageError(
@@ -90,18 +97,62 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
         )
     auth = auth_of(params, endpoint)
     environment = auth.pop("", False)
+    _check(auth)
     spec = _create_auth_spec(None, **auth) if environment else _explicit(auth)
+    # A variable that is empty stands for one that isn't there.
+    spec = {key: value for key, value in spec.items() if value != "" or key not in _NAMING}
     extra = _create_headers(None, **auth) if environment else _impersonation(auth)
+    headers = spec.pop("proxy_headers", None) or {}
+    file = _kubeconfig(auth)
+    server = _named("host", auth, environment, f"The server of {file}")
+    if "host" in spec:  # before anything is loaded, since the loader's own error would be about a kubeconfig
+        server_address(spec["host"], server)
+    configuration = _load(spec, auth)
+    base = server_address(str(configuration.host), server)
+    proxy = None
+    if configuration.proxy and not should_bypass_proxies(base, no_proxy=configuration.no_proxy or ""):
+        url = str(configuration.proxy)
+        other = variable_of(url) or f"proxy-url of {file}"
+        proxy = proxy_address(url, _named("proxy", auth, environment, other), headers)
+    token = _named("api_key", auth, environment, f"The token of {file}")
+    why_insecure = _why_insecure(auth) if environment else ""
+    return Cluster(configuration, extra, Way(base, proxy, token, why_insecure))
+
+
+def _load(spec: dict[str, Any], auth: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """The configuration of `kubernetes`: addresses, certificates, and what gives credentials."""
     try:
-        with _loading:
+        with _loading, complaints() as said:
             # Else settings of the cluster connected before, a client certificate say, would leak into this.
             kubernetes.client.Configuration.set_default(None)
             configuration = _create_configuration(spec)
     except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
         error = _unusable(exc, auth)
     else:
-        return Cluster(configuration, extra, _why_insecure(auth) if environment else "")
+        if said and not (configuration.api_key or configuration.cert_file or configuration.username):
+            raise Unauthorized(
+                f"The credential plugin of user {_user(spec)} in {_kubeconfig(auth)} failed, for {why(said[-1])}: run "
+                "it by itself, as the user and on the host that run the task."
+            )
+        return configuration
     raise error
+
+
+def _check(auth: Mapping[str, Any]) -> None:
+    for key in _NAMING:
+        if key in auth and not auth[key]:
+            # Else another cluster or user would be taken than the one that was to be named here.
+            raise UsageError(f"{key} is empty: give it, or leave it out.")
+    if not isinstance(auth.get("kubeconfig", ""), str | dict):
+        raise UsageError("kubeconfig is neither a path nor a dictionary: give one of them.")
+
+
+def _named(key: str, auth: Mapping[str, Any], environment: bool, otherwise: str) -> str:
+    """Where the value of an option came from, in a message's words."""
+    if key in auth:
+        return key
+    variable = f"K8S_AUTH_{key.upper()}"
+    return variable if environment and os.environ.get(variable) else otherwise
 
 
 def _why_insecure(auth: Mapping[str, Any]) -> str:
@@ -126,20 +177,37 @@ def _explicit(auth: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _impersonation(auth: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"impersonate_user": "Impersonate-User", "impersonate_groups": "Impersonate-Group"}
-    return {header: auth[key] for key, header in names.items() if auth.get(key)}
+    return {header: auth[key] for header, key in _IMPERSONATION.items() if auth.get(key)}
+
+
+def _path(auth: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """The kubeconfig's path, or its content, or None for the one in the home directory."""
+    path = auth.get("kubeconfig") or os.environ.get("K8S_AUTH_KUBECONFIG") or os.environ.get("KUBECONFIG")
+    return os.path.expanduser(path) if isinstance(path, str) else path
+
+
+def _kubeconfig(auth: Mapping[str, Any]) -> str:
+    """The kubeconfig in a message's words."""
+    path = _path(auth)
+    if not isinstance(path, str):
+        return "kubeconfig"
+    # In two pieces: `kubernetes.core` has the option as a secret, since it may be the content itself, so
+    # Ansible would put stars in place of the whole path.
+    folder, file = os.path.split(path)
+    return f"kubeconfig {file} in {os.path.join(os.getcwd(), folder).rstrip('/') or '/'}"
+
+
+def _user(spec: Mapping[str, Any]) -> str:
+    """The name of the user of a kubeconfig that has been loaded."""
+    given = spec.get("kubeconfig") or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    content = given if isinstance(given, dict) else kube_config.KubeConfigMerger(given).config
+    loader = kube_config.KubeConfigLoader(content, active_context=spec.get("context"))
+    return str(loader.current_context["context"]["user"])
 
 
 def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     """A sentence for what the configuration loader said. Its own text may quote the file, tokens included."""
-    path = auth.get("kubeconfig") or os.environ.get("K8S_AUTH_KUBECONFIG") or os.environ.get("KUBECONFIG")
-    name = "kubeconfig"
-    if isinstance(path, str):
-        path = os.path.expanduser(path)
-        # In two pieces: `kubernetes.core` has the option as a secret, since it may be the content itself, so
-        # Ansible would put stars in place of the whole path.
-        folder, file = os.path.split(path)
-        name += f" {file} in {os.path.join(os.getcwd(), folder).rstrip('/') or '/'}"
+    path, name = _path(auth), _kubeconfig(auth)
     kind, text = type(exc).__name__, str(exc)
     if isinstance(exc, FileNotFoundError) or "does not exist" in text or "No configuration found" in text:
         if isinstance(path, str) and not os.path.isabs(path):
@@ -159,48 +227,64 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     if isinstance(exc, AttributeError | KeyError | TypeError | ValueError) or kind in _YAML_ERRORS:
         return UsageError(f"The {name} isn't a valid kubeconfig ({kind}): check the file.")
     if "Invalid kube-config" in text:
-        said = text.splitlines()[0].removeprefix("Invalid kube-config. ").replace(f"{path} ", "")
+        # What comes after "in" may be the whole entry of a user.
+        said = text.splitlines()[0].removeprefix("Invalid kube-config. ").partition(" in ")[0]
+        said = said.replace(f"{path} ", "")
         return UsageError(f"The {name} isn't a valid kubeconfig ({said[:200].rstrip('.')}): check the file.")
     return UsageError(
         f"The options for the API server can't be used ({kind}): check {name}, host and api_key."
     )
 
 
+@dataclass(frozen=True)
+class Way:
+    """The way to an API server. `token` and `why_insecure` are words for messages."""
+
+    base: str  # scheme, host, port and path prefix, without a slash at the end
+    proxy: Proxy | None
+    token: str
+    why_insecure: str
+
+
 class Cluster(ClusterApi):
     """One API server, and who we are there. Safe to use from several threads."""
 
-    def __init__(self, configuration: Any, extra: Mapping[str, Any], why_insecure: str = "") -> None:  # noqa: ANN401
+    def __init__(self, configuration: Any, extra: Mapping[str, Any], way: Way) -> None:  # noqa: ANN401
         self._configuration = configuration
         self._extra = extra
+        self._way = way
         self._thread = threading.local()
         self._refreshing = threading.Lock()
         self._negotiated = Negotiated()
-        self._base = str(configuration.host).rstrip("/")
-        super().__init__(Rest(self._base, self._headers, self._send))
+        super().__init__(Rest(way.base, self._headers, self._send, str(way.proxy or "")))
         self.warnings: list[str] = []
-        if self._base.startswith("https") and not configuration.verify_ssl:
+        if way.base.startswith("https") and not configuration.verify_ssl:
             self.warnings.append(
                 f"The certificate of the API server {self.server} isn't verified "
-                f"({why_insecure or 'validate_certs is off'}): "
+                f"({way.why_insecure or 'validate_certs is off'}): "
                 "anyone on the way could read the credentials and the files."
             )
 
     def runner(
         self, namespace: str, pod: str, container: str = "", limits: Limits | None = None
     ) -> ExecRunner:
-        """Runs commands in `container` of the pod; in its only or annotated default one if empty."""
-        target = Target(namespace, pod, container, functools.partial(self.state_of, namespace, pod))
+        """Runs commands in `container` of the pod; in its only one if empty."""
+        target = Target(
+            namespace, pod, container, functools.partial(self.state_of, namespace, pod, container)
+        )
         return ExecRunner(target, self._access, self._negotiated, limits)
 
     def _access(self) -> Access:
         headers = tuple(f"{name}: {value}" for name, value in self._headers())
-        return Access(self._base, headers, self._tls, self._server_name(), self._proxy())
+        return Access(self._way.base, headers, self._tls, self._server_name(), self._way.proxy)
 
     def _headers(self) -> Headers:
         """Fresh headers: a token that has expired is fetched anew by the configuration's own hooks."""
         try:
             with self._refreshing:
                 settings = self._configuration.auth_settings()
+        except KubeferryError:
+            raise  # a signal's, which may come while a credential plugin runs
         except Exception as exc:  # noqa: BLE001 -- credential plugins and token files fail in their own ways
             raise Unauthorized(
                 f"The credentials for {self.server} can't be renewed ({type(exc).__name__}): "
@@ -208,11 +292,12 @@ class Cluster(ClusterApi):
             ) from None
         found = [each["value"] for each in settings.values() if each.get("in") == "header" and each["value"]]
         if not found and self._configuration.username:
-            found = [self._configuration.get_basic_auth_token()]
+            found = [basic(self._configuration.username, self._configuration.password or "")]
         headers: Headers = [("User-Agent", "kubeferry.pvc")]
-        headers += [("Authorization", str(value).strip()) for value in found[:1]]
+        headers += [("Authorization", authorization(value, self._way.token)) for value in found[:1]]
         for name, value in self._extra.items():
-            headers += [(name, one) for one in (value if isinstance(value, list) else [value])]
+            each = value if isinstance(value, list) else [value]
+            headers += [(name, text(one, _IMPERSONATION[name])) for one in each]
         return headers
 
     def _send(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float) -> Response:
@@ -258,14 +343,14 @@ class Cluster(ClusterApi):
             options["server_hostname"] = options["assert_hostname"] = self._server_name()
         elif config.assert_hostname is False:
             options["assert_hostname"] = False
-        proxy = self._proxy()
-        if not proxy:
+        proxy = self._way.proxy
+        if proxy is None:
             return urllib3.PoolManager(**options)
-        if proxy["proxy_type"] == "http":
-            return urllib3.ProxyManager(config.proxy, proxy_headers=config.proxy_headers, **options)
+        if proxy.scheme == "http":
+            return urllib3.ProxyManager(proxy.url, proxy_headers=proxy.headers, **options)
         from urllib3.contrib.socks import SOCKSProxyManager  # noqa: PLC0415 -- needs PySocks, which few have
 
-        return SOCKSProxyManager(config.proxy, **options)
+        return SOCKSProxyManager(proxy.url, proxy.user or None, proxy.password or None, **options)
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext | None:
@@ -273,7 +358,7 @@ class Cluster(ClusterApi):
 
     def _tls_context(self) -> ssl.SSLContext | None:
         """Certificates and keys, in memory."""
-        if not self._base.startswith("https"):
+        if not self._way.base.startswith("https"):
             return None
         config = self._configuration
         try:
@@ -302,22 +387,3 @@ class Cluster(ClusterApi):
     def _server_name(self) -> str | None:
         name = getattr(self._configuration, "tls_server_name", None) or self._configuration.assert_hostname
         return name if isinstance(name, str) else None
-
-    def _proxy(self) -> dict[str, Any]:
-        config = self._configuration
-        if not config.proxy or should_bypass_proxies(self._base, no_proxy=config.no_proxy or ""):
-            return {}
-        url = urlsplit(config.proxy)
-        if url.scheme not in {"http", "socks4", "socks4a", "socks5", "socks5h"} or not url.hostname:
-            raise UsageError(
-                "proxy must be an URL that begins with http:// or socks5://, for WebSockets' sake."
-            )
-        options: dict[str, Any] = {
-            "http_proxy_host": url.hostname,
-            "http_proxy_port": url.port or (80 if url.scheme == "http" else 1080),
-            "proxy_type": url.scheme,
-            "http_no_proxy": ["-"],  # what needs no proxy was decided above
-        }
-        if url.username:
-            options["http_proxy_auth"] = (unquote(url.username), unquote(url.password or ""))
-        return options

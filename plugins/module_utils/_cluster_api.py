@@ -12,7 +12,7 @@ from typing import Any
 
 from ._api_errors import capital
 from ._errors import ClusterError, Forbidden, KubeferryError, NotFound
-from ._pod_state import describe
+from ._pod_state import default_container, describe
 from ._rest import Request, Rest
 
 Object = dict[str, Any]
@@ -107,10 +107,18 @@ class ClusterApi:
             return []
         return sorted(found, key=_when)
 
-    def state_of(self, namespace: str, pod: str) -> str:
-        """How the pod is doing, in words, for a message; empty if that can't be found out."""
+    def default_container(self, namespace: str, pod: str) -> str:
+        """The container that the pod names for who names none. Empty if it doesn't, or we may not look at it."""
         try:
-            return describe(self._rest.call(Request("get", "pods", namespace, pod, timeout=10.0, tries=1)))
+            return default_container(self.get_pod(namespace, pod))
+        except (Forbidden, NotFound):
+            return ""  # what is run there tells what there is to tell
+
+    def state_of(self, namespace: str, pod: str, container: str = "") -> str:
+        """How the pod and the container are doing, in words, for a message; empty if that can't be found out."""
+        request = Request("get", "pods", namespace, pod, timeout=10.0, tries=1)
+        try:
+            return describe(self._rest.call(request), container)
         except NotFound:
             return "it doesn't exist any more"
         except KubeferryError:

@@ -194,6 +194,8 @@ def _in_pod(cluster: Cluster, endpoint: Mapping[str, Any], option: str, progress
         raise UsageError(f"{option}: a pod but no path: give its directory that holds the files, from / on.")
     if not path.startswith("/"):
         raise UsageError(f"{option}.path: {path!r} isn't absolute: give the directory in the pod from / on.")
-    place = PodPlace(cluster, endpoint["namespace"], endpoint["pod"], endpoint.get("container") or "")
-    runner = cluster.runner(place.namespace, place.pod, place.container)
+    namespace, pod = endpoint["namespace"], endpoint["pod"]
+    container = endpoint.get("container") or cluster.default_container(namespace, pod)
+    place = PodPlace(cluster, namespace, pod, container)
+    runner = cluster.runner(namespace, pod, container)
     return End(ShellTree(runner, os.path.normpath(path), progress), place)

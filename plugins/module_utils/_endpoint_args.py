@@ -46,7 +46,12 @@ _PLACE: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "container": (
         {"type": "str"},
-        ["The container of the pod. Needed only where it has several and doesn't name its default one."],
+        [
+            (
+                "The container of the pod. Needed only where it has several and doesn't name its default one, with the "
+                "annotation C(kubectl.kubernetes.io/default-container), or where the pod may not be read."
+            ),
+        ],
     ),
     "manifest": (
         {"type": "path"},

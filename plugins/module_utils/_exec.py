@@ -15,12 +15,12 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_NODELAY
-from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ._api_errors import broken
+from ._address import Proxy
+from ._api_errors import broken, no_api_server
 from ._errors import ExecError, Forbidden, KubeferryError, Unreachable
 from ._exec_errors import Target, handshake_refused
 from ._exec_protocol import V4, V5, bounded, parse_status, query
@@ -50,7 +50,7 @@ class Access:
     headers: Sequence[str] = ()  # "name: value"; secret
     tls: ssl.SSLContext | None = None
     server_name: str | None = None  # that the certificate must have, if it isn't the host
-    proxy: dict[str, Any] = field(default_factory=dict)  # options of WebSocket.connect
+    proxy: Proxy | None = None
 
     @property
     def server(self) -> str:
@@ -139,13 +139,16 @@ class ExecRunner:
                 timeout=self._limits.connect,
                 suppress_origin=True,
                 redirect_limit=0,  # a redirect would carry the token to whoever it names
-                **(access.proxy or {"http_no_proxy": ["*"]}),
+                **(access.proxy.options() if access.proxy else {"http_no_proxy": ["*"]}),
             )
-        except (WebSocketException, OSError) as exc:
-            raise self._refusal(exc, access, sent, offer) from None
+        except KubeferryError:
+            raise  # a signal's, which may come at any time
+        except Exception as exc:  # noqa: BLE001 -- websocket-client, ssl, socket and python-socks raise what they like
+            if not connection.getstatus():  # a redirection has one
+                raise self._refusal(exc, access, sent, offer) from None
         if connection.getstatus() != _SWITCHING:
             connection.shutdown()  # type: ignore[no-untyped-call]
-            raise self._no_websocket(access, f"HTTP status {connection.getstatus()}")
+            raise no_api_server(access.server, f"HTTP status {connection.getstatus()}")
         if len(offer) > 1:
             self._negotiated.version = connection.subprotocol or V4
         if stdin is not None:
@@ -159,6 +162,8 @@ class ExecRunner:
         self, exc: Exception, access: Access, argv: Sequence[str], offer: Sequence[str]
     ) -> KubeferryError:
         if isinstance(exc, WebSocketBadStatusException):
+            if exc.status_code < 400:
+                return no_api_server(access.server, f"HTTP status {exc.status_code}")
             body = exc.resp_body or b""
             # golang.org/x/net/websocket answers 403 without a body to a subprotocol it doesn't have.
             if exc.status_code in {400, 403} and not body.lstrip().startswith(b"{") and len(offer) == 1:
@@ -175,16 +180,14 @@ class ExecRunner:
             WebSocketProxyException,
             WebSocketTimeoutException,
         )
-        if isinstance(exc, network):
-            return broken(exc, access.server)
+        if isinstance(exc, network) or not isinstance(exc, WebSocketException):
+            return broken(exc, access.server, str(access.proxy or ""))
         if len(offer) == 1:
             return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
-        return self._no_websocket(access, str(exc))
-
-    def _no_websocket(self, access: Access, why: str) -> ExecError:
+        # Not its text: that may hold what was sent.
         return ExecError(
             f"The server {access.server} didn't answer the exec request for {self.where} as an API server does "
-            f"({why}): check host, and that a proxy in between lets WebSocket connections through."
+            f"({type(exc).__name__}): check host, and that a proxy in between lets WebSocket connections through."
         )
 
 

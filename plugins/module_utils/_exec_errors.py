@@ -141,7 +141,7 @@ def _by_text(status: dict[str, Any], target: Target, argv: Sequence[str]) -> Kub
         state = target.diagnose() if target.diagnose else ""
         return PodNotRunning(
             f"{capital(target.where)} can't run a command now{': ' + state if state else ''}; "
-            f"wait until it is running, or name another pod{quoted(status)}."
+            f"wait until it is running, or name another container or pod{quoted(status)}."
         )
     if _NODE_AWAY.search(text):
         return Throttled(f"The node of {target.where} can't be reached; try again later{quoted(status)}.")

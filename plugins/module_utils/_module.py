@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ._address import passwords
 from ._auth_args import plain_words
 from ._cluster import IMPORT_ERROR
 from ._errors import KubeferryError
@@ -34,6 +35,7 @@ def conclude(
     """
     inner = [module.params[name] for name in ENDPOINTS if module.params.get(name)]
     module.no_log_values -= plain_words([module.params, *inner])
+    module.no_log_values.update(passwords(module.params))
     for said in _out_of_range(module.params):
         module.fail_json(msg=said)
     if IMPORT_ERROR and clustered:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
-from ._api_errors import RETRIED, broken, capital, quoted, refused
+from ._api_errors import RETRIED, broken, capital, no_api_server, quoted, refused
 from ._errors import ConnectionLost, KubeferryError, NotFound
 from ._exec_protocol import parse_status
 
@@ -124,12 +124,16 @@ class Send(Protocol):
 
 
 class Rest:
-    """Sends requests to the server at `base`. `headers` gives fresh ones, as pairs; they are secret."""
+    """Sends requests to the server at `base`. `headers` gives fresh ones, as pairs; they are secret.
 
-    def __init__(self, base: str, headers: Callable[[], Headers], send: Send) -> None:
+    `proxy` is the one on the way, in a message's words.
+    """
+
+    def __init__(self, base: str, headers: Callable[[], Headers], send: Send, proxy: str = "") -> None:
         self._base = base
         self._headers = headers
         self._send = send
+        self._proxy = proxy
         self.server = urlsplit(base).netloc.rpartition("@")[2]
 
     def call(self, request: Request) -> dict[str, Any]:
@@ -172,7 +176,7 @@ class Rest:
         except KubeferryError:
             raise
         except Exception as exc:  # noqa: BLE001 -- urllib3, ssl and socket raise what they like
-            error = broken(exc, self.server)
+            error = broken(exc, self.server, self._proxy)
         raise error
 
     def _body(self, response: Response) -> dict[str, Any]:
@@ -181,10 +185,12 @@ class Rest:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise broken(ValueError("it didn't answer as a Kubernetes API server does"), self.server)
+            raise no_api_server(self.server, f"HTTP status {response.status}")
         return body
 
     def _refusal(self, request: Request, response: Response) -> KubeferryError:
+        if response.status < 400:
+            return no_api_server(self.server, f"HTTP status {response.status}")
         status = parse_status(response.data)
         if response.status == 404:
             return self._missing(request, status)

@@ -80,6 +80,37 @@ def test_the_cause_is_found_under_what_libraries_wrap_it_in(cause, error, words)
         assert "api.example.com:6443" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (ConnectionRefusedError(111, "refused"), "The proxy p:1 (from X) refuses connections"),
+        (socket.gaierror(-2, "unknown"), "The name of the proxy p:1 (from X) can't be resolved"),
+        (TimeoutError(), "The API server h over the proxy p:1 (from X) did not answer in time"),
+        (ConnectionResetError(104, "reset"), "the API server h over the proxy p:1 (from X) broke"),
+        (
+            OSError(113, "No route"),
+            "The proxy p:1 (from X) on the way to the API server h failed (No route to host)",
+        ),
+        (OSError("Tunnel connection failed: 407 x"), "The proxy p:1 (from X) asks for a user and a password"),
+        (OSError("Tunnel connection failed: 503 x"), "to the API server h doesn't connect (HTTP 503)"),
+        (OSError("s3cret"), "to the API server h failed (OSError); check"),
+    ],
+)
+def test_with_a_proxy_on_the_way_it_is_named(cause, words):
+    said = str(broken(urllib3.exceptions.ProxyError("failed", cause), "h", "p:1 (from X)"))
+    assert words in said
+    assert "s3cret" not in said
+
+
+def test_an_exceptions_own_text_is_never_quoted():
+    for exc in (
+        ValueError("Invalid header value b'Bearer s3cret'"),
+        OSError("s3cret"),
+        OSError(-5, "s3cret"),
+    ):
+        assert "s3cret" not in str(broken(exc, "api.example.com"))
+
+
 def test_what_the_server_says_is_one_line_without_its_prefixes():
     text = "Internal error occurred: Internal error occurred: a\n b"
     assert server_says({"message": text}) == "a b"

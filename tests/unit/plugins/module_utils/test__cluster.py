@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ipaddress
 import socket
@@ -23,6 +24,7 @@ from kubernetes.config import kube_config
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import auth_of, connect
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ConnectionLost,
+    Interrupted,
     Unauthorized,
     Unreachable,
     UsageError,
@@ -35,8 +37,10 @@ def no_surroundings(monkeypatch, tmp_path):
     """Neither this machine's kubeconfig nor its variables."""
     for name in ("HOST", "API_KEY", "KUBECONFIG", "CONTEXT", "VERIFY_SSL", "SSL_CA_CERT", "PROXY"):
         monkeypatch.delenv(f"K8S_AUTH_{name}", raising=False)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "KUBECONFIG"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     # `kubernetes` reads KUBECONFIG when it is imported.
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / ".kube" / "config"))
@@ -169,6 +173,83 @@ def test_token_and_impersonation_go_with_every_request():
             assert headers["impersonate-group"] == "a,b"
 
 
+BAD_TOKENS = [
+    "s3cret-a\ns3cret-b",
+    "s3cret\r\nImpersonate-User: admin",
+    "s3cret…",
+    "s3cret two",
+    "s3cret\0",
+    "\n",
+]
+
+
+def both_ways(cluster):
+    return (lambda: cluster.get_pod("ns", "pod"), lambda: output(cluster.runner("ns", "pod"), ["true"]))
+
+
+def assert_nothing_is_sent(server, options, words):
+    cluster = connect(options)
+    for work in both_ways(cluster):
+        with pytest.raises(UsageError, match=words) as caught:
+            work()
+        assert "s3cret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not server.execs
+    assert not server.api.requests
+
+
+@pytest.mark.parametrize("token", BAD_TOKENS)
+def test_a_token_that_is_none_is_named_by_where_it_comes_from_and_not_sent(tmp_path, monkeypatch, token):
+    file = tmp_path / "token"
+    file.write_text(token)
+    with ExecServer() as server:
+        assert_nothing_is_sent(server, {"host": server.url, "api_key": token}, "^api_key ")
+        for user in ({"token": token}, {"tokenFile": str(file)}):
+            path = kubeconfig(tmp_path / "config", server.url, user)
+            assert_nothing_is_sent(
+                server, {"kubeconfig": path}, f"^The token of kubeconfig config in {tmp_path} "
+            )
+        if "\0" not in token:
+            monkeypatch.setenv("K8S_AUTH_API_KEY", token)
+            assert_nothing_is_sent(server, {"host": server.url}, "^K8S_AUTH_API_KEY ")
+
+
+def test_a_token_file_may_end_in_a_line_break(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("a-token\n")
+    with ExecServer() as server:
+        cluster = connect(
+            {"kubeconfig": kubeconfig(tmp_path / "config", server.url, {"tokenFile": str(file)})}
+        )
+        cluster.get_pod("ns", "pod")
+        output(cluster.runner("ns", "pod"), ["true"])
+        for headers in (server.api.requests[-1][3], server.execs[-1].headers):
+            assert headers["authorization"] == "Bearer a-token"
+
+
+@pytest.mark.parametrize("value", ["alice\r\nX-Evil: 1", "ünï", " alice", "\0"])
+def test_an_impersonated_name_that_no_header_takes(value):
+    with ExecServer() as server:
+        assert_nothing_is_sent(server, {**server.auth(), "impersonate_user": value}, "^impersonate_user ")
+        options = {**server.auth(), "impersonate_user": "alice", "impersonate_groups": ["a", value]}
+        assert_nothing_is_sent(server, options, "^impersonate_groups ")
+
+
+def test_user_and_password_may_be_any_text():
+    with ExecServer() as server:
+        connect({"host": server.url, "username": "ü", "password": "pä…s"}).get_pod("ns", "pod")
+        sent = server.api.requests[-1][3]["authorization"].removeprefix("Basic ")
+        assert base64.b64decode(sent).decode() == "ü:pä…s"
+
+
+def test_a_broken_kubeconfig_isnt_quoted(tmp_path):
+    settings = {"a-secret": "s3cret", "expiry": "2999-01-01T00:00:00Z", "access-token": None}
+    user = {"auth-provider": {"config": settings, "name": "gcp"}}
+    with pytest.raises(UsageError, match="Expected key access-token") as caught:
+        connect({"kubeconfig": kubeconfig(tmp_path / "config", "https://127.0.0.1:1", user)})
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_credential_plugin_is_asked_again_when_its_token_has_expired(tmp_path):
     count = tmp_path / "count"
     plugin = tmp_path / "plugin"
@@ -200,6 +281,42 @@ def test_a_credential_plugin_is_asked_again_when_its_token_has_expired(tmp_path)
         assert len(set(tokens)) == 2
 
 
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (None, "it can't be started"),
+        ("echo s3cret >&2; exit 3", "it ended with status 3"),
+        ("echo s3cret", "it printed no credential"),
+        (
+            'echo \'{"apiVersion": "client.authentication.k8s.io/v1", "kind": "s3cret"}\'',
+            "it printed no credential",
+        ),
+    ],
+)
+def test_a_credential_plugin_that_fails_is_named(tmp_path, monkeypatch, script, words):
+    plugin = tmp_path / "plugin"
+    if script:
+        plugin.write_text(f"#!/bin/sh\n{script}\n")
+        plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
+    entry = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": str(plugin),
+        "interactiveMode": "Never",
+    }
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"exec": entry})
+    said = f"^The credential plugin of user u in kubeconfig config in {tmp_path} failed, for {words}: run it"
+    with pytest.raises(Unauthorized, match=said) as caught:
+        connect({"kubeconfig": path})
+    with pytest.raises(Unauthorized, match="plugin of user u in kubeconfig failed"):
+        connect({"kubeconfig": yaml.safe_load((tmp_path / "config").read_text())})
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", path)
+    with pytest.raises(Unauthorized, match="plugin of user u in kubeconfig failed"):
+        connect({"context": "there"})
+    assert "s3cret" not in str(caught.value)
+    # Credentials beside it make do without it.
+    assert connect({"kubeconfig": path, "api_key": "t"}).server == "127.0.0.1:1"
+
+
 def test_credentials_that_cannot_be_renewed():
     def hook(config):
         raise OSError(2, "No such file", "/var/run/secrets/token")
@@ -213,6 +330,18 @@ def test_credentials_that_cannot_be_renewed():
         ):
             with pytest.raises(Unauthorized, match="renewed"):
                 work()
+
+
+def test_a_signal_while_credentials_are_renewed():
+    cluster = connect({"host": "https://127.0.0.1:1", "api_key": "t"})
+
+    def hook(config):
+        raise Interrupted("SIGTERM ended the task")
+
+    cluster._configuration.refresh_api_key_hook = hook
+    for work in both_ways(cluster):
+        with pytest.raises(Interrupted):
+            work()
 
 
 @pytest.mark.parametrize(
@@ -267,6 +396,60 @@ def test_missing_certificate_files(tmp_path):
         )
 
 
+@pytest.mark.parametrize("key", ["kubeconfig", "context", "host", "api_key"])
+def test_an_empty_option_names_nothing(tmp_path, key):
+    kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"token": "of-the-file"})
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / "config").rename(tmp_path / ".kube" / "config")
+    for options in ({}, {"host": "https://h", "api_key": "a-token"}):
+        for task, endpoint in (({**options, key: ""}, None), ({}, {**options, key: ""})):
+            with pytest.raises(UsageError, match=f"^{key} is empty: give it, or leave it out.$"):
+                connect(task, endpoint)
+
+
+def test_an_empty_variable_is_none(tmp_path, monkeypatch):
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"token": "of-the-file"})
+    for name in ("CONTEXT", "HOST", "API_KEY"):
+        monkeypatch.setenv(f"K8S_AUTH_{name}", "")
+    cluster = connect({"kubeconfig": path})
+    assert cluster.server == "127.0.0.1:1"
+    assert dict(cluster._headers())["Authorization"] == "Bearer of-the-file"
+
+
+@pytest.mark.parametrize("given", [5, True, ["a"]])
+def test_a_kubeconfig_of_another_kind(given):
+    with pytest.raises(UsageError, match="neither a path nor a dictionary"):
+        connect({"kubeconfig": given})
+
+
+def test_a_server_that_is_no_url_is_named_by_where_it_comes_from(tmp_path, monkeypatch):
+    words = "isn't the URL of an API server, for it has no scheme: write https:// in front of it."
+    with pytest.raises(UsageError, match=f"^host {words}"):
+        connect({"host": "127.0.0.1:6443", "api_key": "t"})
+    with pytest.raises(UsageError, match=f"^The server of kubeconfig config in {tmp_path} {words}"):
+        connect({"kubeconfig": kubeconfig(tmp_path / "config", "127.0.0.1:6443", {"token": "t"})})
+    monkeypatch.setenv("K8S_AUTH_HOST", "127.0.0.1:6443")
+    with pytest.raises(UsageError, match=f"^K8S_AUTH_HOST {words}"):
+        connect({"api_key": "t"})
+
+
+def test_a_proxy_that_is_no_url_is_named_by_where_it_comes_from(tmp_path, monkeypatch):
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"token": "t"}, **{"proxy-url": "nonsense"})
+    words = "isn't the URL of a proxy, for it has no scheme: write http:// in front of it."
+    with pytest.raises(UsageError, match=f"^proxy-url of kubeconfig config in {tmp_path} {words}"):
+        connect({"kubeconfig": path})
+    options = {"host": "https://127.0.0.1:1", "api_key": "t"}
+    with pytest.raises(UsageError, match=f"^proxy {words}"):
+        connect({**options, "proxy": "nonsense"})
+    connect({**options, "proxy": "nonsense", "no_proxy": "127.0.0.1"})
+    for name in ("ALL_PROXY", "HTTPS_PROXY", "K8S_AUTH_PROXY"):
+        monkeypatch.setenv(name, "nonsense")
+        with pytest.raises(UsageError, match=f"^{name} {words}"):
+            connect(options)
+        connect({**options, "proxy": ""})
+        monkeypatch.delenv(name)
+
+
 def test_settings_of_one_cluster_stay_out_of_the_next(certificate, tmp_path):
     path = kubeconfig(
         tmp_path / "config",
@@ -282,12 +465,12 @@ def test_settings_of_one_cluster_stay_out_of_the_next(certificate, tmp_path):
 
 
 def test_an_endpoint_with_its_own_cluster_inherits_nothing(monkeypatch):
-    monkeypatch.setenv("K8S_AUTH_API_KEY", "of the environment")
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of-the-environment")
     monkeypatch.setenv("K8S_AUTH_HOST", "https://environment:6443")
-    task = {"host": "https://task", "api_key": "of the task", "validate_certs": False, "proxy": "http://p:1"}
-    cluster = connect(task, {"host": "https://endpoint", "api_key": "its own", "client_cert": None})
+    task = {"host": "https://task", "api_key": "of-the-task", "validate_certs": False, "proxy": "http://p:1"}
+    cluster = connect(task, {"host": "https://endpoint", "api_key": "its-own", "client_cert": None})
     assert cluster.server == "endpoint"
-    assert dict(cluster._headers())["Authorization"] == "Bearer its own"
+    assert dict(cluster._headers())["Authorization"] == "Bearer its-own"
     assert cluster._configuration.verify_ssl
     assert cluster._configuration.proxy == "http://p:1"
 
@@ -297,12 +480,12 @@ def test_an_endpoint_with_just_a_host_gets_no_credentials_from_anywhere(tmp_path
     (tmp_path / ".kube").mkdir()
     (tmp_path / "config").rename(tmp_path / ".kube" / "config")
     with pytest.raises(UsageError, match="needs credentials of its own"):
-        connect({"api_key": "of the task"}, {"host": "https://endpoint"})
+        connect({"api_key": "of-the-task"}, {"host": "https://endpoint"})
 
 
 def test_an_endpoint_with_a_context_uses_the_tasks_kubeconfig_only(monkeypatch, tmp_path):
-    path = kubeconfig(tmp_path / "config", "https://of-the-context:1", {"token": "of the context"})
-    monkeypatch.setenv("K8S_AUTH_API_KEY", "of the environment")
+    path = kubeconfig(tmp_path / "config", "https://of-the-context:1", {"token": "of-the-context"})
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of-the-environment")
     for task, environment in (
         ({"kubeconfig": path, "host": "https://task"}, ""),
         ({"host": "https://task"}, path),
@@ -310,13 +493,13 @@ def test_an_endpoint_with_a_context_uses_the_tasks_kubeconfig_only(monkeypatch, 
         monkeypatch.setenv("K8S_AUTH_KUBECONFIG", environment)
         cluster = connect(task, {"context": "there"})
         assert cluster.server == "of-the-context:1"
-        assert dict(cluster._headers())["Authorization"] == "Bearer of the context"
+        assert dict(cluster._headers())["Authorization"] == "Bearer of-the-context"
 
 
 def test_an_endpoint_without_settings_is_the_tasks(monkeypatch):
-    monkeypatch.setenv("K8S_AUTH_API_KEY", "of the environment")
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of-the-environment")
     cluster = connect({"host": "https://task"}, {"host": None, "path": "/"})
-    assert dict(cluster._headers())["Authorization"] == "Bearer of the environment"
+    assert dict(cluster._headers())["Authorization"] == "Bearer of-the-environment"
     assert auth_of({"host": "h", "api_key": "a"}, {"api_key": "b"}) == {"host": "h", "api_key": "b", "": True}
 
 
@@ -340,12 +523,46 @@ def test_a_proxy_is_used_by_both_ways():
         assert len(proxy.seen) == 1
 
 
-@pytest.mark.parametrize("proxy", ["https://p:1", "p:1", "ftp://p"])
-def test_a_proxy_that_cannot_do_it_is_refused(proxy):
-    with pytest.raises(UsageError, match="proxy must be"):
-        connect({"host": "http://127.0.0.1:1", "api_key": "t", "proxy": proxy}).runner("ns", "pod").start(
-            ["true"]
-        )
+@pytest.mark.parametrize(
+    ("user", "headers"),
+    [
+        ("us%20er:p%C3%A4ss@", {}),
+        ("", {"proxy_basic_auth": "us er:päss"}),
+        ("other:one@", {"proxy_basic_auth": "us er:päss", "basic_auth": None, "user_agent": "x"}),
+    ],
+)
+def test_a_proxys_password_goes_with_both_ways(certificate, user, headers):
+    with ExecServer(tls=certificate) as server, _Proxy(password="us er:päss") as proxy:
+        url = f"http://{user}127.0.0.1:{proxy.port}"
+        cluster = connect({**server.auth(), "proxy": url, "proxy_headers": headers})
+        for work in both_ways(cluster):
+            work()
+        assert len(proxy.seen) == 2
+        stranger = connect({**server.auth(), "proxy": f"http://127.0.0.1:{proxy.port}"})
+        for work in both_ways(stranger):
+            with pytest.raises(
+                Unreachable, match=r"asks for a user and a password \(HTTP 407\): give them in proxy"
+            ):
+                work()
+
+
+def test_a_header_for_the_proxy_with_a_line_break():
+    options = {"host": "https://127.0.0.1:1", "api_key": "t", "proxy": "http://127.0.0.1:1"}
+    with pytest.raises(UsageError, match=r"^proxy_headers.user_agent can't be sent"):
+        connect({**options, "proxy_headers": {"user_agent": "a\r\nb: c"}})
+
+
+def test_a_dead_proxy_is_named_by_both_ways(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:s3cret@127.0.0.1:1")
+    cluster = connect({"host": "https://api.example.com", "api_key": "t"})
+    for work in both_ways(cluster):
+        with pytest.raises(
+            Unreachable, match=r"^The proxy 127.0.0.1:1 \(from HTTPS_PROXY\) refuses"
+        ) as caught:
+            work()
+        assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    assert connect({"host": "https://api.example.com", "api_key": "t"})._way.proxy is None
 
 
 def test_each_thread_has_its_own_connections():
@@ -366,7 +583,10 @@ def test_each_thread_has_its_own_connections():
 
 
 class _Proxy:
-    """An HTTP proxy that knows CONNECT only."""
+    """An HTTP proxy that knows CONNECT only. `password`, with a user before it, is what it asks for."""
+
+    def __init__(self, password=""):
+        self._expected = base64.b64encode(password.encode()).decode()
 
     def __enter__(self):
         self.seen = []
@@ -392,6 +612,9 @@ class _Proxy:
             head = b""
             while b"\r\n\r\n" not in head:
                 head += client.recv(4096)
+            if f"Basic {self._expected}" not in head.decode() and self._expected:
+                client.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+                return
             self.seen.append(head.decode())
             host, port = head.split()[1].decode().split(":")
             with socket.create_connection((host, int(port))) as server:

@@ -15,7 +15,7 @@ from execfaults import V4, V5, Fault
 from execserver import ExecServer
 from fakeapi import pod
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _exec_stream
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _exec, _exec_stream
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ClusterError,
     CommandNotFound,
@@ -23,6 +23,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ContainerNotFound,
     ExecError,
     Forbidden,
+    Interrupted,
     NotFound,
     PodNotRunning,
     Stalled,
@@ -142,7 +143,7 @@ def test_after_the_status_no_more_input_is_asked_for(server, runner, monkeypatch
 
 def test_a_redirection_is_not_followed_with_the_token(server, runner):
     server.inject(Fault("redirect"))
-    with pytest.raises(ExecError, match="as an API server does"):
+    with pytest.raises(Unreachable, match=r"isn't a Kubernetes API server .HTTP status 302.: check"):
         output(runner, ["true"])
     assert len(server.execs) == 1
 
@@ -313,6 +314,29 @@ def test_a_command_that_dies_with_its_pod_is_told_from_one_that_is_killed(server
         output(runner, ["sh", "-c", "kill -9 $$"])
 
 
+def test_a_login_page_in_front_of_the_server(server, runner):
+    server.inject(Fault("refuse", code=200, message="<html>"))
+    with pytest.raises(
+        Unreachable, match=r"isn't a Kubernetes API server .HTTP status 200.: check host, and whether a login"
+    ):
+        output(runner, ["true"])
+
+
+def test_a_container_that_cannot_run_is_described_and_no_other(server):
+    found = server.api.find("pods", "ns", "pod")
+    found["spec"]["containers"].append({"name": "init"})
+    found["status"] = {
+        "phase": "Running",
+        "initContainerStatuses": [
+            {"name": "init", "state": {"terminated": {"reason": "Completed", "exitCode": 0}}}
+        ],
+        "containerStatuses": [{"name": "main", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
+    }
+    server.inject(Fault("error", message="container not found"))
+    with pytest.raises(PodNotRunning, match=r"it is Running, container init has ended \(Completed 0\); wait"):
+        output(server.cluster().runner("ns", "pod", "init"), ["true"])
+
+
 def test_wrong_pod_and_container(server):
     cluster = server.cluster()
     with pytest.raises(NotFound, match="ns/other"):
@@ -325,6 +349,19 @@ def test_a_server_that_hangs_up_at_the_handshake(server, runner):
     server.inject(Fault("hang-up"))
     with pytest.raises(ConnectionLost):
         output(runner, ["true"])
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"), [(Interrupted("x"), Interrupted), (ValueError("s3cret"), Unreachable)]
+)
+def test_what_else_is_raised_while_a_connection_is_made(runner, monkeypatch, raised, error):
+    def connect(*arguments, **options):
+        raise raised
+
+    monkeypatch.setattr(_exec.WebSocket, "connect", connect)
+    with pytest.raises(error) as caught:
+        output(runner, ["true"])
+    assert "s3cret" not in str(caught.value)
 
 
 def test_nobody_listens():

@@ -66,3 +66,10 @@ def test_other_numbers_pass():
         conclude(module, lambda: {"changed": True, "warnings": ["careful"]})
     assert end.value.args == ("done", {"changed": True})
     assert module.warned == ["careful"]
+
+
+def test_a_password_in_an_address_is_a_secret():
+    module = Module({"proxy": "http://u:s3cret@p:1", "source": {"proxy": "http://u:other@p:1"}})
+    with pytest.raises(Ended):
+        conclude(module, lambda: {"warnings": []})
+    assert module.no_log_values == {"s3cret", "other"}

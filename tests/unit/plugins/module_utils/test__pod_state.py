@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils._pod_state import describe, is_ready
+from ansible_collections.kubeferry.pvc.plugins.module_utils._pod_state import (
+    default_container,
+    describe,
+    is_ready,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,43 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._pod_state import de
 )
 def test_describe(pod, words):
     assert describe(pod) == words
+
+
+@pytest.mark.parametrize(
+    ("container", "words"),
+    [
+        ("i", "it is Running, container i has ended (Completed 0)"),
+        ("a", "it is Running, container a waits (CrashLoopBackOff)"),
+        ("b", "it is Running"),
+        ("e", "it is Running, container e has ended (Error 1)"),
+    ],
+)
+def test_describe_one_container_of_any_sort(container, words):
+    status = {
+        "phase": "Running",
+        "initContainerStatuses": [
+            {"name": "i", "state": {"terminated": {"reason": "Completed", "exitCode": 0}}}
+        ],
+        "containerStatuses": [
+            {"name": "a", "state": {"waiting": {"reason": "CrashLoopBackOff"}}},
+            {"name": "b", "state": {"running": {}}},
+        ],
+        "ephemeralContainerStatuses": [
+            {"name": "e", "state": {"terminated": {"reason": "Error", "exitCode": 1}}}
+        ],
+    }
+    assert describe({"status": status}, container) == words
+
+
+@pytest.mark.parametrize(
+    ("annotation", "container"),
+    [("b", "b"), ("i", "i"), ("gone", ""), ("", ""), (None, "")],
+)
+def test_the_default_container(annotation, container):
+    spec = {"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]}
+    metadata = {"annotations": {"kubectl.kubernetes.io/default-container": annotation}}
+    assert default_container({"metadata": metadata, "spec": spec}) == container
+    assert default_container({"metadata": {}, "spec": spec}) == ""
 
 
 @pytest.mark.parametrize(

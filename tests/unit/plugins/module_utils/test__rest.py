@@ -111,9 +111,12 @@ def test_a_missing_namespace_is_told_from_a_missing_object(api, cluster):
     cluster.check_namespace("other")
 
 
-def test_an_answer_of_something_else_is_no_traceback():
-    rest = _rest.Rest("https://h", list, lambda *request: _Answer(200, {}, b"<html>"))
-    with pytest.raises(Unreachable, match="Kubernetes API server"):
+@pytest.mark.parametrize("code", [200, 302])
+def test_an_answer_of_something_else_is_no_traceback(code):
+    rest = _rest.Rest("https://h", list, lambda *request: _Answer(code, {}, b"<html>"))
+    with pytest.raises(
+        Unreachable, match=f"answers at h isn't a Kubernetes API server .HTTP status {code}.: check"
+    ):
         rest.call(_rest.Request("get", "pods", "ns", "pod"))
 
 
