@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ._errors import UsageError
-from ._names import relative
+from ._names import parents, relative
 from ._pattern import Pattern
 
 WORK_DIR = b".kubeferry"
@@ -64,12 +64,7 @@ class Selection:
 
     def parents(self) -> tuple[bytes, ...]:
         """Directories above `files`: needed at the target, but not selected themselves."""
-        found: dict[bytes, None] = {}
-        for name in self.files:
-            parts = name.split(b"/")
-            for depth in range(1, len(parts)):
-                found[b"/".join(parts[:depth])] = None
-        return tuple(found)
+        return tuple(dict.fromkeys(above for name in self.files for above in parents(name)))
 
     def holds(self, path: bytes) -> bool:
         """Whether a path found in any way is selected, by `files` and by the patterns."""
@@ -119,5 +114,4 @@ def select(
 
 def _chain(path: bytes) -> tuple[bytes, ...]:
     """The path and its parents: `a/b/c` gives `a`, `a/b`, `a/b/c`."""
-    parts = path.split(b"/")
-    return tuple(b"/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return (*parents(path), path)
