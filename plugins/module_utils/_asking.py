@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError
+from ._names import shown
 from ._runner import Process, Runner, chunks, done, is_full, last_words
 from ._scripts import FAILED, NO_DIRECTORY
 from ._tar import ByteStream
@@ -77,7 +78,7 @@ class Asker:
 
     @property
     def where(self) -> str:
-        return f"{self.path} in {self.runner.where}"
+        return f"{shown(self.path)} in {self.runner.where}"
 
     def argv(self, script: str, *arguments: str) -> list[str]:
         return ["sh", "-c", script, "sh", self.path, self.mark, *arguments]

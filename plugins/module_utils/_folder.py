@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ._errors import EndpointError
-from ._names import parents
+from ._names import display, parents
 
 KEPT = 64
 """Directories kept open: paths come in order, so a few are enough."""
@@ -35,7 +35,7 @@ class Folder:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as exc:
             raise EndpointError(
-                f"{os.fsdecode(root)} isn't there any more: bring it back and run again."
+                f"{display(root)} isn't there any more: bring it back and run again."
             ) from exc
         self._open: OrderedDict[bytes, int] = OrderedDict()
 

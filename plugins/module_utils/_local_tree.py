@@ -28,7 +28,7 @@ from ._local_rows import rows
 from ._local_steps import attempt, move, remove, strip_one, unlink
 from ._look import Look
 from ._manifest import Manifest
-from ._names import display, encode, parents
+from ._names import display, encode, parents, shown
 from ._progress import Progress
 from ._row import number
 from ._selection import WORK_DIR, Selection
@@ -56,7 +56,7 @@ class LocalTree:
 
     @property
     def where(self) -> str:
-        return f"{self._path} on this machine"
+        return f"{shown(self._path)} on this machine"
 
     @property
     def path(self) -> str:

@@ -13,6 +13,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ._cluster import IMPORT_ERROR
 from ._errors import KubeferryError
+from ._names import encode
 
 
 def conclude(
@@ -29,6 +30,8 @@ def conclude(
     """
     for said in _below_zero(module.params):
         module.fail_json(msg=f"{said} is below zero: give 0 or more.")
+    for said in _unnameable(module.params):
+        module.fail_json(msg=f"{said} holds a NUL or half a character, which no name has: give it without.")
     if IMPORT_ERROR and clustered:
         module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
     try:
@@ -50,3 +53,20 @@ def _below_zero(params: Mapping[str, Any], within: str = "") -> Iterator[str]:
             yield from _below_zero(value, f"{within}{name}.")
         elif isinstance(value, int) and value < 0:
             yield f"{within}{name} {value}"
+
+
+def _unnameable(value: object, name: str = "") -> Iterator[str]:
+    """The options whose text no system call takes. It isn't told, as it may be a secret."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _unnameable(each, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _unnameable(each, name)
+    elif isinstance(value, str):
+        try:
+            unfit = b"\0" in encode(value)
+        except UnicodeEncodeError:
+            unfit = True
+        if unfit:
+            yield name

@@ -40,6 +40,11 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def shown(path: str) -> str:
+    """A path that a user typed, for people."""
+    return display(encode(path))
+
+
 def to_json(name: bytes) -> str | dict[str, str]:
     """`name` as JSON: a string where it is UTF-8, else `{"base64": "..."}`."""
     try:

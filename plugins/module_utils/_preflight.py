@@ -10,7 +10,7 @@ from ._beside import Beside
 from ._entry import DIR
 from ._errors import EndpointError, UsageError
 from ._manifest import Manifest
-from ._names import display
+from ._names import display, shown
 from ._plan import CREATE, Plan
 from ._tree import Facts, SourceTree, TargetTree
 
@@ -24,6 +24,11 @@ def preflight(source: SourceTree, target: TargetTree) -> tuple[Facts, Facts]:
         raise EndpointError(
             f"{source.where} can't be read by user {there.uid}: run as a user who may read it."
         )
+    if here.kind == "missing" and here.place and not here.writable:
+        raise EndpointError(
+            f"{target.where} doesn't exist and can't be made by user {here.uid}: mount its file system writable, run "
+            "as another user, or correct the path."
+        )
     if here.kind != "missing" or not here.writable:
         require_directory(here, target.where)
     if not here.writable:
@@ -34,7 +39,7 @@ def preflight(source: SourceTree, target: TargetTree) -> tuple[Facts, Facts]:
         raise UsageError(f"{source.where} and {target.where} are the same directory: choose another target.")
     for inner, outer, name in ((here, there, "source"), (there, here, "target")):
         if outer.place and inner.place.startswith(outer.place.rstrip("/") + "/"):
-            raise UsageError(f"{inner.place} lies in the {name}: choose another target.")
+            raise UsageError(f"{shown(inner.place)} lies in the {name}: choose another target.")
     return there, here
 
 

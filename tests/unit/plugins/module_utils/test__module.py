@@ -50,3 +50,25 @@ def test_what_has_no_sign_passes():
         conclude(module, lambda: {"changed": True, "warnings": ["careful"]})
     assert end.value.args == ("done", {"changed": True})
     assert module.warned == ["careful"]
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"source": {"path": "/a\0b"}}, "source.path"),
+        ({"dest": "\ud800"}, "dest"),
+        ({"files": ["a", "b\0"]}, "files"),
+        ({"tolerations": [{"key": "\0"}]}, "tolerations.key"),
+    ],
+)
+def test_text_that_no_system_call_takes(params, name):
+    with pytest.raises(Ended) as end:
+        conclude(Module(params), lambda: pytest.fail("it has begun"))
+    sentence = f"{name} holds a NUL or half a character, which no name has: give it without."
+    assert end.value.args == ("failed", {"msg": sentence})
+
+
+def test_names_that_are_no_unicode_pass():
+    with pytest.raises(Ended) as end:
+        conclude(Module({"files": ["\udcff", "\n"]}), lambda: {"warnings": []})
+    assert end.value.args == ("done", {})
