@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError
-from ._runner import Process, Runner, chunks, done, is_full
+from ._names import shown
+from ._runner import Process, Runner, chunks, done, is_full, last_words
 from ._scripts import FAILED, NO_DIRECTORY
 from ._tar import ByteStream
 
 T = TypeVar("T")
 
 BANNER_LIMIT = 1 << 16
-SAID = 2_000
-"""Bytes of what a command said that are quoted."""
+ANSWER_LIMIT = 1 << 20
+"""Bytes of an answer that is taken whole."""
 
 
 class Question:
@@ -54,7 +55,7 @@ def begun(process: Process, mark: str, where: str) -> ByteStream:
     try:
         stream.until(mark.encode() + b"\n", BANNER_LIMIT)
     except ConnectionLost as exc:
-        status, said = process.wait(), process.stderr()[-SAID:].decode("utf-8", "replace").strip()
+        status, said = process.wait(), last_words(process)
         if status == NO_DIRECTORY:
             raise EndpointError(f"{where} can't be entered: {said}.") from exc
         # A server that lost all of the output says that it went well.
@@ -77,7 +78,7 @@ class Asker:
 
     @property
     def where(self) -> str:
-        return f"{self.path} in {self.runner.where}"
+        return f"{shown(self.path)} in {self.runner.where}"
 
     def argv(self, script: str, *arguments: str) -> list[str]:
         return ["sh", "-c", script, "sh", self.path, self.mark, *arguments]
@@ -106,10 +107,14 @@ class Asker:
         return begun(process, self.mark, self.where)
 
     def run(self, script: str, *arguments: str) -> bytes:
-        """All that a script without input prints."""
+        """All that a script without input prints. Raises ProtocolError where that is more than ANSWER_LIMIT."""
         process = self.runner.start(self.argv(script, *arguments))
         try:
-            return self.begun(process).rest()
+            return self.begun(process).rest(ANSWER_LIMIT)
+        except ProtocolError as exc:
+            raise ProtocolError(
+                f"What {self.where} answered is no answer: {exc}. Check the tools of its container."
+            ) from exc
         finally:
             process.close()
 

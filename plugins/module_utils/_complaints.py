@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 DENIED = b"Permission denied"
 GONE = b"No such file or directory"
+MAX_PRINTED = 1 << 14
+"""Bytes of a path as it is printed: the kernel takes 4096, each of which may be written with four."""
 SIMPLE = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
@@ -27,15 +29,15 @@ class Complaint(NamedTuple):
 
 def complaints(tool: str, said: bytes) -> tuple[list[Complaint], list[bytes]]:
     """What `tool` said, and those of its messages that mean something else."""
-    start = re.escape(tool.encode() + b": ")
+    start = tool.encode() + b": "
     found: list[Complaint] = []
     others: list[bytes] = []
-    # A name in a message may hold newlines.
-    for message in re.findall(rb"^%b(?:.(?!^%b))*" % (start, start), said, re.DOTALL | re.MULTILINE):
-        name, _colon, why = message.rstrip(b"\n").removeprefix(tool.encode() + b": ").rpartition(b": ")
+    # A name in a message may hold newlines. What comes before the first message is none.
+    for message in re.split(rb"^%b" % re.escape(start), said, flags=re.MULTILINE)[1:]:
+        name, _colon, why = message.rstrip(b"\n").rpartition(b": ")
         path = _path(name)
         if path is None or why not in (DENIED, GONE):
-            others.append(message.rstrip(b"\n"))
+            others.append(start + message.rstrip(b"\n"))
         else:
             found.append(Complaint(path, why == DENIED))
     return found, others
@@ -43,6 +45,8 @@ def complaints(tool: str, said: bytes) -> tuple[list[Complaint], list[bytes]]:
 
 def _path(name: bytes) -> bytes | None:
     """The path that a message is about: as it is, or between quotes with what is special in it escaped (GNU)."""
+    if len(name) > MAX_PRINTED:
+        return None
     if len(name) > 2 and name[:1] == name[-1:] == b"'":
         name = re.sub(rb"\\([0-7]{3}|.)", _meant, name[1:-1], flags=re.DOTALL)
     if name == b"." or name.startswith(b"./"):

@@ -21,7 +21,7 @@ from ._parity import LIST_LIMIT, sentence
 from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Plan
 from ._progress import Progress
 from ._proofs import directory, utc
-from ._report import Hop, record
+from ._report import Hop, record, require_report
 from ._route import Ends, Routed, opened_ends, routed
 from ._selection import select
 from ._staged_tree import StagedTree
@@ -32,6 +32,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
 
     A copy that isn't whole is a result with `parity` false and the reason in `msg`.
     """
+    require_report(params["report"])
     warnings: list[str] = []
     progress = Progress(label="" if hidden else params["label"] or "")
     with interruptible(), ExitStack() as stack:

@@ -10,6 +10,7 @@ CVE-2019-11251). Each component is therefore opened from its parent's descriptor
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections import OrderedDict
@@ -17,9 +18,12 @@ from types import TracebackType
 from typing import Self
 
 from ._errors import EndpointError
+from ._names import display, parents
 
 KEPT = 64
 """Directories kept open: paths come in order, so a few are enough."""
+KEPT_OF_PATH = 16
+"""Of those, how many may be new with one path, however deep it is: what was asked for right before stays open."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -31,7 +35,7 @@ class Folder:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as exc:
             raise EndpointError(
-                f"{os.fsdecode(root)} isn't there any more: bring it back and run again."
+                f"{display(root)} isn't there any more: bring it back and run again."
             ) from exc
         self._open: OrderedDict[bytes, int] = OrderedDict()
 
@@ -47,24 +51,37 @@ class Folder:
 
     def directory(self, path: bytes) -> int:
         """A descriptor of the directory `path`, owned by this object. Raises OSError, also for a symbolic link."""
-        if path in (b"", b"."):
-            return self._root
-        if path in self._open:
-            self._open.move_to_end(path)
-            return self._open[path]
-        parent, name = self.at(path)
-        descriptor = os.open(name, DIRECTORY, dir_fd=parent)
+        above = path
+        lengths: list[int] = []
+        while above not in (b"", b".") and above not in self._open:
+            lengths.append(len(above))
+            above = above.rpartition(b"/")[0]
+        descriptor = self._root
+        if above in self._open:
+            self._open.move_to_end(above)
+            descriptor = self._open[above]
+        passed = False
+        while lengths:
+            place = path[: lengths.pop()]
+            try:
+                deeper = os.open(_parted(place)[1], DIRECTORY, dir_fd=descriptor)
+            finally:
+                if passed:
+                    os.close(descriptor)
+            descriptor, passed = deeper, len(lengths) >= KEPT_OF_PATH
+            if not passed:
+                self._keep(place, descriptor)
+        return descriptor
+
+    def _keep(self, path: bytes, descriptor: int) -> None:
         self._open[path] = descriptor
         if len(self._open) > KEPT:
             _path, oldest = self._open.popitem(last=False)
             os.close(oldest)
-        return descriptor
 
     def at(self, path: bytes) -> tuple[int, bytes]:
         """The descriptor of the parent directory, and the name in it: arguments for the `dir_fd` calls."""
-        parent, _slash, name = path.rpartition(b"/")
-        if name in (b"", b".."):
-            raise OSError(errno.EXDEV, "a path that leaves the tree", path)
+        parent, name = _parted(path)
         return self.directory(parent), name
 
     def forget(self) -> None:
@@ -75,9 +92,18 @@ class Folder:
 
     def made(self, path: bytes) -> tuple[int, bytes]:
         """The same as `at`, with the directories above `path` made that don't exist, for this user only."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return self.at(path)
-        except FileNotFoundError:
-            descriptor, name = self.made(path.rpartition(b"/")[0])
-            os.mkdir(name, 0o700, dir_fd=descriptor)
-            return self.at(path)
+        for above in parents(path):
+            descriptor, name = self.at(above)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=descriptor)
+        return self.at(path)
+
+
+def _parted(path: bytes) -> tuple[bytes, bytes]:
+    """The parent directory of a path, and the name in it. Raises OSError."""
+    parent, _slash, name = path.rpartition(b"/")
+    if name in (b"", b".."):
+        raise OSError(errno.EXDEV, "a path that leaves the tree", path)
+    return parent, name

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ._errors import BusyError, EndpointError, KubeferryError
 from ._leftovers import foreign
-from ._runner import Process, Runner
+from ._runner import Process, Runner, last_words
 from ._scripts import BUSY, FOREIGN
 
 TAKE_SECONDS = 60.0
@@ -102,7 +102,7 @@ class Hold:
                 if b"held\n" in self._output:
                     self._answered.set()
             self._status = process.wait()
-            self._said = process.stderr().decode("utf-8", "replace").strip().rpartition("\n")[2]
+            self._said = last_words(process).rpartition("\n")[2]
         except KubeferryError as exc:
             self._error = exc
         finally:

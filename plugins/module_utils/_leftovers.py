@@ -12,22 +12,49 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
+from collections.abc import Iterator
 
 from ._errors import EndpointError
 from ._folder import Folder
+from ._local_steps import attempt, rmdir, unlink
 from ._tree import PART
 
 
-def keeps_parts(base: bytes) -> bool:
-    """Whether a large file is on its way below the work directory `base`."""
-    for _path, _folders, names, descriptor in os.fwalk(base):
-        for name in names:
-            with contextlib.suppress(OSError):
-                if _large(os.stat(name, dir_fd=descriptor, follow_symlinks=False)):
-                    return True
+def keeps_parts(root: bytes, base: bytes) -> bool:
+    """Whether a large file is on its way below the work directory `base` in `root`."""
+    with contextlib.suppress(EndpointError), Folder(root) as folder:
+        return any(_large(status) for _path, status in _below(folder, base))
     return False
+
+
+def clear(root: bytes, top: bytes) -> None:
+    """Remove the directory `top` in `root` with all that is in it, as far as this user may."""
+    with contextlib.suppress(EndpointError), Folder(root) as folder:
+        directories = [top]
+        for path, status in _below(folder, top):
+            if stat.S_ISDIR(status.st_mode):
+                directories.append(path)
+            else:
+                attempt(unlink, folder, path)
+        for path in reversed(directories):
+            attempt(rmdir, folder, path)
+
+
+def _below(folder: Folder, top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """What can be read below a directory, without recursion; a directory comes before what is in it."""
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
+        found = []
+        with contextlib.suppress(OSError):
+            descriptor = folder.directory(path)
+            for name in os.listdir(descriptor):
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    found.append((path + b"/" + os.fsencode(name), status))
+        yield from found
+        waiting += [below for below, status in found if stat.S_ISDIR(status.st_mode)]
 
 
 def foreign(where: str, name: str) -> EndpointError:
@@ -48,7 +75,7 @@ def set_aside(base: bytes, run: bytes) -> None:
     """Move large files of all runs below `base` to `parts` of `run`, and remove the rest. Raises OSError."""
     with Folder(base) as folder:
         old = run + b"/old"
-        shutil.rmtree(os.path.join(base, old), ignore_errors=True)
+        clear(base, old)
         folder.made(old + b"/x")
         folder.made(run + b"/parts/x")
         for left in os.listdir(base):
@@ -60,24 +87,21 @@ def set_aside(base: bytes, run: bytes) -> None:
                     target, _name = folder.at(old + b"/x")
                     os.rename(name, left + b"." + part, src_dir_fd=parent, dst_dir_fd=target)
             if left != run:
-                shutil.rmtree(os.path.join(base, left), ignore_errors=True)
+                clear(base, left)
         folder.forget()
         folder.made(run + b"/parts/x")
         for left in os.listdir(os.path.join(base, old)):
-            _keep(folder, base, old + b"/" + left, run + b"/parts")
-        shutil.rmtree(os.path.join(base, old), ignore_errors=True)
+            _keep(folder, old + b"/" + left, run + b"/parts")
+        clear(base, old)
 
 
-def _keep(folder: Folder, base: bytes, left: bytes, parts: bytes) -> None:
-    top = os.path.join(base, left)
-    for path, _folders, names, descriptor in os.fwalk(top):
-        inside = os.path.relpath(path, top)
-        for name in names:
+def _keep(folder: Folder, left: bytes, parts: bytes) -> None:
+    for path, status in _below(folder, left):
+        if _large(status):
             with contextlib.suppress(OSError):
-                if _large(os.stat(name, dir_fd=descriptor, follow_symlinks=False)):
-                    place = os.path.normpath(os.path.join(parts, inside, name))
-                    parent, last = folder.made(place)
-                    os.rename(name, last, src_dir_fd=descriptor, dst_dir_fd=parent)
+                parent, last = folder.made(parts + path.removeprefix(left))
+                source, name = folder.at(path)
+                os.rename(name, last, src_dir_fd=source, dst_dir_fd=parent)
 
 
 def _large(status: os.stat_result) -> bool:

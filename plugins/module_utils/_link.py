@@ -12,7 +12,7 @@ from typing import Protocol
 from . import _carry_scripts as scripts
 from ._asking import Question, full
 from ._errors import ConnectionLost, EndpointError, ProtocolError
-from ._runner import Process, is_full
+from ._runner import Process, is_full, last_words
 from ._scripts import FAILED
 from ._shell_pieces import ShellPlace
 from ._tar import ByteStream
@@ -119,10 +119,9 @@ def follow(process: Process, stream: ByteStream, target: ShellPlace, took: Calla
 
 def failure(process: Process, target: ShellPlace) -> Broken | EndpointError:
     """What a TAKE script that failed said last, as an error."""
-    said = process.stderr()
-    if is_full(said):
+    if is_full(process.stderr()):
         return full(target.where)
-    why = said.decode("utf-8", "replace").strip()
+    why = last_words(process)
     if not why:
         return Broken(f"What was on its way to {target.where} ended before its end.")
     return EndpointError(

@@ -21,14 +21,14 @@ from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
 from ._errors import BusyError, EndpointError
 from ._folder import Folder
-from ._leftovers import foreign, keeps_parts, set_aside, strangers
+from ._leftovers import clear, foreign, keeps_parts, set_aside, strangers
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
 from ._local_pieces import LocalPieces, LocalPlace
 from ._local_rows import rows
 from ._local_steps import attempt, move, remove, strip_one, unlink
 from ._look import Look
 from ._manifest import Manifest
-from ._names import display, encode, parents
+from ._names import display, encode, parents, shown
 from ._progress import Progress
 from ._row import number
 from ._selection import WORK_DIR, Selection
@@ -56,7 +56,7 @@ class LocalTree:
 
     @property
     def where(self) -> str:
-        return f"{self._path} on this machine"
+        return f"{shown(self._path)} on this machine"
 
     @property
     def path(self) -> str:
@@ -198,7 +198,7 @@ class LocalTree:
                 self._set_attributes(folder, entry)
 
     def end(self, root: Entry | None) -> None:
-        shutil.rmtree(os.path.join(self._root, self._work), ignore_errors=True)
+        clear(self._root, self._work)
         self.close()
         if root is not None:
             with Folder(self._root) as folder:
@@ -215,8 +215,8 @@ class LocalTree:
 
     def close(self, *, keep: bool = True) -> None:
         if self._lock is not None:
-            if not (keep and keeps_parts(os.path.join(self._root, WORK_DIR))):
-                shutil.rmtree(os.path.join(self._root, WORK_DIR), ignore_errors=True)
+            if not (keep and keeps_parts(self._root, WORK_DIR)):
+                clear(self._root, WORK_DIR)
             self._leave()
 
     def adopt(self, paths: Sequence[bytes]) -> dict[bytes, int]:

@@ -23,7 +23,7 @@ from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIGEST_BYTES, FILE, KINDS, SYMLINK, Entry, checked
 from ._errors import ManifestError
 from ._manifest import Manifest
-from ._names import from_json, to_json
+from ._names import from_json, shown, to_json
 from ._store import Store
 from ._xattrs import COPIED
 
@@ -62,8 +62,8 @@ def require_same(path: str, expected: str, found: str) -> None:
     """Raises ManifestError where a manifest file isn't the one with the digest `expected`; empty expects nothing."""
     if expected and found != expected:
         raise ManifestError(
-            f"The manifest {path} isn't the one that the files were staged with, since another copy has used its "
-            "staging directory: give each copy a directory of its own, and run again."
+            f"The manifest {shown(path)} isn't the one that the files were staged with, since another copy has used "
+            "its staging directory: give each copy a directory of its own, and run again."
         )
 
 
@@ -82,13 +82,13 @@ def read(path: str, store: Store | None = None, expected: str = "") -> Manifest:
         manifest.require_tree()
     except ValueError as exc:
         raise ManifestError(
-            f"The manifest {path} is of no tree: {exc}. Write it anew with pvc_manifest."
+            f"The manifest {shown(path)} is of no tree: {exc}. Write it anew with pvc_manifest."
         ) from exc
     return manifest
 
 
 def _unreadable(path: str, exc: OSError) -> ManifestError:
-    return ManifestError(f"The manifest {path} can't be read: {exc.strerror}.")
+    return ManifestError(f"The manifest {shown(path)} can't be read: {exc.strerror}.")
 
 
 def _parse(stream: Iterable[bytes], path: str, store: Store | None) -> Manifest:
@@ -97,7 +97,7 @@ def _parse(stream: Iterable[bytes], path: str, store: Store | None) -> Manifest:
     reader.manifest.add(reader.entries(_told_of(stream, told)))
     reader.manifest.file_digest = told.hexdigest()
     if not reader.ended or reader.count != len(reader.manifest):
-        raise ManifestError(f"The manifest {path} is truncated: write it anew with pvc_manifest.")
+        raise ManifestError(f"The manifest {shown(path)} is truncated: write it anew with pvc_manifest.")
     return reader.manifest
 
 
@@ -136,7 +136,7 @@ class _Reader:
                     yield _entry(record)
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
                 raise ManifestError(
-                    f"{self._path}, line {number}, isn't a line of a manifest: write it anew with pvc_manifest."
+                    f"{shown(self._path)}, line {number}, isn't a line of a manifest: write it anew with pvc_manifest."
                 ) from exc
 
     def _header(self, record: dict[str, Any]) -> None:
@@ -263,7 +263,7 @@ def _replace(path: str, lines: Iterable[bytes]) -> str:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as exc:
-        raise ManifestError(f"The manifest {path} can't be written: {exc.strerror}.") from exc
+        raise ManifestError(f"The manifest {shown(path)} can't be written: {exc.strerror}.") from exc
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ._entry import Entry, Taken
 from ._manifest import Manifest
 from ._manifest_file import read
+from ._names import shown
 from ._selection import Selection
 from ._store import Store
 from ._tree import Facts
@@ -24,7 +25,7 @@ class ManifestTree:
 
     def __init__(self, path: str, digest: str = "") -> None:
         self._manifest = read(path, expected=digest)
-        self.where = f"the manifest {path}"
+        self.where = f"the manifest {shown(path)}"
         self.path = self._manifest.root
 
     @property

@@ -15,6 +15,7 @@ from ._address import passwords
 from ._auth_args import plain_words
 from ._cluster import IMPORT_ERROR
 from ._errors import KubeferryError
+from ._names import encode
 from ._object_names import ENDPOINTS, check_objects
 
 _LARGEST = 2**31 - 1
@@ -38,6 +39,8 @@ def conclude(
     module.no_log_values.update(passwords(module.params))
     for said in _out_of_range(module.params):
         module.fail_json(msg=said)
+    for said in _unnameable(module.params):
+        module.fail_json(msg=f"{said} holds a NUL or half a character, which no name has: give it without.")
     if IMPORT_ERROR and clustered:
         module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
     try:
@@ -65,3 +68,20 @@ def _out_of_range(params: Mapping[str, Any], within: str = "") -> Iterator[str]:
             yield f"{within}{name} is above {_LARGEST}: give no more than that."
         elif name in ENDPOINTS and isinstance(value, Mapping):
             yield from _out_of_range(value, f"{within}{name}.")
+
+
+def _unnameable(value: object, name: str = "") -> Iterator[str]:
+    """The options whose text no system call takes. It isn't told, as it may be a secret."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _unnameable(each, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _unnameable(each, name)
+    elif isinstance(value, str):
+        try:
+            unfit = b"\0" in encode(value)
+        except UnicodeEncodeError:
+            unfit = True
+        if unfit:
+            yield name

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 
 from ._errors import UsageError
 
 SHOWN = 3
 """How many paths a sentence names."""
+SHOWN_BYTES = 1_000
+"""How much of each: a deep path would be all that one sees of the sentence."""
 
 
 def display(name: bytes) -> str:
@@ -35,6 +38,11 @@ def _shown(char: str) -> str:
 def encode(text: str) -> bytes:
     """A name that a user typed, as bytes. Bytes that came in as surrogates go out as they were."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def shown(path: str) -> str:
+    """A path that a user typed, for people."""
+    return display(encode(path))
 
 
 def to_json(name: bytes) -> str | dict[str, str]:
@@ -77,14 +85,13 @@ def relative(text: str, root: str, option: str) -> bytes:
     return b"/".join(parts) or b"."
 
 
-def parents(path: bytes) -> set[bytes]:
-    """The directories above a relative path: `a/b/c` has `a` and `a/b`."""
-    parts = path.split(b"/")
-    return {b"/".join(parts[:depth]) for depth in range(1, len(parts))}
+def parents(path: bytes) -> list[bytes]:
+    """The directories above a relative path, from the top: `a/b/c` has `a` and `a/b`."""
+    return [path[: slash.start()] for slash in re.finditer(b"/", path)]
 
 
 def some(paths: Sequence[bytes], count: int | None = None) -> str:
     """The first three of some paths for people, and how many more there are (`count` in all, if `paths` are fewer)."""
-    names = ", ".join(display(path) for path in paths[:SHOWN])
+    names = ", ".join(display(path[:SHOWN_BYTES]) + "…" * (len(path) > SHOWN_BYTES) for path in paths[:SHOWN])
     more = (len(paths) if count is None else count) - SHOWN
     return f"{names} and {more} more" if more > 0 else names

@@ -25,6 +25,11 @@ def preflight(source: SourceTree, target: TargetTree) -> tuple[Facts, Facts]:
         raise EndpointError(
             f"{source.where} can't be read by user {there.uid}: run as a user who may read it."
         )
+    if here.kind == "missing" and here.above and not here.writable:
+        raise EndpointError(
+            f"{target.where} doesn't exist and can't be made by user {here.uid}: mount its file system writable, run "
+            "as another user, or correct the path."
+        )
     if here.kind != "missing" or not here.writable:
         require_directory(here, target.where)
     if not here.writable:

@@ -6,13 +6,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import Any
 
 from ._errors import UsageError
+from ._names import shown
 from ._parity import REPORT_LIMIT, SCHEMA, Parity
+
+MOST_BYTES = 1 << 28
+"""How large a report may be. It has up to REPORT_LIMIT names in each list of each hop."""
 
 
 @dataclass
@@ -40,35 +46,75 @@ class Hop:
         }
 
 
+def require_report(path: str | None) -> None:
+    """Raises UsageError where `path` is there and something else than a report: better before the work than after."""
+    if path:
+        _hops(os.path.expanduser(path))
+
+
 def record(path: str, name: str, hop: Hop) -> None:
     """Put the hop called `name` into the report file, beside the others that are there.
 
     Raises UsageError when the file is something else or can't be written.
     """
     path = os.path.expanduser(path)
+    hops = _hops(path)
+    hops[name] = hop.as_dict()
+    report = {"schema": SCHEMA, "parity": all(each["parity"] for each in hops.values()), "hops": hops}
+    temporary = f"{path}.{os.getpid()}.part"
     try:
-        hops = _hops(path)
-        hops[name] = hop.as_dict()
-        report = {"schema": SCHEMA, "parity": all(each["parity"] for each in hops.values()), "hops": hops}
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        temporary = f"{path}.{os.getpid()}.part"
         with open(temporary, "w", encoding="utf-8") as stream:
             json.dump(report, stream, indent=2)
             stream.write("\n")
         os.replace(temporary, path)
+    except RecursionError as exc:
+        raise _no_report(path) from exc
     except OSError as exc:
-        raise UsageError(f"report: {path} can't be written ({exc.strerror}): choose another path.") from exc
+        raise UsageError(
+            f"report: {shown(path)} can't be written ({exc.strerror}): choose another path."
+        ) from exc
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
 def _hops(path: str) -> dict[str, Any]:
+    """What the report file holds so far. Raises UsageError where it is none."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            report = json.load(stream)
-        hops = report["hops"] if report["schema"] == SCHEMA else None
+        with open(path, "rb", opener=_opened) as stream:
+            hops = _checked(json.load(stream))
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError):
-        hops = None
-    if not isinstance(hops, dict):
-        raise UsageError(f"report: {path} exists and isn't a report: choose another path, or remove it.")
+    except OSError as exc:
+        raise UsageError(
+            f"report: {shown(path)} can't be read ({exc.strerror}): choose another path."
+        ) from exc
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise _no_report(path) from exc
     return hops
+
+
+def _opened(path: str, flags: int) -> int:
+    """A descriptor of a file that may be a report. Raises ValueError for what could be read without an end."""
+    # A FIFO would be waited for.
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= MOST_BYTES:
+        return descriptor
+    os.close(descriptor)
+    raise ValueError("no regular file, or a huge one")
+
+
+def _checked(report: dict[str, Any]) -> dict[str, Any]:
+    """The hops of a report. Raises ValueError, KeyError or TypeError where it is none."""
+    hops = report["hops"]
+    if report["schema"] != SCHEMA or not isinstance(hops, dict):
+        raise ValueError("no report")
+    if not all(isinstance(hop["parity"], bool) for hop in hops.values()):
+        raise ValueError("no hop")
+    return hops
+
+
+def _no_report(path: str) -> UsageError:
+    return UsageError(f"report: {shown(path)} exists and isn't a report: choose another path, or remove it.")

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from typing import Self
 
 from ._entry import Entry
-from ._errors import ConnectionLost, EndpointError, KubeferryError
+from ._errors import ConnectionLost, EndpointError, KubeferryError, ProtocolError
 from ._local_tree import LocalTree
-from ._runner import LocalRunner, Process, Runner, chunks, is_full
+from ._runner import LocalRunner, Process, Runner, chunks, is_full, last_words
 from ._shell_tree import ShellTree
 
 REMOTE_SHELL = """
@@ -54,6 +54,10 @@ pump(link.recv, tell)
 block, on which a short write would lose bytes."""
 
 ACCEPT_SECONDS = 30.0
+MOST_PRINTED = 64 << 20
+"""Bytes on rsync's standard output: messages of the pod's, which could go on for ever, and numbers at the end."""
+NUMBERS = 1 << 16
+"""Bytes of that end."""
 
 
 class Rsync:
@@ -85,23 +89,36 @@ class Rsync:
         argv += [f"--files-from={names}", f"--compare-dest={basis}", f"--rsh={shell}", "--", source, target]
         process = LocalRunner().start(argv)
         try:
-            stats = b"".join(chunks(process)).decode("ascii", "replace")
+            stats = self._numbers(process)
             status = process.wait()
-            said = process.stderr().decode("utf-8", "replace").strip()
+            full, said = is_full(process.stderr()), last_words(process)
         finally:
             process.close()
         if relay.error is not None:
             raise relay.error
-        if is_full(said.encode()):
+        if full:
             raise EndpointError(
                 f"{(self._here if self._pulls else self._pod).where} is full: make room there and run again."
             )
         sent = [
-            int(count) for count in re.findall(r"^Total bytes (?:sent|received): (\d+)", stats, re.MULTILINE)
+            int(count)
+            for count in re.findall(r"^Total bytes (?:sent|received): (\d{1,18})", stats, re.MULTILINE)
         ]
         if status and not sent:
             raise ConnectionLost(f"rsync broke off (exit status {status}): {said}.")
         return sum(sent)
+
+    def _numbers(self, process: Process) -> str:
+        """The end of what rsync prints. Raises ProtocolError where it comes to none."""
+        end, left = b"", MOST_PRINTED
+        for piece in chunks(process):
+            end = (end + piece)[-NUMBERS:]
+            left -= len(piece)
+            if left < 0:
+                raise ProtocolError(
+                    f"rsync in {self._pod.where} sends messages without an end: set transport to tar."
+                )
+        return end.decode("ascii", "replace")
 
     def _places(self) -> tuple[str, str, str]:
         """Source and target as rsync wants them, and the directory with the versions that the target has."""

@@ -23,6 +23,8 @@ from ._errors import CommandNotFound, ConnectionLost, ExecError, Stalled
 READ_SIZE = 1 << 18
 STDERR_LIMIT = 4 << 20
 """Bytes. A walk over a tree may complain of each directory that it can't enter."""
+SAID = 2_000
+"""Bytes of what a command said that are quoted."""
 CLOSED = -1
 
 
@@ -93,6 +95,11 @@ def chunks(process: Process) -> Iterator[bytes]:
     """The standard output of `process`, piece by piece."""
     while piece := process.read():
         yield piece
+
+
+def last_words(process: Process) -> str:
+    """The end of what a command said on standard error, for people."""
+    return process.stderr()[-SAID:].decode("utf-8", "replace").strip()
 
 
 def is_full(said: bytes) -> bool:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ._asking import answers
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, possible
 from ._errors import ConnectionLost, ProtocolError
 from ._names import display
@@ -28,10 +29,15 @@ KINDS = {
     stat.S_IFBLK: BLOCK,
 }
 MAX_NAME = 1 << 16
+MAX_PATH = 4096
 SPARE = 1 << 16
 """Bytes that a file may take up less than its size has without counting as sparse: small ones lie in their inodes."""
 MAX_BATCH = 1 << 24
 """Bytes of one batch of names, or of stat or digest lines: xargs hands over 128 KiB of names at a time."""
+MOST_IN_BATCH = 1 << 16
+"""Names of one batch: none takes up less than 2 bytes of what xargs hands over."""
+MAX_STATUSES = 1 << 20
+"""Bytes of exit statuses: a line for each time that xargs ran the command."""
 STATUS = re.compile(
     rb"^([0-9a-f]{1,8}) (\d{1,19}) (\d{1,10}) (\d{1,10}) (\d{1,20}) (\d{1,20}) (\d{1,10}) ([0-9a-f]{1,8}) "
     rb"([0-9a-f]{1,8}) (\d{1,19}) (\d{1,10}) (-?\d{1,15}) (-?\d{1,15})"
@@ -96,12 +102,14 @@ def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
             raise ProtocolError(
                 "the count of names isn't a number: something else wrote to its standard output"
             )
-        names = stream.until(b"\0\0", MAX_BATCH).split(b"\0")
+        if int(count) > MOST_IN_BATCH:
+            raise ProtocolError(f"{int(count)} names came at once")
+        names = stream.until(b"\0\0", MAX_BATCH).split(b"\0", int(count))
         if len(names) != int(count):
             raise ProtocolError("the names aren't as many as they were said to be")
         looks = b"" if with_unreadable else stream.until(b"\0", MAX_BATCH)
         lines = stream.until(b"\0", MAX_BATCH)
-        unreadable = list(_until_empty(stream)) if with_unreadable else []
+        unreadable = list(_until_empty(stream, names)) if with_unreadable else []
         yield Batch(names, lines, unreadable, looks)
 
 
@@ -112,7 +120,7 @@ def complained(stream: ByteStream, names: Sequence[str], reader: str) -> bool:
     missing.
     """
     told: dict[str, set[int]] = {}
-    for line in stream.until(b"\0", MAX_BATCH).splitlines():
+    for line in stream.until(b"\0", MAX_STATUSES).splitlines():
         name, _blank, status = line.decode("utf-8", "replace").partition(" ")
         if name not in names or not re.fullmatch(r"\d{1,3}", status):
             raise ProtocolError("the exit statuses aren't what was asked for")
@@ -133,9 +141,15 @@ def links(stream: ByteStream) -> Iterator[tuple[bytes, bytes]]:
         yield name, stream.until(b"\0", MAX_NAME)
 
 
-def _until_empty(stream: ByteStream) -> Iterator[bytes]:
-    while name := stream.until(b"\0", MAX_NAME):
-        yield name
+def _until_empty(stream: ByteStream, names: Sequence[bytes]) -> Iterator[bytes]:
+    """Those of `names` that come, until an empty one."""
+    known: dict[bytes, bytes] = {}
+    for name in answers(iter(lambda: stream.until(b"\0", MAX_NAME), b""), len(names)):
+        known = known or {each: each for each in names}
+        if name not in known:
+            raise ProtocolError("a name came that isn't one of its batch")
+        # The same object, as many copies of a long name would take up much.
+        yield known[name]
 
 
 def rows(batch: Batch) -> list[Row] | None:
@@ -147,6 +161,8 @@ def rows(batch: Batch) -> list[Row] | None:
     if len(told) != count:
         wrong = next(line for line in batch.lines.splitlines(keepends=True) if not STATUS.fullmatch(line))
         raise ProtocolError(f"stat printed {wrong[:80]!r}, which can't be")
+    if max(map(len, batch.names)) > MAX_PATH:
+        raise ProtocolError("stat told of a longer path than the kernel takes")
     return [_row(name, *fields) for name, fields in zip(batch.names, told, strict=True)]
 
 

@@ -34,7 +34,7 @@ from ._pieces import (
     piece_length,
 )
 from ._pieces_scripts import BLOCK
-from ._runner import Process, done, is_full
+from ._runner import Process, done, is_full, last_words
 from ._scripts import FAILED
 
 MAX_LINE = 200
@@ -105,15 +105,15 @@ class ShellPieces:
         process = self._start(scripts.WRITE, self._orders(works, parts), self._place.work)
         try:
             whole = done(process, FAILED)
-            said = process.stderr()
+            filled, said = is_full(process.stderr()), last_words(process)
         finally:
             process.close()
-        if is_full(said):
+        if filled:
             raise EndpointError(f"{self._place.where} is full: make room there and run again.")
         if not whole:
-            why = said.decode("utf-8", "replace").strip() or "it said nothing"
             raise EndpointError(
-                f"Large files can't be written below {self._place.where}: {why}. Check that its volume is writable."
+                f"Large files can't be written below {self._place.where}: {said or 'it said nothing'}. "
+                "Check that its volume is writable."
             )
 
     # -- asking -----------------------------------------------------------------------------------

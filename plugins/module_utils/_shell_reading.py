@@ -9,7 +9,8 @@ Whatever they print may be made up by a hostile pod, so everything that is taken
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 
 from . import _scripts as scripts
 from . import _shell_output as output
@@ -21,7 +22,7 @@ from ._look import Look
 from ._manifest import Manifest
 from ._names import display
 from ._row import CHANGED
-from ._runner import STDERR_LIMIT
+from ._runner import SAID, STDERR_LIMIT
 from ._shell_probe import probe
 from ._store import Row, batched
 from ._tree import Facts
@@ -30,7 +31,9 @@ from ._xattrs import Xattrs, dumped
 WALK_ROUNDS = 5
 MOST_NAMES = 50_000_000
 MOST_UNREADABLE = 100_000
-"""What is taken from a pod. It could make up names without an end."""
+MOST_KEPT = 48 << 20
+"""What is taken from a pod. It could make up names without an end. The last is the bytes of memory for names of files
+that can't be read, and for those to be looked at again."""
 ASKED_AT_ONCE = 20_000
 """Names that one command is asked about."""
 RESTLESS = "vanishes and comes back while it is read"
@@ -58,12 +61,14 @@ class ShellReading:
         """
         look, unreadable = manifest.look or Look(), manifest.unreadable
         names = named(starts)
-        seen = 0
+        seen = denied = 0
         for _round in range(WALK_ROUNDS):
             again: list[bytes] = []
+            vanishing = 0
             for batch in self.walked(script, names, look, missed):
                 seen += len(batch.names)
-                if seen > MOST_NAMES or len(unreadable) > MOST_UNREADABLE:
+                denied += _room(batch.unreadable)
+                if seen > MOST_NAMES or len(unreadable) > MOST_UNREADABLE or denied > MOST_KEPT:
                     raise EndpointError(
                         f"{self._asker.where} shows more than {MOST_NAMES} names, or {MOST_UNREADABLE} unreadable "
                         "ones: copy it in parts, with files."
@@ -75,6 +80,12 @@ class ShellReading:
                         f"Reading the names below {self._asker.where} broke off: {exc}."
                     ) from exc
                 if rows is None:
+                    vanishing += _room(batch.names)
+                    if vanishing > MOST_KEPT:
+                        raise EndpointError(
+                            f"Too many names below {self._asker.where} vanish while they are looked at: run again when "
+                            "it is at rest, or copy it in parts, with files."
+                        )
                     again += batch.names
                     continue
                 look.add(batch.raw)
@@ -104,7 +115,7 @@ class ShellReading:
         """What a tool couldn't look at is a part of the tree that nobody would miss otherwise."""
         found, others = complaints(tool, said)
         if others:
-            raise EndpointError(f"{self._asker.where} can't be read whole: {display(others[0])}.")
+            raise EndpointError(f"{self._asker.where} can't be read whole: {display(others[0][:SAID])}.")
         if not found or len(said) >= STDERR_LIMIT:
             raise EndpointError(
                 f"{self._asker.where} can't be read whole: {tool} failed and "
@@ -164,6 +175,11 @@ class ShellReading:
                     path = name.removeprefix(prefix)
                     if path in wanted and name in looks:
                         yield Taken(path, digest, *looks[name])
+
+
+def _room(names: Iterable[bytes]) -> int:
+    """The bytes of memory that names take up."""
+    return sum(map(sys.getsizeof, names))
 
 
 def named(starts: Sequence[bytes]) -> list[bytes]:

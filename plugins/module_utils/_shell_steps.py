@@ -61,7 +61,7 @@ class Steps:
             self._times([e for e in made if e.kind == SYMLINK], self._received)
         self._links(create)
         new = {entry.path for entry in create if entry.kind == DIR}
-        tops = [e.path for e in create if e.kind != SOCKET and not parents(e.path) & new]
+        tops = [e.path for e in create if e.kind != SOCKET and new.isdisjoint(parents(e.path))]
         self._move(tops)
 
     def _links(self, create: list[Entry]) -> None:

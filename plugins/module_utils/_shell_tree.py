@@ -13,7 +13,7 @@ from functools import partial
 from . import _scripts as scripts
 from . import _shell_output as output
 from . import _tar as tar
-from ._asking import Asker, answers
+from ._asking import ANSWER_LIMIT, Asker, answers
 from ._complaints import Complaint
 from ._entry import Entry, Taken
 from ._errors import ConnectionLost, ProtocolError
@@ -126,7 +126,7 @@ class ShellTree:
     def flush(self) -> int | None:
         stream = tar.ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS)),))
         began, _root = output.beginning(stream)
-        return began if stream.rest() == b"flushed" and began else None
+        return began if stream.rest(ANSWER_LIMIT) == b"flushed" and began else None
 
     def fingerprint_of(self, look: Look) -> str:
         return look.fingerprint

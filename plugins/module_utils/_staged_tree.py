@@ -23,6 +23,7 @@ from ._look import Look
 from ._manifest import Manifest
 from ._manifest_file import digest_of, read, require_same, write
 from ._manifest_tree import selected
+from ._names import shown
 from ._overlap import Origin, require_apart_by_name
 from ._progress import Progress
 from ._selection import Selection
@@ -115,8 +116,8 @@ class StagedTree(LocalTree):
             return kept
         if not self._replaces:
             raise UsageError(
-                f"{self.where} holds files of {kept.origin}: choose another directory, or set delete to true to have "
-                "them replaced."
+                f"{self.where} holds files of {shown(kept.origin)}: choose another directory, or set delete to true to "
+                "have them replaced."
             )
         return Manifest(store=store)
 

@@ -25,6 +25,10 @@ SMALL = 1 << 16
 """Bytes of a file that is handed over in one piece."""
 MAX_EXTENSION = 1 << 20
 """Bytes of a long name or pax header that are accepted: a path has 4096 at most, so this is ample."""
+MOST_EXTENSIONS = 16
+"""Such headers before one member: a long name, a long target, and pax headers for all and for one."""
+MOST_ZEROS = 100_000
+"""Blocks of zeros in a row: tar ends an archive with 20, and one follows the other where files have gone meanwhile."""
 TYPES = {FILE: b"0", SYMLINK: b"2", CHAR: b"3", BLOCK: b"4", DIR: b"5", FIFO: b"6"}
 
 
@@ -146,9 +150,12 @@ class ByteStream:
         self._at += len(out)
         return out
 
-    def rest(self) -> bytes:
-        """All that is left."""
-        return b"".join([self._data[self._at :], *self._pieces])
+    def rest(self, limit: int) -> bytes:
+        """All that is left. Raises ProtocolError where that is more than `limit` bytes."""
+        out = self.exactly(limit + 1)
+        if len(out) > limit:
+            raise ProtocolError(f"more than {limit} bytes came")
+        return out
 
     def until(self, mark: bytes, limit: int) -> bytes:
         """What comes before `mark`, which is taken from the stream as well.
@@ -193,16 +200,20 @@ def members(stream: ByteStream, mark: bytes) -> Iterator[Member]:
     """The members of the archives that follow each other in `stream`, until a block starts with `mark`.
 
     Blocks of zeros between archives are passed over. Raises ConnectionLost when the stream ends before the mark or
-    inside a member, and ProtocolError for a damaged header.
+    inside a member, and ProtocolError for a damaged header, and for what no tar makes so much of between members.
     """
     name = b""
+    zeros = extensions = 0
     while True:
         block = stream.exactly(BLOCK_SIZE)
         if block.startswith(mark):
             return
         if len(block) < BLOCK_SIZE:
             raise ConnectionLost("the archive ended before its end mark")
+        if zeros > MOST_ZEROS or extensions > MOST_EXTENSIONS:
+            raise ProtocolError("the archive goes on and on without a file")
         if block == ZEROS:
+            zeros += 1
             continue
         flag, size = block[156:157], _parse_number(block[124:136])
         _check(block)
@@ -211,6 +222,7 @@ def members(stream: ByteStream, mark: bytes) -> Iterator[Member]:
                 raise ProtocolError(f"an extended header of {size} bytes in the archive")
             data = stream.exactly(size + -size % BLOCK_SIZE)[:size]
             name = _long_name(flag, data) or name
+            extensions += 1
             continue
         if size <= SMALL:
             content = stream.exactly(size + -size % BLOCK_SIZE)
@@ -222,6 +234,7 @@ def members(stream: ByteStream, mark: bytes) -> Iterator[Member]:
             yield Member(name or _short_name(block), flag, size, body)
             body.finish()
         name = b""
+        zeros = extensions = 0
 
 
 class _Payload:

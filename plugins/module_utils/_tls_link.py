@@ -19,7 +19,7 @@ from ._asking import Question
 from ._beside import Beside
 from ._errors import KubeferryError, ProtocolError, RouteFailed
 from ._link import MAX_LINE, Broken, follow, tar_options
-from ._runner import Process
+from ._runner import SAID, Process, last_words
 from ._session_key import session_key
 from ._shell_pieces import ShellPlace
 from ._tar import ByteStream
@@ -32,7 +32,6 @@ PORTS = range(20_000, 32_000)
 """Below those that a kernel gives to outgoing connections."""
 ATTEMPTS = 3
 """Ports that are tried: another program in the pod may have one."""
-SAID = 2000
 
 
 @dataclass(frozen=True)
@@ -132,5 +131,5 @@ class TlsLink:
 
 
 def _last_line(process: Process) -> str:
-    lines = process.stderr().decode("utf-8", "replace").strip().splitlines()
+    lines = last_words(process).splitlines()
     return lines[-1] if lines else "nobody answered"

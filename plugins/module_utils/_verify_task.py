@@ -14,14 +14,14 @@ from typing import Any
 from ._comparison import Comparison, Criteria, not_compared
 from ._endpoint import opened
 from ._entry import FILE
-from ._errors import EndpointError
+from ._errors import EndpointError, UsageError
 from ._interrupt import interruptible
 from ._manifest import Manifest
 from ._manifest_tree import ManifestTree
 from ._parity import LIST_LIMIT, parity, sentence
 from ._preflight import require_directory
 from ._progress import Progress
-from ._report import Hop, record
+from ._report import Hop, record, require_report
 from ._selection import select
 from ._transport import AnyTree
 
@@ -31,6 +31,9 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
 
     A target that differs is a result with `parity` false and the reason in `msg`.
     """
+    if params["manifest"] == "":
+        raise UsageError("manifest: the name is empty: give the file, or a source in its place.")
+    require_report(params["report"])
     warnings: list[str] = []
     progress = Progress(label="" if hidden else params["label"] or "")
     started = time.monotonic()

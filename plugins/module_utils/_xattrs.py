@@ -31,6 +31,10 @@ MOST_OTHERS = 100
 """Names of others that are told of: a pod could make up more without an end."""
 LINE_LIMIT = 1 << 18
 """Bytes of one line of getfattr: the kernel allows values of 64 KiB, which are printed in hexadecimal."""
+NAMES_LIMIT = 1 << 16
+"""Bytes of the names of all attributes of one file: the kernel lists no more."""
+FILE_LIMIT = 4 << 20
+"""Bytes of what getfattr prints of one file. Most file systems hold 64 KiB at most, which it prints as twice that."""
 UNHELD = {errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM}
 
 
@@ -118,16 +122,22 @@ def dumped(stream: ByteStream) -> Iterator[tuple[bytes, Xattrs]]:
     """
     name: bytes | None = None
     found: list[tuple[bytes, bytes]] = []
+    names = printed_bytes = 0
     while (line := stream.until(b"\n", LINE_LIMIT)) != b"# end":
+        printed_bytes += len(line) + 1
         if line.startswith(b"# file: "):
             if name is not None:
                 yield name, tuple(found)
             name, found = _plain(line[len(b"# file: ") :]), []
+            names = printed_bytes = 0
+        elif names > NAMES_LIMIT or printed_bytes > FILE_LIMIT:
+            raise ProtocolError("getfattr told of more attributes of one file than there can be")
         elif line:
             printed = re.fullmatch(rb"([^=]+)(?:=0x((?:[0-9a-f]{2})*))?", line)
             if printed is None or name is None:
                 raise ProtocolError(f"getfattr printed {line[:80]!r}, which can't be")
             found.append((_plain(printed[1]), bytes.fromhex((printed[2] or b"").decode("ascii"))))
+            names += len(found[-1][0]) + 1
     if name is not None:
         yield name, tuple(found)
 

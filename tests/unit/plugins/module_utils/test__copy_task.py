@@ -9,6 +9,7 @@ import json
 import os
 import re
 
+import engine
 import pytest
 import trees
 from trees import snapshot, touched, unlike, write
@@ -410,3 +411,25 @@ def test_a_copy_that_is_not_whole_says_what_is_missing(ends):
     assert result["msg"].startswith(
         f"{ends[1]} on this machine isn't a whole copy of {ends[0]} on this machine: 1 different (10). What "
     )
+
+
+def test_an_empty_name_of_a_manifest(ends):
+    with pytest.raises(UsageError, match=r"^manifest: the name is empty: give the file, or a source"):
+        _verify_task.run({**params(None, ends[1], manifest=""), "source": None}, check_mode=False)
+
+
+def test_a_path_with_a_line_end_is_told_on_one_line(ends, boxes):
+    odd = ends[0].with_name("a\nb")
+    with pytest.raises(EndpointError, match=r"a\\nb on this machine doesn't exist"):
+        copy(odd, ends[1])
+    with pytest.raises(EndpointError, match=r"a\\nb in the gnu box doesn't exist"):
+        engine.copy(engine.shell(boxes["gnu"], odd), engine.local(ends[1]))
+    with pytest.raises(ManifestError, match=r"a\\nb can't be read"):
+        _verify_task.run({**params(None, ends[1], manifest=str(odd)), "source": None}, check_mode=False)
+
+
+def test_what_is_no_report_is_refused_before_the_copy(ends, tmp_path):
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"^report: .*other.json exists and isn't a report"):
+        copy(*ends, report=str(tmp_path / "other.json"))
+    assert set(snapshot(ends[1])) == {b"."}

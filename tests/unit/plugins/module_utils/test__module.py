@@ -73,3 +73,25 @@ def test_a_password_in_an_address_is_a_secret():
     with pytest.raises(Ended):
         conclude(module, lambda: {"warnings": []})
     assert module.no_log_values == {"s3cret", "other"}
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"source": {"path": "/a\0b"}}, "source.path"),
+        ({"dest": "\ud800"}, "dest"),
+        ({"files": ["a", "b\0"]}, "files"),
+        ({"tolerations": [{"key": "\0"}]}, "tolerations.key"),
+    ],
+)
+def test_text_that_no_system_call_takes(params, name):
+    with pytest.raises(Ended) as end:
+        conclude(Module(params), lambda: pytest.fail("it has begun"))
+    sentence = f"{name} holds a NUL or half a character, which no name has: give it without."
+    assert end.value.args == ("failed", {"msg": sentence})
+
+
+def test_names_that_are_no_unicode_pass():
+    with pytest.raises(Ended) as end:
+        conclude(Module({"files": ["\udcff", "\n"]}), lambda: {"warnings": []})
+    assert end.value.args == ("done", {})

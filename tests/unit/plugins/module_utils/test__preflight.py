@@ -10,7 +10,10 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import DIR, F
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._plan import Rules, make_plan
-from ansible_collections.kubeferry.pvc.plugins.module_utils._preflight import require_one_volume
+from ansible_collections.kubeferry.pvc.plugins.module_utils._preflight import (
+    preflight,
+    require_one_volume,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._store import Store
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tree import Facts
 
@@ -38,3 +41,24 @@ def test_a_volume_that_is_mounted_in_the_target(file, device, refused):
             require_one_volume(plan, target, facts, "there")
     else:
         require_one_volume(plan, target, facts, "there")
+
+
+class End:
+    """A tree that just tells its facts."""
+
+    def __init__(self, where, facts):
+        self.where = where
+        self.facts = lambda: facts
+
+
+def test_a_target_that_can_not_be_made():
+    missing = Facts("missing", writable=False, uid=7, above=("a directory",))
+    with pytest.raises(EndpointError) as caught:
+        preflight(End("source", Facts("dir")), End("/read-only/new on this machine", missing))
+    assert str(caught.value) == (
+        "/read-only/new on this machine doesn't exist and can't be made by user 7: mount its file system writable, run "
+        "as another user, or correct the path."
+    )
+    in_a_pod = Facts("missing", writable=False)
+    with pytest.raises(EndpointError, match=r"^/new in a pod doesn't exist: correct the path\.$"):
+        preflight(End("source", Facts("dir")), End("/new in a pod", in_a_pod))

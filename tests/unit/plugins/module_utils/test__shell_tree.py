@@ -300,27 +300,40 @@ class Endless:
 
 
 BATCH = 500
+BEGUN = b"0|" + WORDS + b"\0"
+ONE = BEGUN + b"1\0./good\0\0" + FILE_LINE + b"\0"
 ENDLESS = {
+    "PROBE": (b"", b"x" * 700),
     "SCAN": (
-        b"0|" + WORDS + b"\0",
+        BEGUN,
         b"%d\0" % BATCH
         + b"".join(b"./%d\0" % number for number in range(BATCH))
         + b"\0"
         + FILE_LINE * BATCH
         + b"\0\0",
     ),
+    "SCAN of a batch": (BEGUN + b"9999999\0", b"aa\0" * BATCH),
+    "SCAN of what has gone": (BEGUN, b"%d\0" % BATCH + b"./gone\0" * BATCH + b"\0" + b"\0\0"),
+    "SCAN of what can't be read": (ONE, b"./good\0" * BATCH),
+    "SCAN of what isn't there": (ONE, b"./" + b"n" * 60_000 + b"\0"),
     "DIGEST": (b"", b"1\0./good\0\0" + b"0" * 64 + b"  ./good\n\0"),
     "LINKS": (b"", b"./link\0x\0"),
     "XATTRS": (b"", b"# file: ./good\nuser.a=0x00\n\n"),
+    "XATTRS of one file": (b"# file: ./good\n", b"user.a=0x00\n"),
+    "XATTRS of empty lines": (b"# file: ./good\n", b"\n" * 700),
     "PULL": (b"", tar.header(Entry(b"x", FILE, 0, 0o644, 0, 0, 0), b"./x", 0)),
+    "PULL of zeros": (b"", tar.end()),
+    "PULL of long names": (b"", tar.header(Entry(b"x", FILE, 0, 0o644, 0, 0, 0), b"n" * 300, 0)[:-512]),
 }
 
 
-@pytest.mark.parametrize("script", ENDLESS)
-def test_what_never_ends_takes_no_memory(jail, script, monkeypatch):
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_never_ends_takes_no_memory(jail, what, monkeypatch):
     """A process that would take 40 MiB more ends the test."""
-    start, again = ENDLESS[script]
-    monkeypatch.setattr(_shell_reading, "MOST_NAMES", 20_000)
+    start, again = ENDLESS[what]
+    script = what.partition(" ")[0]
+    monkeypatch.setattr(_shell_reading, "MOST_NAMES", 200_000 if "gone" in what else 20_000)
+    monkeypatch.setattr(_shell_reading, "MOST_KEPT", 4 << 20, raising=False)
     write(jail.target, "good", b"other", mtime=0)
     write(jail.source, "new", b"new")
     os.symlink("x", jail.source / "link")
@@ -342,6 +355,38 @@ def test_what_never_ends_takes_no_memory(jail, script, monkeypatch):
     said, kibibytes = engine.in_child(grown)
     assert "source in pod bad/liar" in said
     assert kibibytes < 40 << 10
+
+
+@pytest.mark.parametrize("said", [b"find: ", b"", b"find: './"])
+def test_an_endless_message_takes_no_memory(jail, monkeypatch, said):
+    message = said + b"x" * ((4 << 20) - 100) + b"'\n"
+    monkeypatch.setattr(Said, "stderr", lambda _self: message)
+
+    def grown():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        error = jail.copy("local", SCAN=scan((b"./good", jail.line())).replace(b"find 0", b"find 1"))
+        return str(error), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+    told, kibibytes = engine.in_child(grown)
+    assert "source in pod bad/liar can't be read whole: find" in told
+    assert len(told) < 3_000
+    assert kibibytes < 40 << 10
+
+
+def test_names_that_can_not_be_read_are_bounded_by_what_they_take(jail, monkeypatch):
+    monkeypatch.setattr(_shell_reading, "MOST_KEPT", 10_000)
+    names = [b"./%03d" % number + b"n" * 200 for number in range(100)]
+    told = scan(*((name, FILE_LINE) for name in names)).replace(
+        b"\0\0end", b"\0%b\0\0end" % b"\0".join(names)
+    )
+    error = jail.copy("local", SCAN=told)
+    assert "unreadable ones: copy it in parts" in str(error)
+
+
+def test_a_path_that_no_kernel_takes(jail):
+    error = jail.copy("local", SCAN=scan((b"./" + b"n" * 5_000, FILE_LINE)))
+    assert isinstance(error, ProtocolError)
+    assert "a longer path than the kernel takes" in str(error)
 
 
 @KINDS
