@@ -9,22 +9,25 @@ The transports here give orders over a `Link`; it is the pods that read, send an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from ._carry_scripts import NAMES_BLOCK
 from ._entry import Entry
+from ._errors import ProtocolError
 from ._link import Link
 from ._pieces import Span, Work
 from ._pieces_scripts import BLOCK
 from ._pieces_transport import PiecesTransport
 from ._progress import Progress
+from ._scripts import MOST_NAMES
 from ._shell_pieces import ShellPieces, blocks, closing, opening
 from ._shell_tree import ShellTree
 from ._tar import BLOCK_SIZE
 from ._transport import LARGE_BYTES, Moved, PiecewiseTransport, TarTransport, Transport
 
-GROUP_NAMES = 96_000
-"""Bytes of names that one tar is given: the argument that one process may have is 128 KiB on some systems."""
+T = TypeVar("T")
+
 GROUP_BYTES = 64 << 20
 """Bytes that go by before progress is heard of."""
 ARCHIVE_END = 20 * BLOCK_SIZE
@@ -48,8 +51,7 @@ class CarriedFiles:
         entries = [*fresh, *changed]
         groups = list(grouped([entry for entry in entries if self._old or entry.mtime >= 0]))
         if groups:
-            left = iter(groups)
-            self._link.carry([_order(group) for group in groups], lambda: self._took(next(left)))
+            self._link.carry([_order(group) for group in groups], _each(groups, self._took))
         aside = () if self._old else [entry for entry in entries if entry.mtime < 0]
         moved = self._aside.move(aside, (), checksum)
         return Moved(moved.bytes + sum(entry.size for group in groups for entry in group), moved.bare)
@@ -70,14 +72,13 @@ class CarriedPieces(PiecesTransport):
 
     def _deliver(self, works: Sequence[Work]) -> None:
         spans = [span for work in works for span in _strides(work)]
-        left = iter(spans)
         orders = [order for work in works for order in self._orders(work)]
-        self._link.carry(orders, lambda: self._passed(next(left).length))
+        self._link.carry(orders, _each(spans, lambda span: self._passed(span.length)))
         for _work in works:
             self._progress.advance(0, files=1)
 
     def _orders(self, work: Work) -> Iterator[bytes]:
-        yield opening(work)
+        yield from opening(work)
         for span in _strides(work):
             yield b"part %d %d\n" % blocks(span)
         yield closing(work, self._tools)
@@ -101,12 +102,26 @@ def grouped(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     for entry in entries:
         names += len(entry.path) + 3
         size += entry.size
-        if group and (names > GROUP_NAMES or size > GROUP_BYTES):
+        if group and (names > MOST_NAMES or size > GROUP_BYTES):
             yield group
             group, names, size = [], len(entry.path) + 3, entry.size
         group.append(entry)
     if group:
         yield group
+
+
+def _each(ordered: Iterable[T], took: Callable[[T], None]) -> Callable[[], None]:
+    """What is called each time that the next of what was ordered has been taken. Raises ProtocolError."""
+    left = iter(ordered)
+
+    def one_more() -> None:
+        try:
+            each = next(left)
+        except StopIteration:
+            raise ProtocolError("more was taken than had been ordered") from None
+        took(each)
+
+    return one_more
 
 
 def _order(group: Sequence[Entry]) -> bytes:

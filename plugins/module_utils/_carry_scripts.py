@@ -11,8 +11,8 @@ those of `_scripts` are, with the same `$1` and `$2`.
 
 from __future__ import annotations
 
-from ._pieces_scripts import _COPY, _NAMED, _ORDERS, _PART
-from ._scripts import _LINGER, _START
+from ._pieces_scripts import _COPY, _NAMED, _ORDERS, _PART, _WHOLE_COUNT
+from ._scripts import _LINGER, _START, _VERDICT, _WHOLE
 
 NAMES_BLOCK = 512
 """Bytes in whose multiples names are handed over: BusyBox's `head -c` takes more from a pipe than it passes on."""
@@ -20,29 +20,37 @@ NAMES_BLOCK = 512
 _FEED = (
     _NAMED
     + _PART
+    + _WHOLE_COUNT
+    + _WHOLE
     + """
-blocks() { dd bs=65536 iflag=fullblock count="$1" 2>/dev/null; }
+blocks() { said=$(dd bs=65536 iflag=fullblock count="$1" 2>&1 >&3); counted "$1" "$said"; }
 names() { dd bs=512 iflag=fullblock count="$2" 2>/dev/null | head -c "$1"; }
+pack() { xargs -0 -s 120000 sh -c "$WHOLE"'exec tar $OPTIONS -cf - "$@"' sh "$1"; }
+order() { printf '%s\\n' "$MARK $*"; }
+spill() { while printf '%65535s\\n' ''; do :; done 2>/dev/null; exit 73; }
 feed() {
   exec 3>&1
-  while read -r word first second third && [ "$word" != end ]; do
+  OPTIONS=$*; export OPTIONS WHOLE
+  while read -r mark word first second third && [ "$mark $word" != "$MARK end" ]; do
+    if [ "$mark" != "$MARK" ]; then spill; fi
     case $word in
       tar)
-        printf 'tar %s\\n' "$third"
-        { names "$first" "$second" | xargs -0 -s 120000 tar "$@" -cf - ; cat /dev/zero 2>/dev/null; } | blocks "$third"
+        order tar "$third"
+        { names "$first" "$second" | pack "$first"; cat /dev/zero 2>/dev/null; } | blocks "$third" || spill
         ;;
       part)
-        if [ -n "$FROM" ]; then printf 'copy %s %s\\n' "$first" "$second"; continue; fi
-        printf 'data 65536 %s %s\\n' "$first" "$second"
-        part "$first" "$second"
+        if [ -n "$FROM" ]; then order copy "$first" "$second"; continue; fi
+        order data 65536 "$first" "$second"
+        part "$first" "$second" || spill
         ;;
       *)
-        case $word in file | new) named "$first" ;; esac
-        printf '%s\\n' "$word${first:+ $first}${second:+ $second}${third:+ $third}"
+        case $word in file | new) named "$first" || spill ;; esac
+        order "$word${first:+ $first}${second:+ $second}${third:+ $third}"
         ;;
     esac
   done
-  printf 'end\\n'
+  if [ "$mark $word" != "$MARK end" ]; then spill; fi
+  order end
 }
 """
 )
@@ -51,16 +59,22 @@ feed() {
 `part SKIP COUNT` in place of `data` sends blocks of the file of the last `file` or `new`, filled up with zeros. Where
 FROM is set, the other side is told to copy them itself from that directory.
 `tar LENGTH NAMES COUNT` is followed by NAMES blocks of 512 bytes, of which LENGTH bytes are names. It sends an archive
-of these files in COUNT blocks of 64 KiB, filled up with zeros or cut."""
+of these files in COUNT blocks of 64 KiB, filled up with zeros or cut.
+
+Every line begins with MARK, as in WRITE. Where a command is killed and fewer bytes have gone out than were announced,
+`spill` makes up for them until a line without the mark ends it all: the other side would wait for them else."""
 
 _TAKE = (
     """
-drain() { printf 'failed\\n'; exit 73; }
+give_up() { printf '%s\\n' "$1"; exit 73; }
 """
+    + _VERDICT
     + _COPY
+    + _WHOLE_COUNT
     + """
 take() {
-  while read -r word first second third && [ "$word" != end ]; do
+  while read -r mark word first second third && [ "$mark $word" != "$MARK end" ]; do
+    if [ "$mark" != "$MARK" ]; then give_up broken; fi
     case $word in
 """
     + _ORDERS
@@ -71,31 +85,36 @@ take() {
           copy bs=65536 skip="$first" seek="$first" count="$second" <"$origin"
         fi
         ;;
-      tar) dd bs=65536 iflag=fullblock count="$first" 2>/dev/null | { unpack; cat >/dev/null; } ;;
+      tar)
+        said=$({ dd bs=65536 iflag=fullblock count="$first" 2>&4 | { unpack; cat; } >/dev/null 4>&-; } 4>&1)
+        counted "$first" "$said" || give_up broken
+        ;;
     esac
     case $word in copy | data | tar) printf 'took\\n' ;; esac
   done
-  if [ "$word" != end ]; then drain; fi
+  if [ "$mark $word" != "$MARK end" ]; then give_up broken; fi
   printf 'end\\n'
 }
 unpack() { (cd -- "$TREE" && tar -xpf - --numeric-owner); }
 """
 )
 """Works off a stream in the directory that it is in, with the function's `$3` as the run's work directory. Prints
-`took` after each `data` and `tar`, and `end` after the last, or `failed`, with the reason on standard error."""
+`took` after each `data` and `tar`, and `end` after the last; or `failed`, with the reason on standard error, or
+`broken`. Each line of the stream begins with MARK, as in WRITE."""
 
 IN_ONE_POD = (
     _START
     + _FEED
     + _TAKE
     + """
-TO=$3 WORK=$4 FROM=$PWD; TREE=$TO/$WORK/tree; export TREE
-shift 4
+TO=$3 WORK=$4 MARK=$5 FROM=$PWD; TREE=$TO/$WORK/tree; export TREE
+shift 5
 feed "$@" | { cd -- "$TO" && take "$TO" - "$WORK" || drain; }
 """
     + _LINGER
 )
-"""Brings files from the directory `$1` to `$3`, into its work directory `$4`. Further arguments are options of tar."""
+"""Brings files from the directory `$1` to `$3`, into its work directory `$4`, with `$5` as the mark of orders. Further
+arguments are options of tar."""
 
 IDENTITY = "kubeferry"
 CIPHER = "TLS_AES_128_GCM_SHA256"
@@ -131,8 +150,8 @@ SEND = (
     + _FEED
     + _TLS
     + """
-TO=$3 FIRST=$4 LATER=$5 FROM=
-shift 5
+TO=$3 FIRST=$4 LATER=$5 MARK=$6 FROM=
+shift 6
 IFS= read -r key
 feed "$@" | {
   exec 3<&0
@@ -150,8 +169,8 @@ printf 'ended\\n'
 """
     + _LINGER
 )
-"""Sends from the directory `$1` to the address and port `$3`, until the other side hangs up. Further arguments are
-options of tar.
+"""Sends from the directory `$1` to the address and port `$3`, until the other side hangs up, with `$6` as the mark of
+orders. Further arguments are options of tar.
 
 A server that doesn't have the key can't go on without a certificate, and none has the name that is asked for."""
 
@@ -161,7 +180,7 @@ RECEIVE = (
     + _TAKE
     + _TLS
     + """
-AT=$4 PORT=$5 FIRST=$6 LATER=$7 FROM=; TREE=$PWD/$3/tree; export TREE
+AT=$4 PORT=$5 FIRST=$6 LATER=$7 MARK=$2 FROM=; TREE=$PWD/$3/tree; export TREE
 IFS= read -r key
 refuse() { printf 'refused %s\\n' "$1"; exit 73; }
 listening() {

@@ -184,6 +184,21 @@ printf '# end\\n%s\\0' "$statuses"
 """The extended attributes of the names on standard input, where there are any, as `getfattr --dump` prints them, and
 the exit statuses as in a walk."""
 
+_WHOLE = """
+WHOLE='
+have=0 want=${1:-none}
+if [ "$#" -gt 0 ]; then shift; fi
+for name; do have=$((have + ${#name} + 1)); done
+if [ "$have" != "$want" ]; then exit 255; fi
+'
+"""
+"""How a command begins that xargs gives names to, all at once: first of all how many bytes they are.
+
+When what passes on a list of names is killed, xargs takes the rest for a name, which may be that of another file."""
+
+MOST_NAMES = 96_000
+"""Bytes of names that one command is given: the argument that one process may have is 128 KiB on some systems."""
+
 XATTR_STATUSES = ("head", "getfattr", "xargs")
 
 DIGEST = (
@@ -325,9 +340,24 @@ FAILED = "failed"
 A command that ends before it has taken all of its input is never heard of again (containerd). So it doesn't end, and
 the other side closes the stream as soon as this line comes."""
 
-_DRAIN = """
-drain() { printf 'failed\\n'; cat >/dev/null; exit 73; }
+BROKEN = "broken"
+"""The same where a command was killed, or something was cut: the next attempt may go well."""
+
+_VERDICT = """
+drain() {
+  if [ $? -gt 128 ]; then give_up broken; fi
+  if [ -n "$1" ]; then printf '%s\\n' "$1" >&2; fi
+  give_up failed
+}
 """
+"""`drain REASON` after a command that failed."""
+
+_DRAIN = (
+    """
+give_up() { printf '%s\\n' "$1"; cat >/dev/null; exit 73; }
+"""
+    + _VERDICT
+)
 
 PUSH = (
     _START

@@ -21,7 +21,7 @@ from ._errors import KubeferryError, ProtocolError, RouteFailed
 from ._link import MAX_LINE, Broken, follow, tar_options
 from ._runner import Process
 from ._session_key import session_key
-from ._shell_pieces import ShellPlace
+from ._shell_pieces import ShellPlace, marked
 from ._tar import ByteStream
 
 CONNECT_SECONDS = 20
@@ -116,10 +116,14 @@ class TlsLink:
     def _send(self, receiver: Receiver, orders: Sequence[bytes]) -> str:
         """Send until the receiver hangs up; what openssl said last. Whatever becomes of it, the receiver is told."""
         asker, options = self._source.asker, tar_options(self._source, self._target)
-        asked = Question(b"".join((f"{receiver.key}\n".encode(), *orders, b"end\n")))
+        mark = self._target.asker.mark
+        lines = [marked(mark.encode(), order) for order in (*orders, b"end\n")]
+        asked = Question(b"".join((f"{receiver.key}\n".encode(), *lines)))
         limits = (str(CONNECT_SECONDS), str(STALL_SECONDS))
         try:
-            process = asker.runner.start(asker.argv(scripts.SEND, receiver.at, *limits, *options), asked)
+            process = asker.runner.start(
+                asker.argv(scripts.SEND, receiver.at, *limits, mark, *options), asked
+            )
             try:
                 asker.begun(process).until(b"ended\n", MAX_LINE)
                 return _last_line(process)
