@@ -372,41 +372,48 @@ exit 0
 APPLY = (
     _START
     + _DRAIN
+    + _WHOLE
     + """
 [ -d "$3" ] || drain
 if command -v flock >/dev/null 2>&1; then exec 8>>.kubeferry/busy && flock -s 8 && [ -d "$3" ] || drain; fi
 rm -rf -- "$3/ops" && mkdir -- "$3/ops" && tar -xpf - -C "$3/ops" || drain
+export WHOLE
+LIVED='; if [ $? -gt 128 ]; then exit 255; fi'
+each() { cat "$list" | xargs -0 -s 120000 sh -c "$WHOLE$1$LIVED; exit 0" sh || give_up broken; }
+pairs() { each 'while [ "$#" -gt 1 ]; do '"$1$LIVED; shift 2; done"; }
 for list in "$3"/ops/*; do
-  step=${list##*/}; step=${step#*.}
-  cat "$list" | case $step in
+  step=${list##*/}; step=${step#*.}; WITH=${step#*.} TO=${list%.mvto}.to/; export WITH TO
+  case $step in
     to) ;;
-    wipe) xargs -0 -r rm -rf -- ;;
-    rm) xargs -0 -r rm -f -- ;;
-    rmdir) xargs -0 -r rmdir -- ;;
-    mkdir) xargs -0 -r mkdir -p -- ;;
-    ln) xargs -0 -r -n 2 ln -- ;;
-    mv) xargs -0 -r -n 6 sh -c 'while [ "$#" -gt 1 ]; do [ -d "$2" ] || mv -f -- "$1" "$2"; shift 2; done' sh ;;
-    mvto) TO=${list%.mvto}.to/; export TO; xargs -0 -r sh -c 'mv -f -- "$@" "$TO"' sh ;;
-    make) tar -xpf - -C "$3/tree" ;;
-    dirs) tar -xpf - ;;
-    chown.*) xargs -0 -r chown -h "${step#chown.}" -- ;;
-    chmod.*) xargs -0 -r chmod "${step#chmod.}" -- ;;
-    setfattr) setfattr -h --restore=- ;;
-    strip) xargs -0 -r -n 2 sh -c 'setfattr -h -x "$1" -- "$2"' sh ;;
-    touch) xargs -0 -r -n 2 touch -h -d ;;
+    wipe) each 'rm -rf -- "$@"' ;;
+    rm) each 'rm -f -- "$@"' ;;
+    rmdir) each 'rmdir -- "$@"' ;;
+    mkdir) each 'mkdir -p -- "$@"' ;;
+    ln) pairs 'ln -- "$1" "$2"' ;;
+    mv) pairs '[ -d "$2" ] || mv -f -- "$1" "$2"' ;;
+    mvto) each 'mv -f -- "$@" "$TO"' ;;
+    make) tar -xpf - -C "$3/tree" <"$list" ;;
+    dirs) tar -xpf - <"$list" ;;
+    chown.*) each 'chown -h "$WITH" -- "$@"' ;;
+    chmod.*) each 'chmod "$WITH" -- "$@"' ;;
+    setfattr) setfattr -h --restore=- <"$list" ;;
+    strip) pairs 'setfattr -h -x "$1" -- "$2"' ;;
+    touch) pairs 'touch -h -d "$1" -- "$2"' ;;
   esac
+  if [ $? -gt 128 ]; then give_up broken; fi
 done
 exit 0
 """
 )
 # A list comes through a pipe: when a command that BusyBox's xargs has forked closes a file, it sets back the position
 # that the two share, and the list begins anew. `mv` does nothing rather than move a file into a directory that could
-# not be removed; three pairs of the longest names are what BusyBox's xargs hands over at once.
+# not be removed.
 """Unpack the archive of lists on standard input and work them off in the order of their names.
 
 The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,
-`mv` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves names into the directory that the link of the same
-number leads to. What fails is found by the next scan."""
+`mv`, `strip` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves names into the directory that the link of
+the same number leads to. A list of names begins with how many bytes the others are, which is at most MOST_NAMES: what
+was cut is not acted upon. What fails is found by the next scan, and a command that was killed ends it all."""
 
 FINISH = (
     _START

@@ -92,3 +92,42 @@ def test_nothing_is_deleted_for_what_a_walk_did_not_see(tree, shimmed, tmp_path)
     with pytest.raises(ConnectionLost):
         engine.copy(source, engine.local(tmp_path / "target"), delete=True, retries=1)
     assert snapshot(tmp_path / "target") == before
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+@pytest.mark.parametrize("kind", ["busybox", "gnu"])
+def test_a_list_that_was_cut_in_the_middle_of_a_name_is_not_acted_upon(tmp_path, kind, count):
+    """The beginning of each name that is to be removed is the name of a file that is to stay."""
+    for number in range(400):
+        for name in (f"{number:06}", f"{number:06}.tmp"):
+            write(tmp_path / "target", f"directory/{name}", name.encode())
+    write(tmp_path / "source", "directory/new", b"new")
+    box = Box(str(tmp_path / "box"), kind, without=["cat"])
+    cat, tr, sed, head = (shutil.which(tool) for tool in ("cat", "tr", "sed", "head"))
+    script = tmp_path / "box" / "cat"
+    script.write_text(
+        f"#!/bin/sh\ncase $1 in *.rm) if [ ! -e {tmp_path}/used ]; then : >{tmp_path}/used\n"
+        f"{tr} '\\000' '\\n' <$1 | {sed} -n '1,{count}p' | {sed} '$s/[.]tmp//' | {tr} '\\n' '\\000' | {head} -c -1\n"
+        f'kill -9 $$; fi ;;\nesac\nexec {cat} "$@"\n'
+    )
+    script.chmod(0o755)
+    target = engine.shell(box, tmp_path / "target")
+    outcome = engine.copy(engine.local(tmp_path / "source"), target, exclude=["[0-9]" * 6], delete=True)
+    assert (tmp_path / "used").exists()
+    assert sorted(os.listdir(tmp_path / "target" / "directory")) == [
+        *(f"{number:06}" for number in range(400)),
+        "new",
+    ]
+    assert engine.whole(outcome)
+    assert outcome.retries == 1
+    assert "was killed" in outcome.trouble[0]
+
+
+@pytest.mark.parametrize("tool", ["mv", "chmod", "tar", "xargs"])
+def test_a_step_at_the_target_that_is_killed_costs_an_attempt(tree, shimmed, tmp_path, tool):
+    write(tmp_path / "target", "directory/7/old", b"old")
+    target = engine.shell(shimmed(tool, KILLED_AT_ONCE, once=True), tmp_path / "target")
+    outcome = engine.copy(engine.local(tree), target, delete=True)
+    assert engine.whole(outcome)
+    assert (tmp_path / "used").exists()
+    assert snapshot(tree) == snapshot(tmp_path / "target")
