@@ -32,12 +32,18 @@ GROUP_BYTES = 64 << 20
 """Bytes that go by before progress is heard of."""
 ARCHIVE_END = 20 * BLOCK_SIZE
 """What GNU tar fills up the last record to."""
+MOST_OWNER = 8**7 - 1
+"""The highest owner that a header has room for (POSIX 1003.1, pax)."""
 SHORT_NAME = 98
 """Bytes of a name that a header has room for, beside the leading `./`."""
 
 
 class CarriedFiles:
-    """Whole files, by tar at both ends. BusyBox's tar can't tell times before 1970, so `aside` moves such files."""
+    """Whole files, by tar at both ends. BusyBox's tar can't tell times before 1970, so `aside` moves such files.
+
+    Of owners it tells the last 24 bits: a file of 16777216 arrives as root's, set-id bits and all, and is taken for one
+    that has no owner and mode of its own yet.
+    """
 
     name = "tar"
 
@@ -54,7 +60,9 @@ class CarriedFiles:
             self._link.carry([_order(group) for group in groups], _each(groups, self._took))
         aside = () if self._old else [entry for entry in entries if entry.mtime < 0]
         moved = self._aside.move(aside, (), checksum)
-        return Moved(moved.bytes + sum(entry.size for group in groups for entry in group), moved.bare)
+        foreign = [] if self._old else [entry for entry in entries if max(entry.uid, entry.gid) > MOST_OWNER]
+        size = moved.bytes + sum(entry.size for group in groups for entry in group)
+        return Moved(size, [*moved.bare, *foreign])
 
     def _took(self, group: Sequence[Entry]) -> None:
         self._progress.advance(sum(entry.size for entry in group), files=len(group))

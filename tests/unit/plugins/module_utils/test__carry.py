@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -22,6 +23,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError, ProtocolError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._link import Orders, PodLink
 from ansible_collections.kubeferry.pvc.plugins.module_utils._scripts import MOST_NAMES
+from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
 
 MIB = 1 << 20
 
@@ -219,3 +221,25 @@ def test_more_that_is_taken_than_was_ordered_is_no_end_of_the_module():
     took()
     with pytest.raises(ProtocolError, match="more was taken than had been ordered"):
         took()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_an_owner_that_an_archive_has_no_room_for_is_set_before_the_file_gets_its_name(pod, monkeypatch):
+    owners = {b"a": 1 << 24, b"b": 60 << 24, b"c": 1 << 21, b"d": 1000}
+    for name, owner in owners.items():
+        write(pod.source, os.fsdecode(name), b"content", 0o755)
+        os.chown(pod.source / os.fsdecode(name), owner, owner)
+        os.chmod(pod.source / os.fsdecode(name), 0o4755)
+    seen = {}
+    apply = ShellTree.apply
+
+    def looking(self, changes):
+        apply(self, changes)
+        for name in owners:
+            with contextlib.suppress(FileNotFoundError):
+                about = os.lstat(os.fsencode(pod.target) + b"/" + name)
+                seen.setdefault(name, (about.st_uid, about.st_gid, about.st_mode & 0o7777))
+
+    monkeypatch.setattr(ShellTree, "apply", looking)
+    assert engine.whole(pod.copy())
+    assert seen == {name: (owner, owner, 0o4755) for name, owner in owners.items()}
