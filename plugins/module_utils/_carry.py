@@ -16,12 +16,12 @@ from ._carry_scripts import NAMES_BLOCK
 from ._entry import Entry
 from ._errors import ProtocolError
 from ._link import Link
-from ._pieces import Span, Work
+from ._pieces import Closer, Span, Work, block_length, leave_out, pieces_to_send
 from ._pieces_scripts import BLOCK
-from ._pieces_transport import PiecesTransport
+from ._pieces_transport import QUICK, PiecesTransport
 from ._progress import Progress
 from ._scripts import MOST_NAMES
-from ._shell_pieces import ShellPieces, blocks, closing, opening
+from ._shell_pieces import ShellPieces, blocks, closing, of_zeros, opening
 from ._shell_tree import ShellTree
 from ._tar import BLOCK_SIZE
 from ._transport import LARGE_BYTES, Moved, PiecewiseTransport, TarTransport, Transport
@@ -69,21 +69,44 @@ class CarriedFiles:
 
 
 class CarriedPieces(PiecesTransport):
-    """Pieces of large files, by dd at both ends."""
+    """Pieces of large files, by dd at both ends.
+
+    dd writes zeros where it reads some. So of a file with holes no block is sent that is nothing else.
+    """
 
     def __init__(
         self, link: Link, source: ShellPieces, target: ShellPieces, checksum: str, progress: Progress
     ) -> None:
         super().__init__(source, target, checksum, progress)
         self._link = link
+        self._shell = source
         self._tools = target.place.tools
 
     def _deliver(self, works: Sequence[Work]) -> None:
+        self._leave_holes([work for work in works if work.entry.holes])
         spans = [span for work in works for span in _strides(work)]
         orders = [order for work in works for order in self._orders(work)]
         self._link.carry(orders, _each(spans, lambda span: self._passed(span.length)))
         for _work in works:
             self._progress.advance(0, files=1)
+
+    def _leave_holes(self, works: Sequence[Work]) -> None:
+        asked = [
+            Closer(work.entry.path, work.entry.size, [each for each in pieces_to_send(work) if each.fresh])
+            for work in works
+        ]
+        for work, file, told in zip(works, asked, self._shell.blocks(asked, QUICK), strict=True):
+            length = block_length(file.size)
+            leave_out(
+                work,
+                {
+                    piece.start: [
+                        digest.encode() == of_zeros(QUICK, min(length, piece.length - number * length))
+                        for number, digest in enumerate(digests)
+                    ]
+                    for piece, digests in zip(file.pieces, told, strict=True)
+                },
+            )
 
     def _orders(self, work: Work) -> Iterator[bytes]:
         yield from opening(work)

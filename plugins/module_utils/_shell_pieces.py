@@ -284,11 +284,11 @@ def _lines_of(answer: bytes, checksum: str) -> list[str]:
 def _digest(said: bytes, checksum: str, length: int) -> str:
     if said == b"data":
         return UNKNOWN
-    return ZERO if said in (b"zeros", _of_zeros(checksum, length)) else said.decode("ascii")
+    return ZERO if said in (b"zeros", of_zeros(checksum, length)) else said.decode("ascii")
 
 
 @functools.lru_cache(maxsize=1024)
-def _of_zeros(checksum: str, length: int) -> bytes:
+def of_zeros(checksum: str, length: int) -> bytes:
     """The digest of so many zeros."""
     digest = hasher(checksum)
     zeros = bytes(min(length, 1 << 20))

@@ -78,6 +78,19 @@ def test_holes_stay_holes(pod):
     assert os.stat(pod.target / "sparse").st_blocks * 512 < 6 * MIB
 
 
+def test_holes_inside_of_pieces_stay_holes(pod):
+    with open(pod.source / "sparse", "wb") as stream:
+        for start in range(0, 60 * MIB, 4 * MIB):
+            stream.seek(start + 3 * MIB + 4096)
+            stream.write(b"island")
+        stream.truncate(60 * MIB + 12_345)
+    outcome = pod.copy()
+    assert engine.whole(outcome)
+    assert pod.unlike() == {}
+    assert outcome.bytes_moved <= 2 * MIB
+    assert os.stat(pod.target / "sparse").st_blocks * 512 <= 2 * MIB
+
+
 def test_of_a_large_file_that_changed_only_the_blocks_that_differ_are_written(pod):
     content = bytearray(random.Random(2).randbytes(40 * MIB))
     write(pod.source, "large", bytes(content))
