@@ -116,6 +116,9 @@ feed "$@" | { cd -- "$TO" && take "$TO" - "$WORK" || drain; }
 """Brings files from the directory `$1` to `$3`, into its work directory `$4`, with `$5` as the mark of orders. Further
 arguments are options of tar."""
 
+ALONE = "alone"
+"""The line by which RECEIVE tells that nobody has connected."""
+
 IDENTITY = "kubeferry"
 CIPHER = "TLS_AES_128_GCM_SHA256"
 """The one that the key is for. OpenSSL prefers others, and then has no use for the key."""
@@ -135,15 +138,15 @@ watch() {
       seen=$now still=0
     fi
     if [ -n "$now" ]; then still=$((still + 1)); fi
-    if [ "$still" -gt "$most" ]; then kill "$1"; fi
+    if [ "$still" -gt "$most" ]; then "$4" "$1"; fi
   done
 }
 ended() { kill "$@" 2>/dev/null; wait "$@" 2>/dev/null; }
 """
 )
 """The key comes as a line on standard input and goes to openssl through a pipe, so it is in no list of arguments, no
-environment and no file. `watch` ends the process `$1` where it reads and writes nothing, at first for `$2` seconds,
-later on for `$3`."""
+environment and no file. `watch` ends the process `$1` by the command `$4` where it reads and writes nothing, at first
+for `$2` seconds, later on for `$3`."""
 
 SEND = (
     _START
@@ -160,7 +163,7 @@ feed "$@" | {
 $(session "$key")
 EOF
   client=$!
-  watch "$client" "$FIRST" "$LATER" &
+  watch "$client" "$FIRST" "$LATER" kill &
   watcher=$!
   wait "$client"
   ended "$watcher"
@@ -183,15 +186,21 @@ RECEIVE = (
 AT=$4 PORT=$5 FIRST=$6 LATER=$7 MARK=$2 FROM=; TREE=$PWD/$3/tree; export TREE
 IFS= read -r key
 refuse() { printf 'refused %s\\n' "$1"; exit 73; }
-listening() {
+seen() {
   for table in /proc/net/tcp /proc/net/tcp6; do
     if [ -r "$table" ]; then
       while read -r _number here _there state _rest; do
-        case $here:$state in *:"$PORT":0A) return 0 ;; esac
+        case $here:$state in *:"$PORT":$1) return 0 ;; esac
       done <"$table"
     fi
   done
   return 1
+}
+listening() { seen 0A; }
+connected() { seen '0[1-9]'; }
+stop() {
+  if kill -0 "$1" 2>/dev/null && ! connected; then (printf 'alone\\n') 2>/dev/null; fi
+  kill "$1" 2>/dev/null
 }
 if listening; then refuse "port $AT is taken"; fi
 folder=$(mktemp -d 2>/dev/null) || folder=$(mktemp -d -p /dev/shm 2>/dev/null) || refuse 'mktemp: no place for a pipe'
@@ -215,9 +224,9 @@ until listening; do
   sleep 0.1 2>/dev/null || sleep 1
 done
 printf 'listening\\n'
-{ read -r word <&3; kill "$server" 2>/dev/null; } &
+{ read -r word <&3; stop "$server"; } &
 reader=$!
-watch "$server" "$FIRST" "$LATER" &
+watch "$server" "$FIRST" "$LATER" stop &
 watcher=$!
 (take "$1" - "$3" <&5)
 ended "$server" "$watcher"
@@ -227,5 +236,6 @@ exit 0
 )
 """Receives into the directory `$1`, with `$3` as its work directory, at the address and port `$4`; `$5` is the port in
 hex, as the kernel lists it. Says `listening` when a connection may come, or `refused` and why none can. The port is
-closed after one connection, and when a line or the end of standard input comes. What holds the input open while a
+closed after one connection, and when a line or the end of standard input comes; then it says `alone` if nobody has
+connected. What holds the input open while a
 connection lives is a pipe that nobody writes to: openssl is busy where there is an end."""

@@ -28,6 +28,10 @@ class Broken(ConnectionLost):
     """The stream between the places ended before its end."""
 
 
+class Alone(Broken):
+    """Nobody has connected to the target."""
+
+
 class Link(Protocol):
     """A way from one place to the other."""
 
@@ -113,6 +117,8 @@ def follow(process: Process, stream: ByteStream, target: ShellPlace, took: Calla
     while (line := stream.until(b"\n", MAX_LINE)) != b"end":
         if line == b"took":
             took()
+        elif line == scripts.ALONE.encode():
+            raise Alone(f"Nobody has connected to {target.where}.")
         elif line == BROKEN.encode():
             raise broken(process, target)
         elif line == FAILED.encode():

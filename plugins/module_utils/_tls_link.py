@@ -18,7 +18,7 @@ from . import _carry_scripts as scripts
 from ._asking import Question
 from ._beside import Beside
 from ._errors import KubeferryError, ProtocolError, RouteFailed
-from ._link import MAX_LINE, Broken, follow, tar_options
+from ._link import MAX_LINE, Alone, Broken, follow, tar_options
 from ._runner import Process
 from ._session_key import session_key
 from ._shell_pieces import ShellPlace, marked
@@ -32,7 +32,13 @@ PORTS = range(20_000, 32_000)
 """Below those that a kernel gives to outgoing connections."""
 ATTEMPTS = 3
 """Ports that are tried: another program in the pod may have one."""
+CONNECTIONS = 3
+"""Connections that are tried: whoever else connects to a port, if just to see whether it is open, uses it up."""
 SAID = 2000
+
+
+class Unused(Broken):
+    """A connection brought nothing at all, though somebody had connected."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,22 @@ class TlsLink:
         self._address = f"[{address}]" if ":" in address else address
 
     def carry(self, orders: Sequence[bytes], took: Callable[[], None]) -> None:
+        said = ""
+        for _attempt in range(CONNECTIONS):
+            try:
+                self._carry(orders, took)
+            except Unused as exc:
+                said = str(exc)
+            else:
+                return
+        source, target = (place.asker.runner.where for place in (self._source, self._target))
+        raise RouteFailed(
+            f"{source} brought nothing to {target} in {CONNECTIONS} attempts, as where something else connects to "
+            f"each port first: {said}"
+        )
+
+    def _carry(self, orders: Sequence[bytes], took: Callable[[], None]) -> None:
+        """The same over one connection. Raises Unused as well."""
         receiver = self._listening()
         arrived = 0
 
@@ -71,7 +93,9 @@ class TlsLink:
                     said = sending.result()
                     if arrived:
                         raise
-                    raise self._unreached(receiver.at, said) from exc
+                    if isinstance(exc, Alone):
+                        raise self._unreached(receiver.at, said) from exc
+                    raise Unused(said) from exc
             receiver.asked.release()
             receiver.process.wait()
         except ProtocolError as exc:
