@@ -363,11 +363,11 @@ PUSH = (
     _START
     + _DRAIN
     + """
-cd -- "$3/tree" && tar -xpf - || drain
+cd -- "$3/tree" && tar -xpf - || give_up failed
 exit 0
 """
 )
-"""Unpack the archive on standard input in the work directory `$3`."""
+"""Unpack the archive on standard input in the work directory `$3`. Digests tell what arrived."""
 
 APPLY = (
     _START
