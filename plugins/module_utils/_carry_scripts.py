@@ -11,7 +11,7 @@ those of `_scripts` are, with the same `$1` and `$2`.
 
 from __future__ import annotations
 
-from ._pieces_scripts import _COPY, _NAMED, _ORDERS, _PART, _WHOLE_COUNT
+from ._pieces_scripts import _COPY, _COUNTED, _NAMED, _ORDERS, _PART
 from ._scripts import _LINGER, _START, _VERDICT, _WHOLE
 
 NAMES_BLOCK = 512
@@ -20,7 +20,7 @@ NAMES_BLOCK = 512
 _FEED = (
     _NAMED
     + _PART
-    + _WHOLE_COUNT
+    + _COUNTED
     + _WHOLE
     + """
 blocks() { said=$(dd bs=65536 iflag=fullblock count="$1" 2>&1 >&3); counted "$1" "$said"; }
@@ -30,7 +30,7 @@ order() { printf '%s\\n' "$MARK $*"; }
 spill() { while printf '%65535s\\n' ''; do :; done 2>/dev/null; exit 73; }
 feed() {
   exec 3>&1
-  OPTIONS=$*; export OPTIONS WHOLE
+  OPTIONS=$*; export OPTIONS
   while read -r mark word first second third && [ "$mark $word" != "$MARK end" ]; do
     if [ "$mark" != "$MARK" ]; then spill; fi
     case $word in
@@ -70,7 +70,7 @@ give_up() { printf '%s\\n' "$1"; exit 73; }
 """
     + _VERDICT
     + _COPY
-    + _WHOLE_COUNT
+    + _COUNTED
     + """
 take() {
   while read -r mark word first second third && [ "$mark $word" != "$MARK end" ]; do

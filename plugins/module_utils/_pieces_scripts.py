@@ -138,7 +138,7 @@ _COPY = """
 copy() { said=$(dd "$@" conv=notrunc of="$name" 2>&1) || drain "$said"; }
 """
 
-_WHOLE_COUNT = """
+_COUNTED = """
 counted() {
   case $2 in *"
 $1+0 records out"*) ;; *) false ;; esac
@@ -171,7 +171,7 @@ WRITE = (
     + _DRAIN
     + _NAMED
     + _COPY
-    + _WHOLE_COUNT
+    + _COUNTED
     + """
 MARK=$2
 while read -r mark word first second third && [ "$mark $word" != "$MARK end" ]; do

@@ -321,6 +321,7 @@ ADOPT = (
 WORK=$4; export WORK
 head -c "$3" | xargs -0 -r sh -c '
   for name; do
+    case $name in *//) name=${name%//} ;; *) exit 255 ;; esac
     part=$WORK/parts/${name#./} tree=$WORK/tree/${name#./}
     if [ -f "$part" ] && [ ! -L "$part" ]; then
       rm -rf -- "$tree"; mkdir -p -- "${tree%/*}" && mv -- "$part" "$tree"
@@ -332,7 +333,9 @@ printf 'end\\0'
 """
     + _LINGER
 )
-"""Takes up what was put aside of the files on standard input. Prints the name and size of each that there is."""
+"""Takes up what was put aside of the files on standard input. Prints the name and size of each that there is.
+
+Each name on standard input has `//` at its end, which one that was cut hasn't."""
 
 FAILED = "failed"
 """The line by which a script tells that it reads on for nothing.
@@ -377,7 +380,6 @@ APPLY = (
 [ -d "$3" ] || drain
 if command -v flock >/dev/null 2>&1; then exec 8>>.kubeferry/busy && flock -s 8 && [ -d "$3" ] || drain; fi
 rm -rf -- "$3/ops" && mkdir -- "$3/ops" && tar -xpf - -C "$3/ops" || drain
-export WHOLE
 LIVED='; if [ $? -gt 128 ]; then exit 255; fi'
 each() { cat "$list" | xargs -0 -s 120000 sh -c "$WHOLE$1$LIVED; exit 0" sh || give_up broken; }
 pairs() { each 'while [ "$#" -gt 1 ]; do '"$1$LIVED; shift 2; done"; }

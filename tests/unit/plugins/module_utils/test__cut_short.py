@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 
 import engine
@@ -131,3 +132,23 @@ def test_a_step_at_the_target_that_is_killed_costs_an_attempt(tree, shimmed, tmp
     assert engine.whole(outcome)
     assert (tmp_path / "used").exists()
     assert snapshot(tree) == snapshot(tmp_path / "target")
+
+
+def test_of_what_was_received_before_nothing_is_taken_up_by_a_name_that_was_cut(tmp_path):
+    content = random.Random(1).randbytes(5 << 20)
+    write(tmp_path / "source", "directory/image.new", content)
+    for name in ("image", "image.new"):
+        write(tmp_path / "target", f".kubeferry/run-dead/tree/directory/{name}", content[: 9 << 19])
+    box = Box(str(tmp_path / "box"), "gnu", without=["head"])
+    head, grep, cat = (shutil.which(tool) for tool in ("head", "grep", "cat"))
+    script = tmp_path / "box" / "head"
+    script.write_text(
+        f'#!/bin/sh\n{head} "$@" >{tmp_path}/names\n'
+        f"if {grep} -q image.new {tmp_path}/names && [ ! -e {tmp_path}/used ]; then\n"
+        f": >{tmp_path}/used; printf ./directory/image; kill -9 $$\nfi\n{cat} {tmp_path}/names\n"
+    )
+    script.chmod(0o755)
+    outcome = engine.copy(engine.local(tmp_path / "source"), engine.shell(box, tmp_path / "target"))
+    assert (tmp_path / "used").exists()
+    assert engine.whole(outcome)
+    assert os.listdir(tmp_path / "target" / "directory") == ["image.new"]
