@@ -15,7 +15,7 @@ from typing import TypeVar
 from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError
 from ._names import shown
 from ._runner import Process, Runner, chunks, done, is_full, last_words
-from ._scripts import FAILED, NO_DIRECTORY
+from ._scripts import BROKEN, FAILED, NO_DIRECTORY
 from ._tar import ByteStream
 
 T = TypeVar("T")
@@ -121,13 +121,15 @@ class Asker:
     def feed(self, script: str, stdin: Iterable[bytes], size: int, *arguments: str) -> None:
         """Run a script with `size` bytes of input to its end. The exit status proves nothing: the next scan does.
 
-        Raises EndpointError if the volume is full.
+        Raises EndpointError if the volume is full, and ConnectionLost if a command was killed.
         """
         process = self.runner.start(self.argv(script, *arguments), stdin, size)
         try:
-            done(process, FAILED)
+            ended = done(process, FAILED, BROKEN)
             if is_full(process.stderr()):
                 raise full(self.where)
+            if ended == BROKEN:
+                raise ConnectionLost(f"A command that wrote to {self.where} was killed, or its input cut.")
         finally:
             process.close()
 

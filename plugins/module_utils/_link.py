@@ -13,8 +13,8 @@ from . import _carry_scripts as scripts
 from ._asking import Question, full
 from ._errors import ConnectionLost, EndpointError, ProtocolError
 from ._runner import Process, is_full, last_words
-from ._scripts import FAILED
-from ._shell_pieces import ShellPlace
+from ._scripts import BROKEN, FAILED
+from ._shell_pieces import ShellPlace, marked
 from ._tar import ByteStream
 
 MAX_LINE = 200
@@ -28,11 +28,17 @@ class Broken(ConnectionLost):
     """The stream between the places ended before its end."""
 
 
+class Alone(Broken):
+    """Nobody has connected to the target."""
+
+
 class Link(Protocol):
     """A way from one place to the other."""
 
     def carry(self, orders: Sequence[bytes], took: Callable[[], None]) -> None:
         """Have orders of `_carry_scripts` worked off, all but the last, `end`. Calls `took` for each that brings data.
+
+        The link puts the mark in front of each.
 
         What has arrived isn't looked at. Raises RouteFailed when the link can't be made, ConnectionLost when it broke,
         and EndpointError when the target can't be written to.
@@ -45,9 +51,10 @@ class Orders(Question):
     So little goes on in the pod when this process is killed.
     """
 
-    def __init__(self, orders: Sequence[bytes]) -> None:
-        super().__init__(b"end\n")
+    def __init__(self, orders: Sequence[bytes], mark: bytes) -> None:
+        super().__init__(marked(mark, b"end\n"))
         self._orders = orders
+        self._mark = mark
         self._under_way = 0
 
     def pieces(self) -> Iterator[bytes]:
@@ -56,7 +63,7 @@ class Orders(Question):
                 yield b""
             if order.startswith(BRINGS):
                 self._under_way += 1
-            yield order
+            yield marked(self._mark, order)
         yield from super().pieces()
 
     def took(self) -> None:
@@ -72,14 +79,15 @@ class PodLink:
 
     def carry(self, orders: Sequence[bytes], took: Callable[[], None]) -> None:
         source, target = self._source, self._target
-        asked = Orders(orders)
+        mark = target.asker.mark
+        asked = Orders(orders, mark.encode())
 
         def one_more() -> None:
             asked.took()
             took()
 
         asker, options = source.asker, tar_options(source, target)
-        argv = asker.argv(scripts.IN_ONE_POD, target.asker.path, target.work, *options)
+        argv = asker.argv(scripts.IN_ONE_POD, target.asker.path, target.work, mark, *options)
         process = asker.runner.start(argv, asked)
         try:
             follow(process, asker.begun(process), target, one_more)
@@ -109,6 +117,10 @@ def follow(process: Process, stream: ByteStream, target: ShellPlace, took: Calla
     while (line := stream.until(b"\n", MAX_LINE)) != b"end":
         if line == b"took":
             took()
+        elif line == scripts.ALONE.encode():
+            raise Alone(f"Nobody has connected to {target.where}.")
+        elif line == BROKEN.encode():
+            raise broken(process, target)
         elif line == FAILED.encode():
             raise failure(process, target)
         else:
@@ -117,13 +129,18 @@ def follow(process: Process, stream: ByteStream, target: ShellPlace, took: Calla
         raise full(target.where)
 
 
-def failure(process: Process, target: ShellPlace) -> Broken | EndpointError:
+def broken(process: Process, target: ShellPlace) -> Broken | EndpointError:
+    """What has become of a TAKE script that was cut."""
+    if is_full(process.stderr()):
+        return full(target.where)
+    return Broken(f"What was on its way to {target.where} ended before its end.")
+
+
+def failure(process: Process, target: ShellPlace) -> EndpointError:
     """What a TAKE script that failed said last, as an error."""
     if is_full(process.stderr()):
         return full(target.where)
-    why = last_words(process)
-    if not why:
-        return Broken(f"What was on its way to {target.where} ended before its end.")
+    why = last_words(process) or "it said nothing"
     return EndpointError(
         f"Files can't be written below {target.where}: {why}. Check that its volume is writable."
     )

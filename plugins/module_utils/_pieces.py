@@ -195,6 +195,18 @@ def refine(made: Work, same: Mapping[int, Sequence[bool]]) -> None:
     made.keep += keep
 
 
+def leave_out(made: Work, zeros: Mapping[int, Sequence[bool]]) -> None:
+    """Leave out blocks that are all zeros: `zeros` says of pieces where the target has none, by their start, which."""
+    length = block_length(made.entry.size)
+    send: list[Span] = []
+    for piece in pieces_to_send(made):
+        known = zeros.get(piece.start, ())
+        for number, start in enumerate(range(piece.start, piece.end, length)):
+            if not (number < len(known) and known[number]):
+                _add(send, Span(start, min(length, piece.end - start), piece.fresh))
+    made.send = send
+
+
 def _at(digests: Sequence[str], number: int, otherwise: str) -> str:
     return digests[number] if number < len(digests) else otherwise
 

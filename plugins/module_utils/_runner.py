@@ -107,18 +107,20 @@ def is_full(said: bytes) -> bool:
     return any(text in said for text in (b"No space left on device", b"Disk quota exceeded"))
 
 
-def done(process: Process, gives_up: str) -> bool:
-    """Run a command that is fed to its end; whether it got there.
+def done(process: Process, *gives_up: str) -> str:
+    """Run a command that is fed to its end. Where one of the lines `gives_up` comes, it will never end, and is left.
 
-    It didn't if the line `gives_up` comes: then it will never end, and is left.
+    Returns that line, which is empty where the command has ended.
     """
-    mark, tail = f"\n{gives_up}\n".encode(), b""
+    marks, tail = {line: f"\n{line}\n".encode() for line in gives_up}, b""
+    longest = max(map(len, marks.values()))
     while piece := process.read():
-        tail = (tail + piece)[-len(mark) :]
-        if tail == mark:
-            return False
+        tail = (tail + piece)[-longest:]
+        for line, mark in marks.items():
+            if tail.endswith(mark):
+                return line
     process.wait()
-    return True
+    return ""
 
 
 class LocalRunner:

@@ -192,6 +192,21 @@ printf '# end\\n%s\\0' "$statuses"
 """The extended attributes of the names on standard input, where there are any, as `getfattr --dump` prints them, and
 the exit statuses as in a walk."""
 
+_WHOLE = """
+WHOLE='
+have=0 want=${1:-none}
+if [ "$#" -gt 0 ]; then shift; fi
+for name; do have=$((have + ${#name} + 1)); done
+if [ "$have" != "$want" ]; then exit 255; fi
+'
+"""
+"""How a command begins that xargs gives names to, all at once: first of all how many bytes they are.
+
+When what passes on a list of names is killed, xargs takes the rest for a name, which may be that of another file."""
+
+MOST_NAMES = 96_000
+"""Bytes of names that one command is given: the argument that one process may have is 128 KiB on some systems."""
+
 XATTR_STATUSES = ("head", "getfattr", "xargs")
 
 DIGEST = (
@@ -314,6 +329,7 @@ ADOPT = (
 WORK=$4; export WORK
 head -c "$3" | xargs -0 -r sh -c '
   for name; do
+    case $name in *//) name=${name%//} ;; *) exit 255 ;; esac
     part=$WORK/parts/${name#./} tree=$WORK/tree/${name#./}
     if [ -f "$part" ] && [ ! -L "$part" ]; then
       rm -rf -- "$tree"; mkdir -p -- "${tree%/*}" && mv -- "$part" "$tree"
@@ -325,7 +341,9 @@ printf 'end\\0'
 """
     + _LINGER
 )
-"""Takes up what was put aside of the files on standard input. Prints the name and size of each that there is."""
+"""Takes up what was put aside of the files on standard input. Prints the name and size of each that there is.
+
+Each name on standard input has `//` at its end, which one that was cut hasn't."""
 
 FAILED = "failed"
 """The line by which a script tells that it reads on for nothing.
@@ -333,58 +351,79 @@ FAILED = "failed"
 A command that ends before it has taken all of its input is never heard of again (containerd). So it doesn't end, and
 the other side closes the stream as soon as this line comes."""
 
-_DRAIN = """
-drain() { printf 'failed\\n'; cat >/dev/null; exit 73; }
+BROKEN = "broken"
+"""The same where a command was killed, or something was cut: the next attempt may go well."""
+
+_VERDICT = """
+drain() {
+  if [ $? -gt 128 ]; then give_up broken; fi
+  if [ -n "$1" ]; then printf '%s\\n' "$1" >&2; fi
+  give_up failed
+}
 """
+"""`drain REASON` after a command that failed."""
+
+_DRAIN = (
+    """
+give_up() { printf '%s\\n' "$1"; cat >/dev/null; exit 73; }
+"""
+    + _VERDICT
+)
 
 PUSH = (
     _START
     + _DRAIN
     + """
-cd -- "$3/tree" && tar -xpf - || drain
+cd -- "$3/tree" && tar -xpf - || give_up failed
 exit 0
 """
 )
-"""Unpack the archive on standard input in the work directory `$3`."""
+"""Unpack the archive on standard input in the work directory `$3`. Digests tell what arrived."""
 
 APPLY = (
     _START
     + _DRAIN
+    + _WHOLE
     + """
 [ -d "$3" ] || drain
 if command -v flock >/dev/null 2>&1; then exec 8>>.kubeferry/busy && flock -s 8 && [ -d "$3" ] || drain; fi
 rm -rf -- "$3/ops" && mkdir -- "$3/ops" && tar -xpf - -C "$3/ops" || drain
+LIVED='; if [ $? -gt 128 ]; then exit 255; fi'
+each() { cat "$list" | xargs -0 -s 120000 sh -c "$WHOLE$1$LIVED; exit 0" sh || give_up broken; }
+pairs() { each 'while [ "$#" -gt 1 ]; do '"$1$LIVED; shift 2; done"; }
 for list in "$3"/ops/*; do
-  step=${list##*/}; step=${step#*.}
-  cat "$list" | case $step in
+  step=${list##*/}; step=${step#*.}; WITH=${step#*.} TO=${list%.mvto}.to/; export WITH TO
+  case $step in
     to) ;;
-    wipe) xargs -0 -r rm -rf -- ;;
-    rm) xargs -0 -r rm -f -- ;;
-    rmdir) xargs -0 -r rmdir -- ;;
-    mkdir) xargs -0 -r mkdir -p -- ;;
-    ln) xargs -0 -r -n 2 ln -- ;;
-    mv) xargs -0 -r -n 6 sh -c 'while [ "$#" -gt 1 ]; do [ -d "$2" ] || mv -f -- "$1" "$2"; shift 2; done' sh ;;
-    mvto) TO=${list%.mvto}.to/; export TO; xargs -0 -r sh -c 'mv -f -- "$@" "$TO"' sh ;;
-    make) tar -xpf - -C "$3/tree" ;;
-    dirs) tar -xpf - ;;
-    chown.*) xargs -0 -r chown -h "${step#chown.}" -- ;;
-    chmod.*) xargs -0 -r chmod "${step#chmod.}" -- ;;
-    setfattr) setfattr -h --restore=- ;;
-    strip) xargs -0 -r -n 2 sh -c 'setfattr -h -x "$1" -- "$2"' sh ;;
-    touch) xargs -0 -r -n 2 touch -h -d ;;
+    wipe) each 'rm -rf -- "$@"' ;;
+    rm) each 'rm -f -- "$@"' ;;
+    rmdir) each 'rmdir -- "$@"' ;;
+    mkdir) each 'mkdir -p -- "$@"' ;;
+    ln) pairs 'ln -- "$1" "$2"' ;;
+    mv) pairs '[ -d "$2" ] || mv -f -- "$1" "$2"' ;;
+    mvto) each 'mv -f -- "$@" "$TO"' ;;
+    make) tar -xpf - -C "$3/tree" <"$list" ;;
+    dirs) tar -xpf - <"$list" ;;
+    chown.*) each 'chown -h "$WITH" -- "$@"' ;;
+    chmod.*) each 'chmod "$WITH" -- "$@"' ;;
+    setfattr) setfattr -h --restore=- <"$list" ;;
+    strip) pairs 'setfattr -h -x "$1" -- "$2"' ;;
+    touch) pairs 'touch -h -d "$1" -- "$2"' ;;
   esac
+  if [ $? -gt 128 ]; then give_up broken; fi
 done
 exit 0
 """
 )
 # A list comes through a pipe: when a command that BusyBox's xargs has forked closes a file, it sets back the position
 # that the two share, and the list begins anew. `mv` does nothing rather than move a file into a directory that could
-# not be removed; three pairs of the longest names are what BusyBox's xargs hands over at once.
+# not be removed.
 """Unpack the archive of lists on standard input and work them off in the order of their names.
 
 The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,
-`mv` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves names into the directory that the link of the same
-number leads to. What fails is found by the next scan."""
+`mv`, `strip` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves names into the directory that the link of
+the same number leads to. A list of names begins with how many bytes the others are, which is at most MOST_NAMES: what
+was cut is not acted upon. What fails is found by the next scan, and a command that was killed ends it all."""
 
 FINISH = (
     _START

@@ -35,7 +35,7 @@ from ._pieces import (
 )
 from ._pieces_scripts import BLOCK
 from ._runner import Process, done, is_full, last_words
-from ._scripts import FAILED
+from ._scripts import BROKEN, FAILED
 
 MAX_LINE = 200
 """Bytes of a digest tool's line about standard input: sha512 takes 137."""
@@ -104,13 +104,15 @@ class ShellPieces:
     def write(self, works: Sequence[Work], parts: Iterator[Iterator[Part]]) -> None:
         process = self._start(scripts.WRITE, self._orders(works, parts), self._place.work)
         try:
-            whole = done(process, FAILED)
+            ended = done(process, FAILED, BROKEN)
             filled, said = is_full(process.stderr()), last_words(process)
         finally:
             process.close()
         if filled:
             raise EndpointError(f"{self._place.where} is full: make room there and run again.")
-        if not whole:
+        if ended == BROKEN:
+            raise ConnectionLost(f"A command that wrote large files below {self._place.where} was killed.")
+        if ended:
             raise EndpointError(
                 f"Large files can't be written below {self._place.where}: {said or 'it said nothing'}. "
                 "Check that its volume is writable."
@@ -155,13 +157,15 @@ class ShellPieces:
 
     def _orders(self, works: Sequence[Work], parts: Iterator[Iterator[Part]]) -> Iterator[bytes]:
         """The lines of the WRITE script, with the data between them."""
+        mark = self._place.asker.mark.encode()
         for work, incoming in zip(works, parts, strict=True):
-            yield opening(work)
+            for line in opening(work):
+                yield marked(mark, line)
             for part in incoming:
                 for start, data in islands(part):
-                    yield from _data(start, data)
-            yield closing(work, self._place.tools)
-        yield b"end\n"
+                    yield from _data(start, data, mark)
+            yield marked(mark, closing(work, self._place.tools))
+        yield marked(mark, b"end\n")
 
     # -- running scripts ------------------------------------------------------------------------
 
@@ -179,12 +183,17 @@ def escaped(name: bytes) -> bytes:
     return b"".join(b"%c" % byte if byte in PLAIN else b"\\0%03o" % byte for byte in name)
 
 
-def opening(work: Work) -> bytes:
+def marked(mark: bytes, order: bytes) -> bytes:
+    """An order as a script takes it: what a file holds can't begin with a mark that was made for this run."""
+    return b"%b %b" % (mark, order)
+
+
+def opening(work: Work) -> list[bytes]:
     """The first lines of the WRITE script for one file: all but what is sent."""
     lines = [b"%b %b\n" % (b"new" if work.anew else b"file", escaped(b"./" + work.entry.path))]
     for word, spans in ((b"keep", work.keep), (b"clear", work.clear)):
         lines += [b"%b %d %d\n" % (word, *blocks(span)) for span in spans]
-    return b"".join(lines)
+    return lines
 
 
 def closing(work: Work, tools: frozenset[str]) -> bytes:
@@ -219,7 +228,7 @@ def _exactly(stream: tar.ByteStream, length: int, padded: int) -> Iterator[memor
             yield data[: length - passed]
 
 
-def _data(start: int, data: bytes) -> Iterator[bytes]:
+def _data(start: int, data: bytes, mark: bytes) -> Iterator[bytes]:
     """Data for the WRITE script: in blocks, and in pages before the first and after the last whole block.
 
     What ends in the middle of a page, which only the end of a file does, is filled up; the file is cut afterwards.
@@ -230,7 +239,7 @@ def _data(start: int, data: bytes) -> Iterator[bytes]:
     at = 0
     for unit, length in ((PAGE, head), (BLOCK, middle), (PAGE, len(data) - head - middle)):
         if length:
-            yield b"data %d %d %d\n" % (unit, (start + at) // unit, length // unit)
+            yield marked(mark, b"data %d %d %d\n" % (unit, (start + at) // unit, length // unit))
             yield data[at : at + length]
         at += length
 
@@ -275,11 +284,11 @@ def _lines_of(answer: bytes, checksum: str) -> list[str]:
 def _digest(said: bytes, checksum: str, length: int) -> str:
     if said == b"data":
         return UNKNOWN
-    return ZERO if said in (b"zeros", _of_zeros(checksum, length)) else said.decode("ascii")
+    return ZERO if said in (b"zeros", of_zeros(checksum, length)) else said.decode("ascii")
 
 
 @functools.lru_cache(maxsize=1024)
-def _of_zeros(checksum: str, length: int) -> bytes:
+def of_zeros(checksum: str, length: int) -> bytes:
     """The digest of so many zeros."""
     digest = hasher(checksum)
     zeros = bytes(min(length, 1 << 20))

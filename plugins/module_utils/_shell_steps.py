@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from . import _tar as tar
 from ._entry import DIR, FILE, SOCKET, SYMLINK, Entry
 from ._names import parents
+from ._scripts import MOST_NAMES
 from ._tree import Changes
 from ._xattrs import dump
 
@@ -30,9 +32,7 @@ class Steps:
     def archive(self, changes: Changes) -> bytes:
         """The steps for `changes`, in the order that `Changes` lays down."""
         self._names(b"wipe", [self._received + path for path in changes.discard])
-        self._names(
-            b"strip", [name for path, attribute in changes.strip for name in (attribute, b"./" + path)]
-        )
+        self._pairs(b"strip", [(attribute, b"./" + path) for path, attribute in changes.strip])
         self._clear(changes.clear)
         self._permit(changes.bare, self._received)
         self._xattrs([e for e in changes.create if e.kind == FILE and not e.hardlink], self._received)
@@ -74,26 +74,27 @@ class Steps:
             ((self._received if e.hardlink in here else b"./") + e.hardlink, self._received + e.path)
             for e in links
         ]
-        self._names(b"ln", [name for pair in pairs for name in pair])
+        self._pairs(b"ln", pairs)
 
     def _move(self, paths: list[bytes]) -> None:
         by_parent: dict[bytes, list[bytes]] = {}
         for path in paths:
             by_parent.setdefault(_parent(path), []).append(path)
-        few: list[bytes] = []
+        few: list[tuple[bytes, bytes]] = []
         for parent, inside in by_parent.items():
             if len(inside) < FEW:
-                few += [name for path in inside for name in (self._received + path, b"./" + path)]
+                few += [(self._received + path, b"./" + path) for path in inside]
             else:
                 self._move_into(parent, [self._received + path for path in inside])
-        self._names(b"mv", few)
+        self._pairs(b"mv", few)
 
     def _move_into(self, parent: bytes, names: list[bytes]) -> None:
         # The destination is handed over as a symbolic link, since a script has no safe way to take a name from a list.
         up = b"../" * (self._received.count(b"/") - 1)
         link = Entry(b"", SYMLINK, 0, 0o777, 0, 0, 0, link=up + parent)
-        self._members.append(self._header(link, b"%06d.to" % (self._number + 1)))
-        self._add(b"mvto", b"\0".join(names) + b"\0")
+        for some in _lists([(name,) for name in names]):
+            self._members.append(self._header(link, b"%06d.to" % (self._number + 1)))
+            self._add(b"mvto", some)
 
     def _attributes(self, entries: list[Entry]) -> None:
         """Times last, since a change of owner or mode does not touch them, but moving things does."""
@@ -137,8 +138,7 @@ class Steps:
             self._add(b"setfattr", data)
 
     def _times(self, entries: list[Entry], prefix: bytes) -> None:
-        times = ((self._time(entry), prefix + entry.path) for entry in entries)
-        self._names(b"touch", [text for pair in times for text in pair])
+        self._pairs(b"touch", [(self._time(entry), prefix + entry.path) for entry in entries])
 
     def _time(self, entry: Entry) -> bytes:
         return b"@" + (
@@ -146,8 +146,11 @@ class Steps:
         )
 
     def _names(self, step: bytes, names: list[bytes]) -> None:
-        if names:
-            self._add(step, b"\0".join(names) + b"\0")
+        self._pairs(step, [(name,) for name in names])
+
+    def _pairs(self, step: bytes, pairs: Sequence[tuple[bytes, ...]]) -> None:
+        for some in _lists(pairs):
+            self._add(step, some)
 
     def _add(self, step: bytes, data: bytes) -> None:
         self._number += 1
@@ -158,6 +161,21 @@ class Steps:
 
     def _header(self, entry: Entry, name: bytes) -> bytes:
         return tar.header(entry, name, 0, self._nanoseconds)
+
+
+def _lists(pairs: Sequence[tuple[bytes, ...]]) -> Iterator[bytes]:
+    """The names in lists that one command can be given each, which begin with how many bytes the names are."""
+    names: list[bytes] = []
+    size = 0
+    for pair in pairs:
+        more = sum(len(name) + 1 for name in pair)
+        if names and size + more > MOST_NAMES:
+            yield b"\0".join((b"%d" % size, *names, b""))
+            names, size = [], 0
+        names += pair
+        size += more
+    if names:
+        yield b"\0".join((b"%d" % size, *names, b""))
 
 
 def _parent(path: bytes) -> bytes:

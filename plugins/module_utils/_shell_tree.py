@@ -203,7 +203,7 @@ class ShellTree:
             return {}
         self._require_hold()
         sizes: dict[bytes, int] = {}
-        process, names = self._asker.ask(scripts.ADOPT, [b"./" + path for path in paths], self._work)
+        process, names = self._asker.ask(scripts.ADOPT, [b"./" + path + b"//" for path in paths], self._work)
         with self._asker.told(process, names, "Taking up what was received before below") as stream:
             for name, size in answers(output.links(stream), len(paths)):
                 if size.isdigit():

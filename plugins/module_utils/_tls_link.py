@@ -18,10 +18,10 @@ from . import _carry_scripts as scripts
 from ._asking import Question
 from ._beside import Beside
 from ._errors import KubeferryError, ProtocolError, RouteFailed
-from ._link import MAX_LINE, Broken, follow, tar_options
+from ._link import MAX_LINE, Alone, Broken, follow, tar_options
 from ._runner import SAID, Process, last_words
 from ._session_key import session_key
-from ._shell_pieces import ShellPlace
+from ._shell_pieces import ShellPlace, marked
 from ._tar import ByteStream
 
 CONNECT_SECONDS = 20
@@ -32,6 +32,12 @@ PORTS = range(20_000, 32_000)
 """Below those that a kernel gives to outgoing connections."""
 ATTEMPTS = 3
 """Ports that are tried: another program in the pod may have one."""
+CONNECTIONS = 3
+"""Connections that are tried: whoever else connects to a port, if just to see whether it is open, uses it up."""
+
+
+class Unused(Broken):
+    """A connection brought nothing at all, though somebody had connected."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,22 @@ class TlsLink:
         self._address = f"[{address}]" if ":" in address else address
 
     def carry(self, orders: Sequence[bytes], took: Callable[[], None]) -> None:
+        said = ""
+        for _attempt in range(CONNECTIONS):
+            try:
+                self._carry(orders, took)
+            except Unused as exc:
+                said = str(exc)
+            else:
+                return
+        source, target = (place.asker.runner.where for place in (self._source, self._target))
+        raise RouteFailed(
+            f"{source} brought nothing to {target} in {CONNECTIONS} attempts, as where something else connects to "
+            f"each port first: {said}"
+        )
+
+    def _carry(self, orders: Sequence[bytes], took: Callable[[], None]) -> None:
+        """The same over one connection. Raises Unused as well."""
         receiver = self._listening()
         arrived = 0
 
@@ -70,7 +92,9 @@ class TlsLink:
                     said = sending.result()
                     if arrived:
                         raise
-                    raise self._unreached(receiver.at, said) from exc
+                    if isinstance(exc, Alone):
+                        raise self._unreached(receiver.at, said) from exc
+                    raise Unused(said) from exc
             receiver.asked.release()
             receiver.process.wait()
         except ProtocolError as exc:
@@ -115,10 +139,14 @@ class TlsLink:
     def _send(self, receiver: Receiver, orders: Sequence[bytes]) -> str:
         """Send until the receiver hangs up; what openssl said last. Whatever becomes of it, the receiver is told."""
         asker, options = self._source.asker, tar_options(self._source, self._target)
-        asked = Question(b"".join((f"{receiver.key}\n".encode(), *orders, b"end\n")))
+        mark = self._target.asker.mark
+        lines = [marked(mark.encode(), order) for order in (*orders, b"end\n")]
+        asked = Question(b"".join((f"{receiver.key}\n".encode(), *lines)))
         limits = (str(CONNECT_SECONDS), str(STALL_SECONDS))
         try:
-            process = asker.runner.start(asker.argv(scripts.SEND, receiver.at, *limits, *options), asked)
+            process = asker.runner.start(
+                asker.argv(scripts.SEND, receiver.at, *limits, mark, *options), asked
+            )
             try:
                 asker.begun(process).until(b"ended\n", MAX_LINE)
                 return _last_line(process)

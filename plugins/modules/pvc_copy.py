@@ -329,7 +329,7 @@ bytes_planned:
   type: int
   sample: 12288
 bytes_moved:
-  description: The bytes that were sent to do so.
+  description: The bytes that were sent to do so, without those of attempts that broke off.
   returned: always, unless the task could not be carried out
   type: int
   sample: 12288

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 
 import engine
@@ -92,3 +93,62 @@ def test_nothing_is_deleted_for_what_a_walk_did_not_see(tree, shimmed, tmp_path)
     with pytest.raises(ConnectionLost):
         engine.copy(source, engine.local(tmp_path / "target"), delete=True, retries=1)
     assert snapshot(tmp_path / "target") == before
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+@pytest.mark.parametrize("kind", ["busybox", "gnu"])
+def test_a_list_that_was_cut_in_the_middle_of_a_name_is_not_acted_upon(tmp_path, kind, count):
+    """The beginning of each name that is to be removed is the name of a file that is to stay."""
+    for number in range(400):
+        for name in (f"{number:06}", f"{number:06}.tmp"):
+            write(tmp_path / "target", f"directory/{name}", name.encode())
+    write(tmp_path / "source", "directory/new", b"new")
+    box = Box(str(tmp_path / "box"), kind, without=["cat"])
+    cat, tr, sed, head = (shutil.which(tool) for tool in ("cat", "tr", "sed", "head"))
+    script = tmp_path / "box" / "cat"
+    script.write_text(
+        f"#!/bin/sh\ncase $1 in *.rm) if [ ! -e {tmp_path}/used ]; then : >{tmp_path}/used\n"
+        f"{tr} '\\000' '\\n' <$1 | {sed} -n '1,{count}p' | {sed} '$s/[.]tmp//' | {tr} '\\n' '\\000' | {head} -c -1\n"
+        f'kill -9 $$; fi ;;\nesac\nexec {cat} "$@"\n'
+    )
+    script.chmod(0o755)
+    target = engine.shell(box, tmp_path / "target")
+    outcome = engine.copy(engine.local(tmp_path / "source"), target, exclude=["[0-9]" * 6], delete=True)
+    assert (tmp_path / "used").exists()
+    assert sorted(os.listdir(tmp_path / "target" / "directory")) == [
+        *(f"{number:06}" for number in range(400)),
+        "new",
+    ]
+    assert engine.whole(outcome)
+    assert outcome.retries == 1
+    assert "was killed" in outcome.trouble[0]
+
+
+@pytest.mark.parametrize("tool", ["mv", "chmod", "tar", "xargs"])
+def test_a_step_at_the_target_that_is_killed_costs_an_attempt(tree, shimmed, tmp_path, tool):
+    write(tmp_path / "target", "directory/7/old", b"old")
+    target = engine.shell(shimmed(tool, KILLED_AT_ONCE, once=True), tmp_path / "target")
+    outcome = engine.copy(engine.local(tree), target, delete=True)
+    assert engine.whole(outcome)
+    assert (tmp_path / "used").exists()
+    assert snapshot(tree) == snapshot(tmp_path / "target")
+
+
+def test_of_what_was_received_before_nothing_is_taken_up_by_a_name_that_was_cut(tmp_path):
+    content = random.Random(1).randbytes(5 << 20)
+    write(tmp_path / "source", "directory/image.new", content)
+    for name in ("image", "image.new"):
+        write(tmp_path / "target", f".kubeferry/run-dead/tree/directory/{name}", content[: 9 << 19])
+    box = Box(str(tmp_path / "box"), "gnu", without=["head"])
+    head, grep, cat = (shutil.which(tool) for tool in ("head", "grep", "cat"))
+    script = tmp_path / "box" / "head"
+    script.write_text(
+        f'#!/bin/sh\n{head} "$@" >{tmp_path}/names\n'
+        f"if {grep} -q image.new {tmp_path}/names && [ ! -e {tmp_path}/used ]; then\n"
+        f": >{tmp_path}/used; printf ./directory/image; kill -9 $$\nfi\n{cat} {tmp_path}/names\n"
+    )
+    script.chmod(0o755)
+    outcome = engine.copy(engine.local(tmp_path / "source"), engine.shell(box, tmp_path / "target"))
+    assert (tmp_path / "used").exists()
+    assert engine.whole(outcome)
+    assert os.listdir(tmp_path / "target" / "directory") == ["image.new"]

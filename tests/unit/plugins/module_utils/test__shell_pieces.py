@@ -9,13 +9,15 @@ import hashlib
 import os
 import random
 import tracemalloc
+from contextlib import closing
 
+import engine
 import pytest
 from piecekit import WORK, Ferry, sparse
-from toolbox import Box
+from toolbox import Box, dying_dd
 from trees import NAMES
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _pieces
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _pieces, _pieces_scripts
 from ansible_collections.kubeferry.pvc.plugins.module_utils._asking import Asker
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ConnectionLost,
@@ -323,3 +325,36 @@ def test_no_value_is_a_part_of_a_script(boxes, tmp_path):
         script for script in scripts if "pwned" in script or WORK in script or str(tmp_path) in script
     ]
     assert not list(tmp_path.rglob("pwned"))
+
+
+@KINDS
+def test_after_a_dd_that_is_killed_no_content_is_taken_for_orders(tmp_path, kind):
+    orders = b"file ./../../../precious\nnew ./../../../precious\n" * 9 + b"end\n"
+    (tmp_path / "source").mkdir()
+    (tmp_path / "target").mkdir()
+    with open(tmp_path / "source" / "file", "wb") as stream:
+        stream.seek(8 << 20)
+        stream.write(orders * ((2 << 20) // len(orders)))
+    (tmp_path / "target" / "precious").write_bytes(b"kept")
+    box = dying_dd(tmp_path, kind, "*/target:bs=65536\\ seek=*")
+    outcome = engine.copy(engine.local(tmp_path / "source"), engine.shell(box, tmp_path / "target"))
+    assert (tmp_path / "used").exists()
+    assert engine.whole(outcome)
+    assert outcome.retries == 1
+    assert "was killed" in outcome.trouble[0]
+    assert (tmp_path / "target" / "precious").read_bytes() == b"kept"
+    assert (tmp_path / "target" / "file").read_bytes() == (tmp_path / "source" / "file").read_bytes()
+
+
+@pytest.mark.parametrize("name", [b"./../x", b"./a/../../x", b"./a/..", b"/x", b"x", b".hidden"])
+@KINDS
+def test_a_script_takes_no_name_that_leads_out_of_its_directory(boxes, tmp_path, kind, name):
+    (tmp_path / "target" / "work").mkdir(parents=True)
+    place = ShellPlace(Asker(boxes[kind].runner(), str(tmp_path / "target")), "./work", frozenset())
+    process = ShellPieces(place)._start(
+        _pieces_scripts.WRITE, [place.asker.mark.encode() + b" new %b\n" % escaped(name)], "./work"
+    )
+    with closing(process):
+        assert process.wait() == 73
+        assert b"a name that leads out" in process.stderr()
+    assert not list(tmp_path.rglob("tree"))

@@ -18,7 +18,7 @@ import engine
 import pytest
 import trees
 from carried import Carried
-from toolbox import found
+from toolbox import dying_dd, found
 from trees import touched, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _tls_link
@@ -119,7 +119,7 @@ def client(port, *options):
 
 @pytest.mark.parametrize("has_a_key", [False, True])
 def test_who_has_no_key_or_another_one_brings_nothing_in(pair, port, tmp_path, monkeypatch, has_a_key):
-    """A stranger is the first to connect, and sends what would be an order."""
+    """A stranger is always the first to connect, and sends what would be an order."""
     session = tmp_path / "session"
     pem = "-----BEGIN SSL SESSION PARAMETERS-----\n{}\n-----END SSL SESSION PARAMETERS-----\n"
     session.write_text(pem.format(session_key()))
@@ -136,12 +136,36 @@ def test_who_has_no_key_or_another_one_brings_nothing_in(pair, port, tmp_path, m
         return pair_send(self, *arguments)
 
     monkeypatch.setattr(TlsLink, "_send", after_a_stranger)
-    with pytest.raises(RouteFailed, match="doesn't get through to"):
+    with pytest.raises(
+        RouteFailed, match="in 3 attempts, as where something else connects to each port first"
+    ):
         pair.copy()
     assert not list(pair.target.rglob("stranger"))
     assert not (pair.target / "a").exists()
     monkeypatch.setattr(TlsLink, "_send", send)
     assert engine.whole(pair.copy())
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_who_connects_just_once_costs_another_port(pair, monkeypatch, stays):
+    """Such as a scanner of ports, which may hang up at once or never."""
+    monkeypatch.setattr(_tls_link, "CONNECT_SECONDS", 3)
+    send = TlsLink._send
+    strangers = []
+
+    def after_a_stranger(self, receiver, orders):
+        if not strangers:
+            host, _colon, port = receiver.at.partition(":")
+            strangers.append(socket.create_connection((host, int(port))))
+            if not stays:
+                strangers[0].close()
+        return send(self, receiver, orders)
+
+    monkeypatch.setattr(TlsLink, "_send", after_a_stranger)
+    outcome = pair.copy()
+    strangers[0].close()
+    assert engine.whole(outcome)
+    assert (outcome.trouble, outcome.retries) == ([], 0)
 
 
 def test_a_server_without_the_key_gets_nothing(boxes, tmp_path, port):
@@ -264,3 +288,18 @@ def test_a_sender_that_dies_in_the_middle_is_a_lost_connection_and_the_next_atte
 def test_a_broken_link_is_no_route_that_failed():
     assert issubclass(_tls_link.Broken, ConnectionLost)
     assert not issubclass(_tls_link.Broken, RouteFailed)
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_a_dd_that_is_killed_is_a_lost_connection_at_once(tmp_path, end):
+    pods = Carried(tmp_path, dying_dd(tmp_path, "tls", f"*/{end}:bs=65536\\ iflag=fullblock*"), link=link)
+    for number in range(3):
+        write(pods.source, f"dir/{number}", b"end\nnew ./../../../x\n" * 100_000)
+    write(pods.source, "large", b"new ./../../../x\n" * (3 * MIB))
+    began = time.monotonic()
+    outcome = pods.copy()
+    assert (tmp_path / "used").exists()
+    assert engine.whole(outcome)
+    assert time.monotonic() - began < _tls_link.STALL_SECONDS / 2
+    assert pods.unlike() == {}
+    assert not list(tmp_path.rglob("x"))
