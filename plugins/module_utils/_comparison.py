@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ._beside import Beside
 from ._entry import DIR, FILE, Taken
 from ._errors import EndpointError, UsageError
+from ._file_system import Shown
 from ._known import Known, Placed
 from ._look import shows
 from ._manifest import Manifest
@@ -52,7 +53,7 @@ def not_compared(source: Tree, seen: Manifest, metadata: str) -> list[str]:
 
 
 class Comparison:
-    """Compares a selection of two trees, as often as asked; what was read once isn't read again."""
+    """Compares a selection of two trees, as often as asked; what was read isn't read again, if any change shows."""
 
     def __init__(
         self, source: Tree, target: Tree, selection: Selection, criteria: Criteria, progress: Progress
@@ -63,9 +64,11 @@ class Comparison:
         self._criteria = criteria
         self._progress = progress
         self._store = Store()
-        self._at_source = Known(self._store)
-        self._at_target = Known(self._store)
         self._placed = Placed(self._store)
+        self._at_source = Known(self._store)
+        # Nobody has mapped what this run has placed.
+        self._at_target = Known(self._store, self._placed.condition)
+        self._shown: tuple[Shown | None, Shown | None] = (None, None)
         self._first = True
         self._seen: Manifest | None = None
         self._root: int | None = None
@@ -74,6 +77,10 @@ class Comparison:
     def apart(self) -> bool:
         """Whether looking at one side leaves this process time for the other."""
         return not (self._source.near and self._target.near)
+
+    def rely(self, source: Shown | None, target: Shown | None) -> None:
+        """What the times of changes show of either side. Without that, everything is read as often as asked."""
+        self._shown = source, target
 
     def manifests(self) -> tuple[Manifest, Manifest]:
         """Both sides as they are now. Raises EndpointError when a selected path isn't there or can't be read."""
@@ -86,6 +93,9 @@ class Comparison:
         ) as scanning:
             source = self._source_now()
             target = scanning.result()
+        for manifest, shown in zip((source, target), self._shown, strict=True):
+            if manifest.look is not None:
+                manifest.look.rely(shown)
         self._require_digests(source)
         source.checksum = target.checksum = self._criteria.checksum
         if self._first or not self._criteria.lenient:
@@ -135,20 +145,12 @@ class Comparison:
         """The files of these changes were found whole where they were received, and should have got their names."""
         self._placed.note(changes, arrived)
 
-    def quiet(self, source: Manifest, target: Manifest, flushed: tuple[int | None, int | None]) -> bool:
-        """Whether nobody can have written to files since they were read without that showing at them.
+    def quiet(self, source: Manifest, target: Manifest) -> bool:
+        """Whether nobody can have written to files since they were read without that showing to a later run.
 
-        Whoever has mapped a file can, in pages that he has written to since they were `flushed`. Nobody has mapped
-        what this run has placed.
+        Whoever has mapped a file can, in pages that he has written to since they were written out.
         """
-        ours, theirs = flushed
-        if ours is None or theirs is None:
-            return False
-        hidden = f"kind = '{FILE}' AND NOT {{}}"
-        return (
-            not source.sums(hidden.format(shows("ctime", ours)))[0]
-            and not target.sums(f"{hidden.format(shows('ctime', theirs))} AND {self._placed.others()}")[0]
-        )
+        return _quiet(source) and _quiet(target, self._placed.condition)
 
     def _source_now(self) -> Manifest:
         """The source's manifest: the one from before, where a walk sees what it saw then."""
@@ -208,3 +210,11 @@ class Comparison:
                 f"{some(list(source.unreadable))} in {where} can't be used ({display(path)}: {reason}): "
                 "exclude what isn't needed, or run as a user who may read it."
             )
+
+
+def _quiet(side: Manifest, unmapped: str = "0") -> bool:
+    """Whether a later run will see whatever is done to the files of one side, of which some are `unmapped`."""
+    shown = side.look.shown if side.look else None
+    if shown is None or not shown.lasting:
+        return False
+    return not side.sums(f"kind = '{FILE}' AND NOT ({unmapped}) AND NOT {shows('ctime', shown.since)}")[0]

@@ -31,6 +31,7 @@ from ._errors import (
     Throttled,
     Unreachable,
 )
+from ._file_system import Shown
 from ._look import MARGIN
 from ._manifest import VANISHED, Manifest
 from ._names import SHOWN, some
@@ -158,14 +159,14 @@ class Copy:
             proven=proof.when,
         )
 
-    def _flush(self) -> tuple[int | None, int | None]:
-        """Have both sides write out what was written to them; when that began at each."""
+    def _flush(self) -> tuple[Shown | None, Shown | None]:
+        """Have both sides write out what was written to them; what shows at each from then on."""
         with Beside(self._target.flush, at_once=self._comparison.apart) as flushing:
             return self._source.flush(), flushing.result()
 
     def _source_is_still(self, seen: Manifest) -> bool:
         """Whether a walk of the source sees what it saw for that manifest, and any change since then would show."""
-        if seen.look is None or not seen.look.settled:
+        if seen.look is None or not seen.look.telling:
             return False
         return self._source.fingerprint(self._selection) == self._source.fingerprint_of(seen.look)
 
@@ -181,8 +182,7 @@ class Copy:
         return key(inode, self._selection.told(), *wanted, *tools) + "."
 
     def _copy(self, facts: Facts) -> Outcome:
-        keeps = bool(self._options.proofs) and not self._options.check
-        flushed = self._patiently(self._flush) if keeps else (None, None)
+        self._comparison.rely(*self._patiently(self._flush))
         source, target = self._patiently(self._comparison.manifests)
         begun = self._begun = source
         first = self._plan(source, target)
@@ -210,7 +210,7 @@ class Copy:
             retries=self._retries,
             trouble=self._trouble,
         )
-        if not plan and self._comparison.quiet(source, target, flushed):
+        if not plan and not self._options.check and self._comparison.quiet(source, target):
             self._remember(outcome.parity, source, target)
         return outcome
 

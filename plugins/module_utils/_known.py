@@ -32,8 +32,10 @@ class Known:
     read. That shows at the directories, which get a new time of their last change but none of modification.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, unmapped: str = "0") -> None:
+        """`unmapped` is the condition of SQL that no program can have mapped a file."""
         self._store = store
+        self._unmapped = unmapped
         self._table = store.table(", ".join((*LOOK, "digest")))
         self._directories = store.table("ino, ctime, mtime")
         self._ours = store.table("ours")
@@ -48,13 +50,15 @@ class Known:
             self._keep(manifest, batch)
 
     def _keep(self, manifest: Manifest, paths: Sequence[bytes]) -> None:
+        if manifest.look is None or manifest.look.shown is None:
+            return
         # What lies between them may be kept as well: whatever has a digest by now has it from here.
-        # Not what was changed so shortly before that another change wouldn't show.
-        look, began = ", ".join(LOOK), manifest.look.began if manifest.look else 0
+        # Not what was changed so shortly before, or since it was written out, that another change may not show.
+        look, since, began = ", ".join(LOOK), manifest.look.shown.since, manifest.look.began
         self._store.run(
             f"INSERT OR REPLACE INTO {self._table} (path, {look}, digest) SELECT path, {look}, digest "
             f"FROM {manifest.table} WHERE path BETWEEN ? AND ? AND digest <> '' AND kind = '{FILE}' "
-            f"AND {shows('ctime', began)}",
+            f"AND ({shows('ctime', since)} OR ({self._unmapped} AND {shows('ctime', began)}))",
             (paths[0], paths[-1]),
         )
 
@@ -130,12 +134,15 @@ class Placed:
         self._store.many(f"DELETE FROM {self._table} WHERE path = ?", gone)
         self._store.many(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?, ?, ?, ?)", rows)
 
-    def others(self) -> str:
-        """The condition of SQL that a file is none of those that were placed."""
-        return f"path NOT IN (SELECT path FROM {self._table})"
+    @property
+    def condition(self) -> str:
+        """The condition of SQL that a file is one of those that were placed."""
+        return f"path IN (SELECT path FROM {self._table})"
 
     def recall(self, target: Manifest) -> None:
         """Give digests to what can only be what was placed there, so that it needn't be read again."""
+        if target.look is None or target.look.shown is None:
+            return
         there = target.table
         alike = " AND ".join(f"placed.{name} = {there}.{name}" for name in ("path", "size", "ino", "ctime"))
         # Not where only seconds are told, as another change within the same one would not show.

@@ -20,6 +20,7 @@ from functools import partial
 from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
 from ._errors import BusyError, EndpointError
+from ._file_system import WRITTEN_OUT, Shown, shown
 from ._folder import Folder
 from ._leftovers import clear, foreign, keeps_parts, set_aside, strangers
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
@@ -119,24 +120,16 @@ class LocalTree:
                 walk.at(path)
         return self.fingerprint_of(walk.look)
 
-    def flush(self) -> int | None:
-        began = time.time_ns()
-        if not os.path.isdir(self._root):
-            return began
+    def flush(self) -> Shown | None:
+        place = self._root if os.path.isdir(self._root) else self._nearest_directory()
+        number, flushed = "", 0
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            kind = self._ask("stat", "-f", "-c", "%T")
-            # One in memory has nowhere to write to.
-            if kind not in (b"tmpfs", b"ramfs"):
-                self._ask("sync", "-f")
-                return began
-        return None
-
-    def _ask(self, *command: str) -> bytes:
-        """What a command prints about the directory."""
-        done = subprocess.run(
-            [*command, "--", self._root], check=True, capture_output=True, timeout=FLUSH_SECONDS
-        )
-        return done.stdout.strip()
+            number = _told(place, "stat", "-f", "-c", "%t")
+            if number in WRITTEN_OUT:
+                began = time.time_ns()
+                _told(place, "sync", "-f")
+                flushed = began
+        return shown(number, flushed)
 
     def fingerprint_of(self, look: Look) -> str:
         return look.fingerprint
@@ -387,6 +380,12 @@ class LocalTree:
         while not os.path.isdir(parent):
             parent = os.path.dirname(parent)
         return parent
+
+
+def _told(place: bytes, *command: str) -> str:
+    """What a command prints about a directory."""
+    done = subprocess.run([*command, "--", place], check=True, capture_output=True, timeout=FLUSH_SECONDS)
+    return done.stdout.decode("ascii", "replace").strip()
 
 
 def _taken(path: bytes, digest: str, status: os.stat_result) -> Taken:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 
 from ._entry import SECOND
+from ._file_system import Shown
 
 MARGIN = 20_000_000
 """Nanoseconds. The kernel's clock for the times of files ticks every 4 to 10 ms: what was changed so shortly before a
@@ -40,11 +42,23 @@ class Look:
         self.began = 0
         """When the first walk began, in nanoseconds by the clock that files get their times from; 0 if none did."""
         self.root: int | None = None
+        self.shown: Shown | None = None
+        """What the times that were seen show of changes; None where they show nothing for sure."""
+        self._device: int | None = None
+        self._devices: set[int] = set()
 
-    def begin(self, now: int, root: int | None) -> None:
-        """A walk begins. The first counts. `root` is the inode of the directory."""
+    def begin(self, now: int, root: int | None, device: int | None) -> None:
+        """A walk begins. The first counts. `root` is the inode of the directory, which lies on `device`."""
         if not self.began:
-            self.began, self.root = now, root
+            self.began, self.root, self._device = now, root, device
+
+    def on(self, devices: Iterable[int]) -> None:
+        """Devices of what was seen."""
+        self._devices.update(devices)
+
+    def rely(self, shown: Shown | None) -> None:
+        """What the directory's file system shows. Nothing is known of another one that is mounted below it."""
+        self.shown = shown if self._devices <= {self._device} else None
 
     def add(self, seen: bytes) -> None:
         """What the walk saw, the same bytes for the same things."""
@@ -64,6 +78,11 @@ class Look:
     def settled(self) -> bool:
         """Whether nothing was changed so shortly before the walk that another change wouldn't show."""
         return self._settles < self.began
+
+    @property
+    def telling(self) -> bool:
+        """Whether any change since the walk shows, also one that is made through a mapping."""
+        return self.shown is not None and self._settles < self.shown.since
 
     @property
     def fingerprint(self) -> str:

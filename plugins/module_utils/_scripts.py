@@ -81,10 +81,10 @@ echo end=1
 """Prints `key=value` lines about the directory; further arguments are the tools to look for."""
 
 _CLOCK = """
-printf '%s|%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)" "$(stat -c %i . 2>/dev/null)"
+printf '%s|%s\\0' "$(: | stat -L -c '%Z|%z' /proc/self/fd/0 2>/dev/null)" "$(stat -c '%i %d' . 2>/dev/null)"
 """
-"""Prints the time, which is that of a pipe made just now (date has no nanoseconds in BusyBox), the directory's inode,
-and an empty byte."""
+"""Prints the time, which is that of a pipe made just now (date has no nanoseconds in BusyBox), the directory's inode
+and device, and an empty byte."""
 
 _ACCOUNT = """
 exec 4>&1
@@ -154,12 +154,13 @@ FLUSH = (
     _START
     + _CLOCK
     + """
-case $(stat -f -c %T . 2>/dev/null) in tmpfs | ramfs) exit 0 ;; esac
-timeout "$3" sync -f . 2>/dev/null && printf flushed
+number=$(stat -f -c %t . 2>/dev/null)
+printf '%s ' "$number"
+case " $4 " in *" ${number:-none} "*) timeout "$3" sync -f . 2>/dev/null && printf flushed ;; esac
 """
 )
 """Has the file system write out what programs have written, for at most `$3` seconds. Prints the time before, as in a
-walk, and a word if it could be done: one in memory has nowhere to write to."""
+walk, the number that tells of which kind the file system is, and a word if it was done: only for those in `$4`."""
 
 LINKS = (
     _START

@@ -45,6 +45,8 @@ STATUS = re.compile(
     re.MULTILINE,
 )
 """A line of stat by the format of a scan. The words repeat the times, with nanoseconds where stat knows them."""
+DEVICE = re.compile(rb"^(?:[0-9a-f]+ ){4}(\d{1,20}) ", re.MULTILINE)
+"""The device in such a line."""
 SUMS = {
     length: re.compile(rb"^([0-9a-f]{%d}) [ *]([^\n]*)\n" % length, re.MULTILINE)
     for length in (32, 40, 64, 128)
@@ -77,16 +79,17 @@ def holes(size: int, allocated: int) -> int:
     return missing if missing > SPARE else 0
 
 
-def beginning(stream: ByteStream) -> tuple[int, int | None]:
-    """The time at which a walk began, and the inode of the directory.
+def beginning(stream: ByteStream) -> tuple[int, int | None, int | None]:
+    """The time at which a walk began, the inode of the directory, and its device.
 
-    The time is in nanoseconds by the endpoint's clock. It is 0, or the inode None, where it has no way to tell.
+    The time is in nanoseconds by the endpoint's clock. It is 0, and the others are None, where it has no way to tell.
     """
-    told, _bar, inode = stream.until(b"\0", MAX_NAME).rpartition(b"|")
+    told, _bar, place = stream.until(b"\0", MAX_NAME).rpartition(b"|")
     seconds, _bar, words = told.partition(b"|")
     part = words.partition(b".")[2][:9]
     began = _nanoseconds(int(seconds), part) if re.fullmatch(rb"\d{1,18}", seconds) else 0
-    return began, int(inode) if re.fullmatch(rb"\d{1,20}", inode) else None
+    found = re.fullmatch(rb"(\d{1,20}) (\d{1,20})", place)
+    return (began, int(found[1]), int(found[2])) if found else (began, None, None)
 
 
 def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
@@ -164,6 +167,11 @@ def rows(batch: Batch) -> list[Row] | None:
     if max(map(len, batch.names)) > MAX_PATH:
         raise ProtocolError("stat told of a longer path than the kernel takes")
     return [_row(name, *fields) for name, fields in zip(batch.names, told, strict=True)]
+
+
+def devices(batch: Batch) -> set[int]:
+    """The devices on which the files of a batch of a walk lie."""
+    return {int(device) for device in set(DEVICE.findall(batch.lines))}
 
 
 def _row(name: bytes, mode: bytes, size: bytes, uid: bytes, gid: bytes, *others: bytes) -> Row:

@@ -90,6 +90,7 @@ class ShellReading:
                     continue
                 look.add(batch.raw)
                 look.changed(max((int(row[CHANGED]) for row in rows), default=0))
+                look.on(output.devices(batch))
                 yield from rows
                 for name in batch.unreadable:
                     unreadable[output.relative(name)] = "permission denied"

@@ -17,6 +17,7 @@ from ._asking import ANSWER_LIMIT, Asker, answers
 from ._complaints import Complaint
 from ._entry import Entry, Taken
 from ._errors import ConnectionLost, ProtocolError
+from ._file_system import WRITTEN_OUT, Shown, shown
 from ._hold import Hold
 from ._look import Look
 from ._manifest import Manifest
@@ -123,10 +124,12 @@ class ShellTree:
             look.torn()
         return self.fingerprint_of(look)
 
-    def flush(self) -> int | None:
-        stream = tar.ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS)),))
-        began, _root = output.beginning(stream)
-        return began if stream.rest(ANSWER_LIMIT) == b"flushed" and began else None
+    def flush(self) -> Shown | None:
+        kinds = " ".join(WRITTEN_OUT)
+        stream = tar.ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS), kinds),))
+        began, _inode, _device = output.beginning(stream)
+        number, _blank, flushed = stream.rest(ANSWER_LIMIT).decode("ascii", "replace").partition(" ")
+        return shown(number, began if flushed == "flushed" else 0)
 
     def fingerprint_of(self, look: Look) -> str:
         return look.fingerprint

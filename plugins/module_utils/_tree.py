@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ._entry import NANOSECOND, Entry, Taken
+from ._file_system import Shown
 from ._look import Look
 from ._manifest import Manifest
 from ._pieces import PiecesSource, PiecesTarget
@@ -116,11 +117,11 @@ class SourceTree(Tree, Protocol):
     def fingerprint(self, selection: Selection) -> str:
         """The fingerprint that the tree has now."""
 
-    def flush(self) -> int | None:
-        """Have the file system write out what was written to it. When that began, in nanoseconds by the clock there.
+    def flush(self) -> Shown | None:
+        """Have the file system write out what was written to it. What the times of changes show from then on.
 
         A program that writes through a mapping changes a file's times just at its first write to a page since that was
-        written out. None where it can't be done.
+        written out. None where it isn't known that these times can't be set.
         """
 
     def pieces(self) -> PiecesSource:

@@ -32,7 +32,8 @@ class Walk:
         self._folder = folder
         self.unreadable: dict[bytes, str] = {}
         self.look = Look()
-        self.look.begin(time.time_ns(), os.fstat(folder.directory(b".")).st_ino)
+        root = os.fstat(folder.directory(b"."))
+        self.look.begin(time.time_ns(), root.st_ino, root.st_dev)
 
     def down(self, starts: Sequence[bytes]) -> Iterator[Listing]:
         """Directory by directory; without recursion, as trees can be deep. First comes each start by itself."""
@@ -90,8 +91,12 @@ class Walk:
 
     def _seen(self, path: bytes, descriptor: int, found: list[tuple[str, os.stat_result]]) -> Listing:
         # Whatever else of an inode is changed, the time of its last change is among this.
-        rows = [(name, s.st_mode, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in found]
+        rows = [
+            (name, s.st_dev, s.st_mode, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+            for name, s in found
+        ]
         self.look.add(path + b"\0" + marshal.dumps(rows, _PLAIN))
         if rows:
             self.look.changed(max([row[-1] for row in rows]))
+            self.look.on({row[1] for row in rows})
         return path, descriptor, found

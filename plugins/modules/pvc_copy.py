@@ -138,6 +138,9 @@ options:
         since.
       - Otherwise a run over two trees in which every inode is what it was then, times of change included, reads no
         contents. What was proven is remembered in C($XDG_CACHE_HOME/kubeferry/proofs), or in C(~/.cache).
+      - Nothing is remembered where a file system doesn't show every change, and everything is read each time. That is
+        any other than ext2 to ext4, XFS, Btrfs, ZFS, F2FS and CephFS, such as NFS, SMB, tmpfs and overlays, and a tree
+        in which another file system is mounted.
     type: bool
     default: false
     version_added: 0.2.0

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 from ferry import TALLY
 from toolbox import Box
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy, _file_system
+
+OVERLAY = "794c7630"
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +33,20 @@ def place():
     made.chmod(0o755)
     yield made
     shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def number(tmp_path_factory):
+    """That of the file system that the tests are on."""
+    asked = ["stat", "-f", "-c", "%t", tmp_path_factory.getbasetemp()]
+    return subprocess.run(asked, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def on_disk(number, monkeypatch):
+    """In a container, the tests' overlay is one of directories on a disk."""
+    if number == OVERLAY:
+        monkeypatch.setitem(_file_system.WRITTEN_OUT, OVERLAY, True)
 
 
 @pytest.fixture(autouse=True)

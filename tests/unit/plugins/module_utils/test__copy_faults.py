@@ -601,6 +601,9 @@ def test_what_lies_below_a_directory_that_became_unreadable_is_not_deleted(tmp_p
                 found.unreadable[b"folder"] = "permission denied"
             return found
 
+        def fingerprint(self, selection):
+            return "another one"
+
     source, target = tmp_path / "source", tmp_path / "target"
     for place in (source, target):
         write(place, "folder/file", b"content", mtime=NEW)

@@ -119,7 +119,7 @@ def test_nothing_is_proven_by_a_copy_that_is_not_whole(pair, monkeypatch):
 @of([("local", "local")])
 def test_what_was_changed_just_before_the_walk_is_not_proven(pair, monkeypatch):
     pair.copy()
-    os.utime(pair.source / "two")
+    os.utime(pair.source / "d")
     unsettled = []
     monkeypatch.setattr(Look, "settled", property(lambda self: unsettled.append(self) or False))
     assert pair.copy().proven is None
@@ -130,14 +130,14 @@ def test_what_was_changed_just_before_the_walk_is_not_proven(pair, monkeypatch):
 def test_a_look_is_settled_when_nothing_is_too_fresh():
     look = Look()
     assert not look.settled
-    look.begin(5_000_000_000, 2)
-    look.begin(9_000_000_000, 2)
+    look.begin(5_000_000_000, 2, 64)
+    look.begin(9_000_000_000, 2, 64)
     look.changed(4_900_000_000)
     assert look.settled
     look.changed(4_990_000_000)
     assert not look.settled
     coarse = Look()
-    coarse.begin(5_000_000_000, 2)
+    coarse.begin(5_000_000_000, 2, 64)
     coarse.changed(2_000_000_000)
     assert coarse.settled
     coarse.changed(3_000_000_000)

@@ -200,7 +200,7 @@ def test_a_target_without_the_files_that_were_named_is_walked_once(ends, box, ki
     there = engine.shell(box(kind), target)
     assert engine.whole(engine.copy(engine.local(source), there, files=["dir/b.txt"]))
     asked = [argv[2] for argv in there.runner.started]
-    assert asked[: asked.index(scripts.HOLD)] == [scripts.PROBE, scripts.SCAN, scripts.LOOK]
+    assert asked[: asked.index(scripts.HOLD)] == [scripts.PROBE, scripts.FLUSH, scripts.SCAN, scripts.LOOK]
 
 
 def test_messages_of_find():
@@ -265,10 +265,3 @@ def test_what_could_not_be_read_any_more_is_not_removed(ends, tmp_path):
     assert not whole
     assert "dir" in unreadable
     assert sorted(os.listdir(target / "dir"))[:3] == ["0", "1", "2"]
-
-
-@pytest.mark.parametrize("kind", ["local", *KINDS])
-def test_a_file_system_in_memory_never_writes_out_what_is_mapped(box, kind):
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
-        tree = engine.local(place) if kind == "local" else engine.shell(box(kind), place)
-        assert tree.flush() is None
