@@ -40,7 +40,7 @@ class Shown:
     lasting: bool
 
 
-def shown(number: str, flushed: int) -> Shown | None:
+def what_shows(number: str, flushed: int) -> Shown | None:
     """What can be relied on. `flushed` is when it began to write out everything, or 0 if that couldn't be done."""
     if number in WRITTEN_OUT:
         return Shown(flushed, WRITTEN_OUT[number])

@@ -20,7 +20,7 @@ from functools import partial
 from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
 from ._errors import BusyError, EndpointError
-from ._file_system import WRITTEN_OUT, Shown, shown
+from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._folder import Folder
 from ._leftovers import clear, foreign, keeps_parts, set_aside, strangers
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
@@ -129,7 +129,7 @@ class LocalTree:
                 began = time.time_ns()
                 _told(place, "sync", "-f")
                 flushed = began
-        return shown(number, flushed)
+        return what_shows(number, flushed)
 
     def fingerprint_of(self, look: Look) -> str:
         return look.fingerprint

@@ -17,7 +17,7 @@ from ._asking import ANSWER_LIMIT, Asker, answers
 from ._complaints import Complaint
 from ._entry import Entry, Taken
 from ._errors import ConnectionLost, ProtocolError
-from ._file_system import WRITTEN_OUT, Shown, shown
+from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._hold import Hold
 from ._look import Look
 from ._manifest import Manifest
@@ -129,7 +129,7 @@ class ShellTree:
         stream = tar.ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS), kinds),))
         began, _inode, _device = output.beginning(stream)
         number, _blank, flushed = stream.rest(ANSWER_LIMIT).decode("ascii", "replace").partition(" ")
-        return shown(number, began if flushed == "flushed" else 0)
+        return what_shows(number, began if flushed == "flushed" else 0)
 
     def fingerprint_of(self, look: Look) -> str:
         return look.fingerprint

@@ -18,7 +18,7 @@ from toolbox import Box, found
 from trees import snapshot, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._copy import Copy
-from ansible_collections.kubeferry.pvc.plugins.module_utils._file_system import Shown, shown
+from ansible_collections.kubeferry.pvc.plugins.module_utils._file_system import Shown, what_shows
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._look import Look
 from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
@@ -99,7 +99,7 @@ def twice(end, kind, place, number):
     ],
 )
 def test_what_the_times_of_changes_show(number, flushed, known):
-    assert shown(number, flushed) == known
+    assert what_shows(number, flushed) == known
 
 
 @pytest.mark.parametrize("kind", KINDS)
