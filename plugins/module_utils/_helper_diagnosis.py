@@ -71,6 +71,8 @@ def refused_creation(error: ClusterError, request: HelperRequest) -> ClusterErro
             else "set pod_security to restricted, and run_as_user to the owner of the files"
         )
         return HelperPodError(f"{subject} under its Pod Security rules: {advice}{says}.")
+    if re.search(r"exceeded quota.*requested: [^ ]*pods=", text):
+        return HelperPodError(f"{subject} under its quota of pods: raise it, or end a pod there{says}.")
     if re.search(r"exceeded quota|must specify|(maximum|minimum) (cpu|memory|ephemeral-storage)", text):
         return HelperPodError(f"{subject} under its quota or limits: set resources{says}.")
     if re.search(r"no PriorityClass with name", text):

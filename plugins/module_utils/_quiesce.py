@@ -106,10 +106,9 @@ class Quiescer:
         while users := self._users(claim):
             self._check()
             if time.monotonic() >= deadline:
-                names = ", ".join(str(pod["metadata"]["name"]) for pod in users[:3])
                 raise BusyError(
-                    f"Claim {self._namespace}/{claim} is still in use by {names} after {wait_seconds:.0f} s: give more "
-                    "wait_timeout, or look for what scales it up again (an operator, or a tool that applies manifests)."
+                    f"Claim {self._namespace}/{claim} is still in use by {_names(users)} after {wait_seconds:.0f} s: "
+                    f"{_advice(users)}."
                 )
             self._sleep(_PAUSE)
         return stopped
@@ -303,3 +302,17 @@ def _without_runs(record: dict[str, Any], claims: Sequence[str]) -> dict[str, An
 
 def _annotate(record: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"annotations": {QUIESCED: json.dumps(record, sort_keys=True)}}}
+
+
+def _names(pods: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(str(pod["metadata"]["name"]) for pod in pods[:3])
+
+
+def _advice(pods: Sequence[Mapping[str, Any]]) -> str:
+    """What to do about pods that stay."""
+    if not all(pod["metadata"].get("deletionTimestamp") for pod in pods):
+        return "look for what scales it up again (an operator, or a tool that applies manifests), or give more wait_timeout"
+    grace = max((pod.get("spec") or {}).get("terminationGracePeriodSeconds") or 0 for pod in pods)
+    return (
+        f"it is ending, for which it has {grace} s (terminationGracePeriodSeconds), so give more wait_timeout"
+    )

@@ -67,7 +67,16 @@ def test_a_claim_for_one_pod_names_the_pod_that_has_it():
             "set pod_security to restricted",
         ),
         ("unable to validate against any security context constraint: []", HelperPodError, "pod_security"),
-        ('pods "p" is forbidden: exceeded quota: q, requested: pods=1', HelperPodError, "set resources"),
+        (
+            'pods "p" is forbidden: exceeded quota: q, requested: pods=1',
+            HelperPodError,
+            "quota of pods: raise it",
+        ),
+        (
+            'pods "p" is forbidden: exceeded quota: q, requested: requests.cpu=1',
+            HelperPodError,
+            "set resources",
+        ),
         ('pods "p" is forbidden: failed quota: q: must specify limits.cpu', HelperPodError, "set resources"),
         (
             'pods "p" is forbidden: error looking up service account ns/x: serviceaccount "x" not found',

@@ -345,9 +345,21 @@ def test_a_workload_of_an_operator_is_refused(cluster):
 def test_pods_that_stay_are_named_when_the_time_is_over(cluster):
     cluster.stubborn = True
     cluster.add("Deployment", "shop", replicas=1)
-    with pytest.raises(BusyError, match="still in use by shop-1 after 20 s"):
+    with pytest.raises(
+        BusyError, match="still in use by shop-1 after 20 s: look for what scales it up again"
+    ):
         cluster.quiescer.quiesce("data", 20)
     assert cluster.now == 20
+
+
+def test_of_pods_that_take_long_to_end_the_time_that_they_have_is_told(cluster):
+    cluster.stubborn = True
+    cluster.add("Deployment", "shop", replicas=1)
+    (pod,) = cluster.api.all("pods")
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    pod["spec"]["terminationGracePeriodSeconds"] = 400
+    with pytest.raises(BusyError, match="it is ending, for which it has 400 s"):
+        cluster.quiescer.quiesce("data", 20)
 
 
 def test_helper_pods_are_nobodys_workload(cluster):
