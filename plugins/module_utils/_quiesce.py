@@ -311,7 +311,7 @@ def _names(pods: Sequence[Mapping[str, Any]]) -> str:
 def _advice(pods: Sequence[Mapping[str, Any]]) -> str:
     """What to do about pods that stay."""
     if not all(pod["metadata"].get("deletionTimestamp") for pod in pods):
-        return "look for what scales it up again (an operator, or a tool that applies manifests), or give more wait_timeout"
+        return "look for what scales it up (an operator, a tool that applies manifests), or give more wait_timeout"
     grace = max((pod.get("spec") or {}).get("terminationGracePeriodSeconds") or 0 for pod in pods)
     return (
         f"it is ending, for which it has {grace} s (terminationGracePeriodSeconds), so give more wait_timeout"

@@ -345,9 +345,7 @@ def test_a_workload_of_an_operator_is_refused(cluster):
 def test_pods_that_stay_are_named_when_the_time_is_over(cluster):
     cluster.stubborn = True
     cluster.add("Deployment", "shop", replicas=1)
-    with pytest.raises(
-        BusyError, match="still in use by shop-1 after 20 s: look for what scales it up again"
-    ):
+    with pytest.raises(BusyError, match="still in use by shop-1 after 20 s: look for what scales it up"):
         cluster.quiescer.quiesce("data", 20)
     assert cluster.now == 20
 
