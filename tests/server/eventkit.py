@@ -168,3 +168,9 @@ class Client:
         while len(found) < count:
             found += (await self.until("EVENTS"))["events"]
         return found
+
+
+async def metric(server: ServerProcess, name: str) -> int:
+    async with aiohttp.ClientSession() as session, session.get(f"{server.url}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"kubeferry_{name} "))

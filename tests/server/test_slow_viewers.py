@@ -8,10 +8,9 @@ import asyncio
 import json
 from pathlib import Path
 
-import aiohttp
 import pytest
 import sample
-from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, running
+from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, metric, running
 
 MIB = 1024 * 1024
 
@@ -32,12 +31,6 @@ async def large_run(server, events: int = 900) -> sample.Publisher:
                 [p.result("t", "Task", "h", "ok", msg="x" * 20_000) for _each in range(30)]
             )
     return p
-
-
-async def metric(server, name: str) -> int:
-    async with aiohttp.ClientSession() as session, session.get(f"{server.url}/metrics") as answer:
-        lines = (await answer.text()).splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"kubeferry_{name} "))
 
 
 async def test_an_answer_has_an_end_and_the_rest_is_asked_for(server, viewer):

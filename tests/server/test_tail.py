@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import socket
 import sys
 
 import pytest
 import sample
-from eventkit import FILES, VIEW_TOKEN
+from eventkit import FILES, VIEW_TOKEN, metric
 
 MODES = pytest.mark.parametrize("mode", [[], ["--json"]], ids=["text", "json"])
 
@@ -84,6 +86,45 @@ async def test_no_address_is_refused_at_once(url):
     assert (process.returncode, told) == (2, b"")
     (line,) = said.decode().splitlines()
     assert line.startswith(f"tail: --url {url} is no address of a WebSocket: give it as ws://HOST:PORT/ws")
+
+
+async def test_a_run_is_told_from_its_beginning(server, publisher):
+    """Also where several messages have come before the tail reads the first one that names it."""
+    process = await tail("--url", f"ws://127.0.0.1:{server.port}/ws", "--json")
+    watching = asyncio.create_task(ended(process))
+    async with asyncio.timeout(10):
+        while await metric(server, "frames_sent_total") < 2:  # noqa: ASYNC110 (WELCOME and SNAPSHOT)
+            await asyncio.sleep(0.05)
+    process.send_signal(signal.SIGSTOP)
+    p = sample.Publisher()
+    await publisher.publish([p.started()])
+    for number in range(5):
+        await publisher.publish(p.task(f"t{number}", "Talk", {"h1": "ok"}))
+        await asyncio.sleep(0.3)
+    process.send_signal(signal.SIGCONT)
+    await publisher.publish([p.finished()])
+    told, said = await watching
+    assert (process.returncode, said) == (0, b"")
+    assert [json.loads(line)["pubseq"] for line in told.splitlines()] == list(range(1, p.pubseq + 1))
+
+
+async def test_the_next_run_is_told(server, publisher):
+    """Of those that begin after the tail, also one that is over at once; never one that was over before."""
+    old = sample.Publisher()
+    await publisher.publish([old.started(), old.finished()])
+    process = await tail("--url", f"ws://127.0.0.1:{server.port}/ws", "--json")
+    watching = asyncio.create_task(ended(process))
+    begun = []
+    while not watching.done():
+        p = sample.Publisher()
+        await publisher.publish([p.started(), p.finished()])
+        begun.append(p.run)
+        await asyncio.sleep(0.2)
+    told, said = await watching
+    assert (process.returncode, said) == (0, b"")
+    first, second = (json.loads(line) for line in told.splitlines())
+    assert first["runid"] == second["runid"]
+    assert first["runid"] in begun
 
 
 async def test_letters_that_the_terminal_lacks(server, publisher):

@@ -50,6 +50,8 @@ class Tail:
         self._token = token
         self._run = run
         self._show, self._note = show, note
+        # Those that were there when it first saw the list.
+        self._over: set[str] | None = None
         self._epoch: str | None = None
         self._seq: int | None = None
         self.status: str | None = None
@@ -68,19 +70,20 @@ class Tail:
                 raise Refused(str(message.get("message")))
             if kind == "WELCOME":
                 await socket.send_json(self._subscription(str(message["epoch"])))
-            elif kind == "SNAPSHOT" and self._run is None:
-                if (newest := _newest(message["state"].get("runs", []))) is not None:
-                    await self._choose(socket, newest)
-            elif kind == "SNAPSHOT":
+            elif self._run is None:
+                await self._choose(socket, message)
+            elif kind == "SNAPSHOT" and message.get("run") == self._run:
                 self._resync(message)
             elif kind == "EVENTS":
-                await self._take(socket, message["events"])
+                for event in message["events"]:
+                    self._take(event)
             if self.status is not None:
                 return
 
     def _subscription(self, epoch: str) -> dict[str, Any]:
         if self._run is None:
-            return {"type": "SUBSCRIBE"}
+            # The list alone: events of all runs that are on their way while one is chosen would be taken for its first.
+            return {"type": "SUBSCRIBE", "summaries": True}
         wanted: dict[str, Any] = {"type": "SUBSCRIBE", "run": self._run, "after_seq": self._seq or 0}
         if self._seq is not None and self._epoch is not None:
             wanted["epoch"] = self._epoch
@@ -88,21 +91,21 @@ class Tail:
             self._epoch = epoch
         return wanted
 
-    async def _choose(self, socket: aiohttp.ClientWebSocketResponse, run: str) -> None:
-        self._run = run
-        await socket.send_json({"type": "SUBSCRIBE", "run": run, "after_seq": 0})
+    async def _choose(self, socket: aiohttp.ClientWebSocketResponse, message: dict[str, Any]) -> None:
+        """Ask for the newest run that goes on, from its beginning, where a message has the list or changes of it."""
+        rows = message.get("runs") or message.get("state", {}).get("runs", [])
+        if self._over is None and message["type"] == "SNAPSHOT":
+            self._over = {row["run"] for row in rows}
+        # One that has begun since then may be over by now.
+        wanted = [
+            row for row in rows if row.get("status") == "running" or row["run"] not in (self._over or ())
+        ]
+        newest = max(wanted, key=lambda row: str(row.get("started", "")), default=None)
+        if newest is not None:
+            self._run = str(newest["run"])
+            await socket.send_json({"type": "SUBSCRIBE", "run": self._run, "after_seq": 0})
 
-    async def _take(self, socket: aiohttp.ClientWebSocketResponse, events: list[dict[str, Any]]) -> None:
-        for event in events:
-            if self._run is None:
-                if event["type"] == "kubeferry.v1.run.started":
-                    # From its beginning, and of all that this message still has nothing twice.
-                    await self._choose(socket, event["runid"])
-                    return
-            elif event.get("runid", self._run) == self._run:
-                self._one(event)
-
-    def _one(self, event: dict[str, Any]) -> None:
+    def _take(self, event: dict[str, Any]) -> None:
         seq = event.get("seq")
         if seq is not None:
             if self._seq is not None and seq <= self._seq:
@@ -119,12 +122,6 @@ class Tail:
         status = message["state"].get("summary", {}).get("status")
         if status in EXIT:
             self.status = status
-
-
-def _newest(runs: list[dict[str, Any]]) -> str | None:
-    running = [run for run in runs if run.get("status") == "running"]
-    newest = max(running, key=lambda run: str(run.get("started", "")), default=None)
-    return str(newest["run"]) if newest else None
 
 
 def check_address(url: str) -> None:
