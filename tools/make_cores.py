@@ -21,9 +21,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".cache"
-CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
+from make_venv import CACHE, INSTALL, REQUIREMENTS, ROOT
+
+CONSTRAINTS = REQUIREMENTS / "constraints.txt"
 # Versions of ansible-core and of the Pythons that run them, the first choice first. The one that constraints.txt names
 # is in .cache/venv already.
 CORES: dict[str, Sequence[str]] = {"2.20": ("3.12", "3.13"), "2.21": ("3.13", "3.12")}
@@ -60,7 +60,7 @@ def make(version: str) -> Path:
     stamp = target / ".key"
     if not (stamp.exists() and stamp.read_text() == key):
         print(f"making {target.relative_to(ROOT)}", file=sys.stderr, flush=True)
-        pip: list[str | Path] = [target / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip: list[str | Path] = [target / "bin" / "pip", *INSTALL]
         steps: list[list[str | Path]] = [[python, "-m", "venv", "--clear", target], [*pip, *wanted]]
         for command in steps:
             if subprocess.run(command, stdout=sys.stderr, check=False).returncode:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from make_cores import CACHE, CONSTRAINTS, ROOT, NotHere, pythons
+from make_cores import CONSTRAINTS, NotHere, pythons
+from make_venv import CACHE, INSTALL, ROOT
 
 # Which Pythons run a version of ansible-core on the controller, among those that the collection supports.
 CORES = {
@@ -67,7 +68,7 @@ def make(combination: Combination) -> Path:
     key = hashlib.sha256(f"{python}\0{ROOT}\0{combination.packages()}".encode()).hexdigest()
     stamp = target / ".key"
     if not (stamp.exists() and stamp.read_text() == key):
-        pip: list[str | Path] = [target / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip: list[str | Path] = [target / "bin" / "pip", *INSTALL]
         steps: list[list[str | Path]] = [
             [python, "-m", "venv", "--clear", target],
             [*pip, *combination.packages()],

@@ -33,6 +33,7 @@ ENVIRONMENTS = {
     "publish": ("venv-publish", "publish-constraints.txt"),
 }
 LOCKED = ("dev", "publish")
+INSTALL = ("install", "--quiet", "--disable-pip-version-check")
 LOCK_HEADER = """\
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: the kubeferry.pvc contributors
@@ -46,7 +47,7 @@ def make(target: Path, *arguments: str | Path) -> Path:
     print(f"making {target.relative_to(ROOT)}", file=sys.stderr, flush=True)
     venv.create(target, clear=True, with_pip=True)
     pip = target / "bin" / "pip"
-    command = [pip, "install", "--quiet", "--disable-pip-version-check", *arguments]
+    command = [pip, *INSTALL, *arguments]
     if status := subprocess.run(command, check=False).returncode:
         sys.exit(status)
     return pip

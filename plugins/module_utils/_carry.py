@@ -20,7 +20,7 @@ from ._pieces import Closer, Span, Work, block_length, leave_out, pieces_to_send
 from ._pieces_scripts import BLOCK
 from ._pieces_transport import QUICK, PiecesTransport
 from ._progress import Progress
-from ._scripts import MOST_NAMES
+from ._scripts import NAMES_BYTES
 from ._shell_pieces import ShellPieces, blocks, closing, of_zeros, opening
 from ._shell_tree import ShellTree
 from ._tar import BLOCK_SIZE
@@ -133,7 +133,7 @@ def grouped(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     for entry in entries:
         names += len(entry.path) + 3
         size += entry.size
-        if group and (names > MOST_NAMES or size > GROUP_BYTES):
+        if group and (names > NAMES_BYTES or size > GROUP_BYTES):
             yield group
             group, names, size = [], len(entry.path) + 3, entry.size
         group.append(entry)

@@ -210,7 +210,8 @@ class Copy:
             retries=self._retries,
             trouble=self._trouble,
         )
-        if not plan and not self._options.check and self._comparison.quiet(source, target):
+        kept = self._options.proofs and not plan and not self._options.check
+        if kept and self._comparison.quiet(source, target):
             self._remember(outcome.parity, source, target)
         return outcome
 

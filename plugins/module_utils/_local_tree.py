@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import secrets
 import shutil
@@ -15,7 +16,6 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 
 from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
@@ -101,7 +101,7 @@ class LocalTree:
             return manifest
         with Folder(self._root) as folder:
             walk = Walk(folder)
-            found = partial(rows, xattrs=xattrs, uncopied=manifest.uncopied)
+            found = functools.partial(rows, xattrs=xattrs, uncopied=manifest.uncopied)
             manifest.add_selected(found(walk.down(selection.starts())), selection)
             manifest.add_implied(found(filter(None, map(walk.at, selection.parents()))))
         manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.reaches(p)}
@@ -177,7 +177,7 @@ class LocalTree:
     def apply(self, changes: Changes) -> None:
         with Folder(self._root) as folder:
             for path, attribute in changes.strip:
-                attempt(partial(strip_one, attribute), folder, path)
+                attempt(functools.partial(strip_one, attribute), folder, path)
             for path in changes.discard:
                 attempt(unlink, folder, self._received(path))
             remove(folder, changes.clear)
@@ -239,11 +239,11 @@ class LocalTree:
             with contextlib.suppress(OSError):
                 folder.made(received)
             first = self._received(entry.hardlink) if entry.hardlink in here else entry.hardlink
-            attempt(partial(self._prepare, folder, entry, first), folder, received)
+            attempt(functools.partial(self._prepare, folder, entry, first), folder, received)
         folder.forget()
         for entry in entries:
             if new.isdisjoint(parents(entry.path)):
-                attempt(partial(move, folder, self._received(entry.path)), folder, entry.path)
+                attempt(functools.partial(move, folder, self._received(entry.path)), folder, entry.path)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -402,6 +402,7 @@ def _identity(status: os.stat_result) -> str:
     return f"{_boot()}:{status.st_dev}:{status.st_ino}"
 
 
+@functools.cache
 def _boot() -> str:
     """The same text in every container on this machine until it restarts."""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:

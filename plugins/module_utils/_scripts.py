@@ -205,7 +205,7 @@ if [ "$have" != "$want" ]; then exit 255; fi
 
 When what passes on a list of names is killed, xargs takes the rest for a name, which may be that of another file."""
 
-MOST_NAMES = 96_000
+NAMES_BYTES = 96_000
 """Bytes of names that one command is given: the argument that one process may have is 128 KiB on some systems."""
 
 XATTR_STATUSES = ("head", "getfattr", "xargs")
@@ -423,7 +423,7 @@ exit 0
 
 The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,
 `mv`, `strip` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves names into the directory that the link of
-the same number leads to. A list of names begins with how many bytes the others are, which is at most MOST_NAMES: what
+the same number leads to. A list of names begins with how many bytes the others are, which is at most NAMES_BYTES: what
 was cut is not acted upon. What fails is found by the next scan, and a command that was killed ends it all."""
 
 FINISH = (

@@ -12,7 +12,7 @@ from dataclasses import replace
 from . import _tar as tar
 from ._entry import DIR, FILE, SOCKET, SYMLINK, Entry
 from ._names import parents
-from ._scripts import MOST_NAMES
+from ._scripts import NAMES_BYTES
 from ._tree import Changes
 from ._xattrs import dump
 
@@ -169,7 +169,7 @@ def _lists(pairs: Sequence[tuple[bytes, ...]]) -> Iterator[bytes]:
     size = 0
     for pair in pairs:
         more = sum(len(name) + 1 for name in pair)
-        if names and size + more > MOST_NAMES:
+        if names and size + more > NAMES_BYTES:
             yield b"\0".join((b"%d" % size, *names, b""))
             names, size = [], 0
         names += pair

@@ -38,6 +38,11 @@ def shell(box, path, where: str = "") -> ShellTree:
     return ShellTree(box.runner(where), os.fspath(path), progress())
 
 
+def end(boxes, kind: str, path):
+    """This machine's, where the kind is `local`, or else that kind of box's."""
+    return local(path) if kind == "local" else shell(boxes[kind], path)
+
+
 def staged(path, manifest, *, as_source: bool) -> StagedTree:
     return StagedTree(os.fspath(path), os.fspath(manifest), progress(), as_source)
 

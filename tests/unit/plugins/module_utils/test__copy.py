@@ -50,7 +50,7 @@ class Ends:
         self.unit = 1 if kinds[1] == LOCAL or boxes[kinds[1]].exact else BILLION
 
     def tree(self, kind, path):
-        return engine.local(path) if kind == LOCAL else engine.shell(self.boxes[kind], path)
+        return engine.end(self.boxes, kind, path)
 
     def copy(self, **options):
         source, target = self.tree(self.source_kind, self.source), self.tree(self.target_kind, self.target)

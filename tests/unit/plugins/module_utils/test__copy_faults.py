@@ -380,7 +380,7 @@ def test_a_target_that_fills_up(boxes, tmp_path, kind):
     write(source, "fits", b"fits", mtime=NEW)
     write(source, "big", random.Random(1).randbytes(400_000), mtime=NEW)
     write(target, "big", b"old", mtime=OLD)
-    tree = engine.local(target) if kind == "local" else engine.shell(boxes[kind], target)
+    tree = engine.end(boxes, kind, target)
 
     def limited():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -427,9 +427,7 @@ def test_two_runs_on_one_target_exclude_each_other(boxes, tmp_path, kinds):
     source, target = tmp_path / "s", tmp_path / "t"
     target.mkdir()
     write(source, "file", b"content")
-    first, second = (
-        engine.local(target) if kind == "local" else engine.shell(boxes[kind], target) for kind in kinds
-    )
+    first, second = (engine.end(boxes, kind, target) for kind in kinds)
     first.begin()
     try:
         with pytest.raises(
@@ -450,7 +448,7 @@ def test_what_a_dead_run_left_is_swept(boxes, tmp_path, kind):
     for left in ("run-123/tree/file", "run-123/ops/000001.mv", "run-old/tree/a/b", "lock"):
         write(target / ".kubeferry", left, b"left")
     (target / ".kubeferry/run-old/tree/a").chmod(0o500)
-    tree = engine.local(target) if kind == "local" else engine.shell(boxes[kind], target)
+    tree = engine.end(boxes, kind, target)
     assert engine.whole(engine.copy(engine.local(source), tree))
     assert set(snapshot(target)) == {b".", b"file"}
 
@@ -466,7 +464,7 @@ def test_something_else_in_the_place_of_the_work_directory(boxes, tmp_path, kind
         write(target, ".kubeferry", b"x")
     else:
         os.symlink(outside, target / ".kubeferry")
-    tree = engine.local(target) if kind == "local" else engine.shell(boxes[kind], target)
+    tree = engine.end(boxes, kind, target)
     with pytest.raises(EndpointError, match=r"can't be written to"):
         engine.copy(engine.local(source), tree)
     assert set(snapshot(outside)) == {b"."}
@@ -523,7 +521,7 @@ def judge_after_death(source, target, old, finish):
 @pytest.mark.parametrize("kind", ["local", "busybox", "gnu"])
 def test_a_killed_run_leaves_nothing_half_written(boxes, tmp_path, kind):
     def tree(pair):
-        return engine.local(pair.target) if kind == "local" else engine.shell(boxes[kind], pair.target)
+        return engine.end(boxes, kind, pair.target)
 
     def work(pair, *moment):
         death = Death(*moment)

@@ -89,7 +89,7 @@ def build(path: bytes, tree, files: list[bytes]) -> None:
 )
 def test_any_tree_over_any_other(boxes, kinds, examples):
     def end(kind, path):
-        return engine.local(path) if kind == "local" else engine.shell(boxes[kind], path)
+        return engine.end(boxes, kind, path)
 
     unit = 1 if "busybox" not in kinds else BILLION
 

@@ -43,7 +43,7 @@ def end(boxes, tmp_path, monkeypatch):
 
     def make(kind, path, number=None):
         if number is None:
-            return engine.local(path) if kind == "local" else engine.shell(boxes[kind], path)
+            return engine.end(boxes, kind, path)
         tools = tmp_path / f"tools-{kind}"
         if kind == "local":
             tools.mkdir(exist_ok=True)
@@ -55,7 +55,7 @@ def end(boxes, tmp_path, monkeypatch):
         )
         (tools / "stat").write_text(STAT.format(number=number, stat=stat))
         (tools / "stat").chmod(0o755)
-        return engine.local(path) if kind == "local" else engine.shell(made[kind], path)
+        return engine.end(made, kind, path)
 
     made = {}
     return make

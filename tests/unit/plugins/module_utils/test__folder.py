@@ -94,10 +94,7 @@ def test_a_deep_tree_is_copied(boxes, tmp_path, ends):
     dug(source, b"file")
     target.mkdir()
     kinds = ends.split(" to ")
-    trees = [
-        engine.local(path) if kind == "local" else engine.shell(boxes[kind], path)
-        for kind, path in zip(kinds, (source, target), strict=True)
-    ]
+    trees = [engine.end(boxes, kind, path) for kind, path in zip(kinds, (source, target), strict=True)]
     assert engine.whole(engine.copy(*trees))
     with Folder(os.fsencode(target)) as folder:
         parent, name = folder.at(DEEP + b"/file")

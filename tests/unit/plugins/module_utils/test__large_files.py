@@ -62,10 +62,6 @@ def _no_pause(monkeypatch):
     monkeypatch.setattr(_copy, "BACKOFF_SECONDS", 0.01)
 
 
-def end(boxes, kind, path):
-    return engine.local(path) if kind == "local" else engine.shell(boxes[kind], path)
-
-
 def same(boxes, kind, source, target):
     unit = 1 if kind == "local" or boxes[kind].exact else 1_000_000_000
     return unlike(source, target, unit=unit) == {}
@@ -75,16 +71,16 @@ def same(boxes, kind, source, target):
 def test_the_next_run_goes_on_within_the_file(boxes, source, target, kind):
     cut = CutTree(source, 25 * MEBIBYTE, 1)
     with pytest.raises(ConnectionLost, match=r"the test cut the stream.* Not known to be done: .*new/big"):
-        engine.copy(cut, end(boxes, kind, target), retries=0)
+        engine.copy(cut, engine.end(boxes, kind, target), retries=0)
     assert snapshot(target, skip={b".kubeferry"}).keys() == {b"."}
-    assert engine.whole(verified := engine.copy(engine.local(source), end(boxes, kind, target)))
+    assert engine.whole(verified := engine.copy(engine.local(source), engine.end(boxes, kind, target)))
     assert SIZE - 26 * MEBIBYTE < verified.bytes_moved < SIZE - 15 * MEBIBYTE
     assert same(boxes, kind, source, target)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_try_goes_on_within_the_file(boxes, source, target, kind):
-    outcome = engine.copy(CutTree(source, 25 * MEBIBYTE, 1), end(boxes, kind, target))
+    outcome = engine.copy(CutTree(source, 25 * MEBIBYTE, 1), engine.end(boxes, kind, target))
     assert (engine.whole(outcome), outcome.retries) == (True, 1)
     assert outcome.bytes_moved < SIZE - 15 * MEBIBYTE
     assert same(boxes, kind, source, target)
@@ -93,11 +89,11 @@ def test_another_try_goes_on_within_the_file(boxes, source, target, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_received_of_another_version_is_not_trusted(boxes, source, target, kind):
     with pytest.raises(ConnectionLost):
-        engine.copy(CutTree(source, 25 * MEBIBYTE, 1), end(boxes, kind, target), retries=0)
+        engine.copy(CutTree(source, 25 * MEBIBYTE, 1), engine.end(boxes, kind, target), retries=0)
     with (source / "new/big").open("r+b") as stream:
         stream.seek(9 * MEBIBYTE)
         stream.write(b"another version")
-    outcome = engine.copy(engine.local(source), end(boxes, kind, target))
+    outcome = engine.copy(engine.local(source), engine.end(boxes, kind, target))
     assert engine.whole(outcome)
     assert same(boxes, kind, source, target)
 
@@ -105,19 +101,19 @@ def test_what_was_received_of_another_version_is_not_trusted(boxes, source, targ
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_part_never_gets_into_the_tree(boxes, source, target, kind):
     with pytest.raises(ConnectionLost):
-        engine.copy(CutTree(source, 36 * MEBIBYTE, 1), end(boxes, kind, target), retries=0)
-    outcome = engine.copy(engine.local(source), end(boxes, kind, target), exclude=["big"])
+        engine.copy(CutTree(source, 36 * MEBIBYTE, 1), engine.end(boxes, kind, target), retries=0)
+    outcome = engine.copy(engine.local(source), engine.end(boxes, kind, target), exclude=["big"])
     assert engine.whole(outcome)
     assert snapshot(target).keys() == {b".", b"new", b"new/small"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_another_version_in_the_tree_only_the_difference_is_sent(boxes, source, target, kind):
-    engine.copy(engine.local(source), end(boxes, kind, target))
+    engine.copy(engine.local(source), engine.end(boxes, kind, target))
     with (source / "new/big").open("r+b") as stream:
         stream.seek(33 * MEBIBYTE)
         stream.write(b"another version")
-    outcome = engine.copy(engine.local(source), end(boxes, kind, target))
+    outcome = engine.copy(engine.local(source), engine.end(boxes, kind, target))
     assert engine.whole(outcome)
     assert outcome.bytes_moved <= 4 * MEBIBYTE
     assert same(boxes, kind, source, target)
@@ -135,7 +131,7 @@ def test_holes_stay_holes(boxes, tmp_path, target, kinds):
         stream.write(b"in the middle")
     write(source, "nothing but a hole")
     os.truncate(source / "nothing but a hole", 5 * MEBIBYTE)
-    outcome = engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target))
+    outcome = engine.copy(engine.end(boxes, kinds[0], source), engine.end(boxes, kinds[1], target))
     assert engine.whole(outcome)
     assert same(boxes, kinds[1], source, target)
     assert outcome.bytes_moved <= 8 * MEBIBYTE

@@ -40,10 +40,6 @@ def tree(tmp_path):
     return tmp_path
 
 
-def end(boxes, kind, path):
-    return engine.local(path) if kind == "local" else engine.shell(boxes[kind], path)
-
-
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
@@ -57,7 +53,7 @@ def end(boxes, kind, path):
 )
 @pytest.mark.parametrize("kinds", [(one, other) for one in KINDS for other in KINDS], ids="-".join)
 def test_one_in_the_other_is_refused(boxes, tree, kinds, source, target, said):
-    ends = [end(boxes, kind, tree / path) for kind, path in zip(kinds, (source, target), strict=True)]
+    ends = [engine.end(boxes, kind, tree / path) for kind, path in zip(kinds, (source, target), strict=True)]
     before = touched(tree)
     with pytest.raises(UsageError) as caught:
         engine.copy(*ends, delete=True)
@@ -68,7 +64,9 @@ def test_one_in_the_other_is_refused(boxes, tree, kinds, source, target, said):
 @pytest.mark.parametrize("kind", KINDS)
 def test_neighbours_are_copied(boxes, tree, kind):
     source, target = tree / "volume/beside", tree / "volume/inside/deeper"
-    assert engine.whole(engine.copy(end(boxes, kind, source), end(boxes, kind, target), delete=True))
+    assert engine.whole(
+        engine.copy(engine.end(boxes, kind, source), engine.end(boxes, kind, target), delete=True)
+    )
 
 
 def test_a_target_that_is_still_to_be_made_in_the_source(tree):

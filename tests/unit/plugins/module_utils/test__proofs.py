@@ -31,7 +31,7 @@ class Pair:
         self.target.mkdir()
 
     def end(self, kind, path):
-        return engine.local(path) if kind == "local" else engine.shell(self.boxes[kind], path)
+        return engine.end(self.boxes, kind, path)
 
     def copy(self, **options):
         source, target = self.end(self.kinds[0], self.source), self.end(self.kinds[1], self.target)
@@ -366,10 +366,7 @@ def test_directories_that_are_swapped_while_it_copies_and_swapped_back(boxes, tm
         (source / "d2").rename(source / "d1")
         (source / "d3").rename(source / "d2")
 
-    ends = [
-        engine.local(path) if kind == "local" else engine.shell(boxes[kind], path)
-        for kind, path in zip(kinds, (source, target), strict=True)
-    ]
+    ends = [engine.end(boxes, kind, path) for kind, path in zip(kinds, (source, target), strict=True)]
     begin, apply = type(ends[1]).begin, type(ends[1]).apply
     left = [swap, swap]
 

@@ -59,39 +59,37 @@ def attributes(root):
     return seen
 
 
-def end(boxes, kind, path):
-    return engine.local(path) if kind == "local" else engine.shell(boxes[kind], path)
-
-
 @pytest.mark.parametrize("kinds", HOLDING, ids="-".join)
 def test_attributes_arrive(boxes, source, tmp_path, kinds):
     target = tmp_path / "target"
     target.mkdir()
-    outcome = engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target))
+    outcome = engine.copy(engine.end(boxes, kinds[0], source), engine.end(boxes, kinds[1], target))
     assert engine.whole(outcome)
     assert attributes(target) == attributes(source)
-    assert not engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target)).plan
+    assert not engine.copy(engine.end(boxes, kinds[0], source), engine.end(boxes, kinds[1], target)).plan
 
 
 @pytest.mark.parametrize("kinds", HOLDING, ids="-".join)
 def test_attributes_that_differ_are_mended_and_others_removed(boxes, source, tmp_path, kinds):
     target = tmp_path / "target"
     target.mkdir()
-    engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target))
+    engine.copy(engine.end(boxes, kinds[0], source), engine.end(boxes, kinds[1], target))
     os.setxattr(target / "plain", "user.text", b"another")
     os.setxattr(target / "d", "user.extra", b"x")
     os.setxattr(target, "user.extra", b"x")
     os.removexattr(target, "system.posix_acl_access")
     os.removexattr(os.fsencode(target) + b"/" + ODD, b"user.e=q\nual\\")
     subprocess.run([found("setfacl", "acl"), "-b", str(target / "plain")], check=True, timeout=20)
-    planned = engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target), check=True)
+    planned = engine.copy(
+        engine.end(boxes, kinds[0], source), engine.end(boxes, kinds[1], target), check=True
+    )
     assert {(c.path, c.action) for c in planned.plan.changes()} == {
         (b"plain", "metadata"),
         (b"d", "metadata"),
         (b".", "metadata"),
         (ODD, "metadata"),
     }
-    assert engine.whole(engine.copy(end(boxes, kinds[0], source), end(boxes, kinds[1], target)))
+    assert engine.whole(engine.copy(engine.end(boxes, kinds[0], source), engine.end(boxes, kinds[1], target)))
     assert attributes(target) == attributes(source)
 
 
@@ -101,7 +99,7 @@ def test_what_a_default_acl_of_the_target_adds_is_taken_away(boxes, tmp_path, ki
     target.mkdir()
     subprocess.run([found("setfacl", "acl"), "-m", "d:u:1234:rwx", str(target)], check=True, timeout=20)
     write(tmp_path / "source", "d/file", b"x", mode=0o640)
-    outcome = engine.copy(engine.local(tmp_path / "source"), end(boxes, kind, target), files=["d"])
+    outcome = engine.copy(engine.local(tmp_path / "source"), engine.end(boxes, kind, target), files=["d"])
     assert engine.whole(outcome)
     assert attributes(target / "d") == attributes(tmp_path / "source/d")
 
@@ -110,7 +108,7 @@ def test_what_a_default_acl_of_the_target_adds_is_taken_away(boxes, tmp_path, ki
 def test_an_end_that_cannot_hold_them_is_told_of_each_path(boxes, source, tmp_path, origin):
     target = tmp_path / "target"
     target.mkdir()
-    outcome = engine.copy(end(boxes, origin, source), end(boxes, "busybox", target))
+    outcome = engine.copy(engine.end(boxes, origin, source), engine.end(boxes, "busybox", target))
     assert not engine.whole(outcome)
     assert engine.whole(outcome, metadata="report")
     assert outcome.parity.metadata["plain"]["xattrs"] == [
@@ -159,7 +157,7 @@ def test_the_source_of_a_copy_tells_which_others_it_has(boxes, source, tmp_path,
     time.sleep(0.05)
 
     def copy():
-        ends = end(boxes, kind, source), engine.local(tmp_path / "target")
+        ends = engine.end(boxes, kind, source), engine.local(tmp_path / "target")
         return engine.copy(*ends, proofs=str(tmp_path / "proofs"))
 
     named = {"security.capability"} if os.geteuid() == 0 else set()
@@ -168,8 +166,10 @@ def test_the_source_of_a_copy_tells_which_others_it_has(boxes, source, tmp_path,
     assert second.proven
     for outcome in (first, second):
         assert outcome.source.uncopied == {"user.of a directory", *named}
-    assert not_compared(end(boxes, kind, source), second.source, "strict") == sorted(first.source.uncopied)
-    assert not_compared(end(boxes, kind, source), second.source, "ignore") == []
+    assert not_compared(engine.end(boxes, kind, source), second.source, "strict") == sorted(
+        first.source.uncopied
+    )
+    assert not_compared(engine.end(boxes, kind, source), second.source, "ignore") == []
 
 
 @pytest.mark.parametrize(
