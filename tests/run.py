@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,8 @@ class Outcome:
     suite: str
     state: str
     seconds: float = 0.0
+    # Of the CPU, by all that it started and waited for.
+    work: float = 0.0
     why: str = ""
 
 
@@ -280,23 +283,29 @@ def run(step: Step) -> int:
 
 def run_suite(suite: Suite) -> Outcome:
     print(f"\n=== {suite.name}: {suite.about}", flush=True)
-    started = time.monotonic()
+    started, worked = time.monotonic(), work_of_children()
     try:
         steps = suite.steps()
+        why = "; ".join(f"{step.name} ended with {status}" for step in steps if (status := run(step)))
     except NotRun as reason:
         return Outcome(suite.name, "not run", why=str(reason))
     except (OSError, subprocess.CalledProcessError) as error:
-        return Outcome(suite.name, "failed", time.monotonic() - started, str(error))
-    failed = [f"{step.name} ended with {status}" for step in steps if (status := run(step))]
-    state = "failed" if failed else "passed"
-    return Outcome(suite.name, state, time.monotonic() - started, "; ".join(failed))
+        why = str(error)
+    state = "failed" if why else "passed"
+    return Outcome(suite.name, state, time.monotonic() - started, work_of_children() - worked, why)
+
+
+def work_of_children() -> float:
+    """Return the seconds of CPU of everything that was started from here and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def report(outcomes: Sequence[Outcome]) -> None:
     print("\n=== summary")
     for outcome in outcomes:
-        took = f"{outcome.seconds:.0f} s" if outcome.state != "not run" else ""
-        print(f"{outcome.suite:<10} {outcome.state:<8} {took:>7}  {outcome.why}".rstrip())
+        took = f"{outcome.seconds:6.0f} s, {outcome.work:5.0f} s of CPU" if outcome.state != "not run" else ""
+        print(f"{outcome.suite:<10} {outcome.state:<8} {took:<24}  {outcome.why}".rstrip())
     states = [outcome.state for outcome in outcomes]
     counts = f"{states.count('passed')} passed, {states.count('failed')} failed"
     if "not run" in states:
