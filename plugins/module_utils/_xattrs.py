@@ -132,7 +132,10 @@ def dumped(stream: ByteStream) -> Iterator[tuple[bytes, Xattrs]]:
             names = printed_bytes = 0
         elif names > NAMES_LIMIT or printed_bytes > FILE_LIMIT:
             raise ProtocolError("getfattr told of more attributes of one file than there can be")
-        elif line:
+        elif not line and name is not None:
+            yield name, tuple(found)
+            name = None
+        else:
             printed = re.fullmatch(rb"([^=]+)(?:=0x((?:[0-9a-f]{2})*))?", line)
             if printed is None or name is None:
                 raise ProtocolError(f"getfattr printed {line[:80]!r}, which can't be")
