@@ -11,13 +11,14 @@ everything, so that a link which somebody else puts there leads nowhere.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
 from collections.abc import Iterator
 
 from ._errors import EndpointError
 from ._folder import Folder
-from ._local_steps import attempt, rmdir, unlink
+from ._local_steps import attempt, permit, rmdir, unlink
 from ._tree import PART
 
 
@@ -42,7 +43,10 @@ def clear(root: bytes, top: bytes) -> None:
 
 
 def _below(folder: Folder, top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    """What can be read below a directory, without recursion; a directory comes before what is in it."""
+    """What is below a directory, without recursion; a directory comes before what is in it.
+
+    One that keeps out its own owner is opened: an ordinary user's run can leave that, too.
+    """
     waiting = [top]
     while waiting:
         path = waiting.pop()
@@ -53,6 +57,9 @@ def _below(folder: Folder, top: bytes) -> Iterator[tuple[bytes, os.stat_result]]
                 with contextlib.suppress(FileNotFoundError):
                     status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                     found.append((path + b"/" + os.fsencode(name), status))
+        for below, status in found:
+            if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+                attempt(functools.partial(permit, stat.S_IRWXU), folder, below)
         yield from found
         waiting += [below for below, status in found if stat.S_ISDIR(status.st_mode)]
 

@@ -10,6 +10,7 @@ What fails is found, and named, by the scan that follows.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable
 
@@ -38,6 +39,14 @@ def move(folder: Folder, received: bytes, at: tuple[int, bytes]) -> None:
 
 def strip_one(attribute: bytes, at: tuple[int, bytes]) -> None:
     strip(*at, (attribute,))
+
+
+def permit(mode: int, at: tuple[int, bytes]) -> None:
+    """Give a mode to what is no symbolic link."""
+    try:
+        os.chmod(at[1], mode, dir_fd=at[0], follow_symlinks=False)
+    except ValueError as exc:  # it is one, or this is a C library that can't leave one alone
+        raise OSError(errno.ELOOP, "can't be told from a symbolic link") from exc
 
 
 def rmdir(at: tuple[int, bytes]) -> None:

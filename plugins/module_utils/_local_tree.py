@@ -282,11 +282,12 @@ class LocalTree:
         """Write one file. Returns the digest of what the file system has of it then."""
         at = folder.made(self._received(entry.path))
         mode = self._mode(entry)
+        first = mode & 0o777 | 0o600  # what dies half-way may be taken up by its owner
         try:
-            descriptor = os.open(at[1], NEW, mode & 0o777, dir_fd=at[0])
+            descriptor = os.open(at[1], NEW, first, dir_fd=at[0])
         except FileExistsError:  # an attempt before this one got so far
             os.unlink(at[1], dir_fd=at[0])
-            descriptor = os.open(at[1], NEW, mode & 0o777, dir_fd=at[0])
+            descriptor = os.open(at[1], NEW, first, dir_fd=at[0])
         try:
             missing = entry.size
             for piece in item.payload:

@@ -82,10 +82,13 @@ class Rsync:
                 return self._rsync(shlex.join(command), names, relay)
 
     def _rsync(self, shell: str, names: str, relay: Relay) -> int:
-        """`--ignore-times` since the plan has decided already, `--secluded-args` since no shell reads our words."""
+        """`--ignore-times` since the plan has decided already, `--secluded-args` since no shell reads our words.
+
+        `--chmod` so that the target's user may read back, replace and remove what lies in the work directory.
+        """
         source, target, basis = self._places()
         argv = ["rsync", "--times", "--ignore-times", "--no-whole-file", "--secluded-args", "--from0"]
-        argv += ["--stats", "--no-human-readable"]
+        argv += ["--chmod=D700,F600", "--stats", "--no-human-readable"]
         argv += [f"--files-from={names}", f"--compare-dest={basis}", f"--rsh={shell}", "--", source, target]
         process = LocalRunner().start(argv)
         try:

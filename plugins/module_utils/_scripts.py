@@ -280,6 +280,7 @@ fi
 : >"$mine" || exit 73
 if [ -n "$locked" ]; then : >"$locked" || exit 73; fi
 LARGE=$4; TO=$PWD/$3/parts; export LARGE TO
+find .kubeferry -type d ! -perm -0700 -exec chmod u+rwx '{}' ';'
 rm -rf -- "$3/old" && mkdir -p -- "$3/old" || exit 73
 for left in .kubeferry/run-*; do
   for part in tree parts; do
@@ -314,8 +315,8 @@ tells a command that its input has ended: where `read` can wait for a limited ti
 seconds without a line.
 
 Large files (of more than `$4` blocks of 512 bytes) that a dead run, or this one before its connection broke, had on
-their way are put aside in `parts`; all else of theirs goes. At `done` the work directory is removed; else it stays for
-the next run, if there is such a file in it.
+their way are put aside in `parts`; all else of theirs goes, also out of directories that an ordinary user has shut. At
+`done` the work directory is removed; else it stays for the next run, if there is such a file in it.
 
 What changes the tree holds another lock, `busy`, to its own end, which may come long after that of the connection. It
 is waited for before the directory is given free, and asked for by the next run.
@@ -332,8 +333,8 @@ head -c "$3" | xargs -0 -r sh -c '
   for name; do
     case $name in *//) name=${name%//} ;; *) exit 255 ;; esac
     part=$WORK/parts/${name#./} tree=$WORK/tree/${name#./}
-    if [ -f "$part" ] && [ ! -L "$part" ]; then
-      rm -rf -- "$tree"; mkdir -p -- "${tree%/*}" && mv -- "$part" "$tree"
+    if [ -f "$part" ] && [ ! -L "$part" ] && [ "$(stat -c %h -- "$part")" = 1 ]; then
+      rm -rf -- "$tree"; mkdir -p -- "${tree%/*}" && chmod 600 -- "$part" && mv -- "$part" "$tree"
     fi
     if [ -f "$tree" ] && [ ! -L "$tree" ]; then printf "%s\\0%s\\0" "$name" "$(stat -c %s -- "$tree")"; fi
   done
@@ -343,6 +344,8 @@ printf 'end\\0'
     + _LINGER
 )
 """Takes up what was put aside of the files on standard input. Prints the name and size of each that there is.
+
+What has a second name isn't taken up, as that would get its mode, and be changed, with it.
 
 Each name on standard input has `//` at its end, which one that was cut hasn't."""
 

@@ -12,7 +12,7 @@ import engine
 import pytest
 from engine import NOBODY, in_child
 from toolbox import Box
-from trees import BILLION, unlike, write
+from trees import BILLION, snapshot, unlike, write
 
 
 class Ends:
@@ -24,16 +24,23 @@ class Ends:
         self._unit = 1 if kind == "local" or self._box.exact else BILLION
         self.target.mkdir()
 
-    def copy(self, **options):
-        """What a copy by the user says."""
+    def tree(self):
+        """The target."""
+        return engine.shell(self._box, self.target) if self._box else engine.local(self.target)
+
+    def give(self):
+        """All that is root's becomes the user's."""
         for root in (self.source, self.target):
             for folder, folders, files in os.walk(root):
                 for name in (folder, *(os.path.join(folder, each) for each in (*folders, *files))):
                     if os.geteuid() == 0 and os.lstat(name).st_uid == 0:
                         os.chown(name, NOBODY, NOBODY)
-        target = engine.shell(self._box, self.target) if self._box else engine.local(self.target)
+
+    def copy(self, **options):
+        """What a copy by the user says."""
+        self.give()
         return in_child(
-            lambda: engine.copy(engine.local(self.source), target, retries=1, **options).parity,
+            lambda: engine.copy(engine.local(self.source), self.tree(), retries=1, **options).parity,
             uid=NOBODY,
         )
 
@@ -86,3 +93,48 @@ def test_a_read_only_directory_above_what_is_selected_is_left_alone(ends):
     parity = ends.copy(files=["ro/new"])
     assert parity.missing == ["ro/new"]
     assert (ends.target / "ro").stat().st_mode & 0o777 == 0o555
+
+
+def test_rsync_brings_files_into_read_only_directories(place):
+    ends = Ends(place, "rsync")
+    for content in (b"first" * 20_000, b"again" * 20_000, b"short"):
+        for name in ("ro/sub/file", "rw/file"):
+            (ends.source / name).unlink(missing_ok=True)
+            write(ends.source, name, content, 0o444)
+            os.chmod((ends.source / name).parent, 0o555 if name.startswith("ro") else 0o755)
+        assert ends.copy(transport="rsync").holds("strict")
+        assert ends.unlike() == {}
+
+
+def test_what_a_dead_run_left_in_directories_that_are_shut_is_cleared(ends):
+    write(ends.source, "file", b"x")
+    for name, mode in {
+        "run-dead/tree/ro/sub/file": 0o555,
+        "run-old/tree/closed/file": 0,
+        "run-old/a/b": 0,
+    }.items():
+        write(ends.target, f".kubeferry/{name}", b"left")
+        os.chmod((ends.target / f".kubeferry/{name}").parent, mode)
+    os.chmod(ends.target / ".kubeferry/run-dead/tree/ro", 0o500)
+    assert ends.copy().holds("strict")
+    assert ends.unlike() == {}
+
+
+def test_a_part_that_is_read_only_is_taken_up(ends):
+    content = bytes(range(256)) * (5 << 12)
+    write(ends.source, "large", content)
+    write(ends.target, ".kubeferry/run-dead/tree/large", content[: 9 << 19], 0o400)
+    assert ends.copy().holds("strict")
+    assert ends.unlike() == {}
+
+
+def test_a_part_with_another_name_is_left_as_it_is(ends):
+    content = bytes(range(256)) * (5 << 12)
+    write(ends.source, "large", content)
+    write(ends.target, "other", content[: 9 << 19], 0o400)
+    (ends.target / ".kubeferry/run-dead/tree").mkdir(parents=True)
+    os.link(ends.target / "other", ends.target / ".kubeferry/run-dead/tree/large")
+    assert ends.copy().holds("strict")
+    assert (ends.target / "large").read_bytes() == content
+    other = snapshot(ends.target)[b"other"]
+    assert (other.mode, other.content) == (0o400, content[: 9 << 19])
