@@ -25,6 +25,17 @@ def attempt(step: Callable[[tuple[int, bytes]], None], folder: Folder, path: byt
         step(folder.at(path))
 
 
+def discard(folder: Folder, path: bytes) -> bool:
+    """Remove a file. Returns whether it is gone."""
+    try:
+        unlink(folder.at(path))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def remove(folder: Folder, entries: Iterable[Entry]) -> None:
     """Remove entries, what lies in a directory before it."""
     deepest_first = sorted(entries, key=lambda entry: entry.path, reverse=True)

@@ -15,7 +15,7 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
@@ -26,7 +26,7 @@ from ._leftovers import clear, foreign, keeps_parts, set_aside, strangers
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
 from ._local_pieces import LocalPieces, LocalPlace
 from ._local_rows import rows
-from ._local_steps import attempt, move, remove, strip_one, unlink
+from ._local_steps import attempt, discard, move, remove, strip_one
 from ._look import Look
 from ._manifest import Manifest
 from ._names import display, encode, parents, shown
@@ -178,12 +178,11 @@ class LocalTree:
         with Folder(self._root) as folder:
             for path, attribute in changes.strip:
                 attempt(functools.partial(strip_one, attribute), folder, path)
-            for path in changes.discard:
-                attempt(unlink, folder, self._received(path))
+            stuck = [path for path in changes.discard if not discard(folder, self._received(path))]
             remove(folder, changes.clear)
             for entry in changes.bare:
                 self._set_attributes(folder, entry, self._received(entry.path))
-            self._make(folder, changes.create)
+            self._make(folder, changes.create, {above for path in stuck for above in parents(path)})
             folder.forget()
             remove(folder, changes.remove)
             folder.forget()
@@ -225,10 +224,11 @@ class LocalTree:
     def pieces(self) -> LocalPieces:
         return LocalPieces(LocalPlace(self._root, self._work))
 
-    def _make(self, folder: Folder, entries: Sequence[Entry]) -> None:
+    def _make(self, folder: Folder, entries: Sequence[Entry], spoiled: Collection[bytes]) -> None:
         """Prepare entries beside the received files, then bring them into place.
 
-        A new directory moves with all that is in it; its true attributes are set last.
+        A new directory moves with all that is in it; its true attributes are set last. One that is `spoiled` holds what
+        should have been discarded, and stays where it is.
         """
         here = {entry.path for entry in entries}
         new = {entry.path for entry in entries if entry.kind == DIR}
@@ -242,7 +242,7 @@ class LocalTree:
             attempt(functools.partial(self._prepare, folder, entry, first), folder, received)
         folder.forget()
         for entry in entries:
-            if new.isdisjoint(parents(entry.path)):
+            if new.isdisjoint(parents(entry.path)) and entry.path not in spoiled:
                 attempt(functools.partial(move, folder, self._received(entry.path)), folder, entry.path)
 
     # -- reading ----------------------------------------------------------------------------------

@@ -393,13 +393,13 @@ APPLY = (
 if command -v flock >/dev/null 2>&1; then exec 8>>.kubeferry/busy && flock -s 8 && [ -d "$3" ] || drain; fi
 rm -rf -- "$3/ops" && mkdir -- "$3/ops" && tar -xpf - -C "$3/ops" || drain
 LIVED='; if [ $? -gt 128 ]; then exit 255; fi'
-each() { cat "$list" | xargs -0 -s 120000 sh -c "$WHOLE$1$LIVED; exit 0" sh || give_up broken; }
+each() { cat "$list" | xargs -0 -s 120000 sh -c "$WHOLE$1$LIVED; exit 0" sh || give_up "${2:-broken}"; }
 pairs() { each 'while [ "$#" -gt 1 ]; do '"$1$LIVED; shift 2; done"; }
 for list in "$3"/ops/*; do
   step=${list##*/}; step=${step#*.}; WITH=${step#*.} TO=${list%.mvto}.to/; export WITH TO
   case $step in
     to) ;;
-    wipe) each 'rm -rf -- "$@"' ;;
+    wipe) each 'rm -rf -- "$@" || exit 1' failed ;;
     rm) each 'rm -f -- "$@"' ;;
     rmdir) each 'rmdir -- "$@"' ;;
     mkdir) each 'mkdir -p -- "$@"' ;;
@@ -427,7 +427,8 @@ exit 0
 The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,
 `mv`, `strip` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves names into the directory that the link of
 the same number leads to. A list of names begins with how many bytes the others are, which is at most NAMES_BYTES: what
-was cut is not acted upon. What fails is found by the next scan, and a command that was killed ends it all."""
+was cut is not acted upon. What fails is found by the next scan, and a command that was killed ends it all, as does a
+`wipe` that leaves something: a directory would be moved into place with it."""
 
 FINISH = (
     _START

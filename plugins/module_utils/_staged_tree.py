@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ._entry import DIR, FILE, SECOND, SYMLINK, Entry
@@ -156,9 +156,9 @@ class StagedTree(LocalTree):
         """Permissions that let this user read it back, and no set-id bits on the way."""
         return entry.mode & 0o777 | (0o700 if entry.kind == DIR else 0o600)
 
-    def _make(self, folder: Folder, entries: Sequence[Entry]) -> None:
+    def _make(self, folder: Folder, entries: Sequence[Entry], spoiled: Collection[bytes]) -> None:
         self._given.add(entries)
-        super()._make(folder, [entry for entry in entries if entry.kind in ON_DISK])
+        super()._make(folder, [entry for entry in entries if entry.kind in ON_DISK], spoiled)
 
     def _set_attributes(self, folder: Folder, entry: Entry, path: bytes | None = None) -> None:
         self._given.add((entry,))

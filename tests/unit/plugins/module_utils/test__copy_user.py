@@ -14,6 +14,9 @@ from engine import NOBODY, in_child
 from toolbox import Box
 from trees import BILLION, snapshot, unlike, write
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import DIR, Entry
+from ansible_collections.kubeferry.pvc.plugins.module_utils._tree import Changes
+
 
 class Ends:
     """A source and a target of the user's own."""
@@ -138,3 +141,26 @@ def test_a_part_with_another_name_is_left_as_it_is(ends):
     assert (ends.target / "large").read_bytes() == content
     other = snapshot(ends.target)[b"other"]
     assert (other.mode, other.content) == (0o400, content[: 9 << 19])
+
+
+def test_a_directory_is_not_moved_with_what_should_be_discarded(ends):
+    """As where another process shuts it meanwhile."""
+    ends.give()
+    directory = Entry(b"ro", DIR, 0, 0o555, NOBODY, NOBODY, BILLION)
+    beside = Entry(b"beside", DIR, 0, 0o755, NOBODY, NOBODY, BILLION)
+
+    def work():
+        tree = ends.tree()
+        tree.begin()
+        place = next(ends.target.glob(".kubeferry/run-*/tree"))
+        write(place, "ro/torn", b"torn")
+        os.chmod(place / "ro", 0o555)
+        tree.apply(Changes(discard=[b"ro/torn"], create=[directory]))
+        os.chmod(place / "ro", 0o755)
+        tree.apply(Changes(discard=[b"ro/torn", b"gone"], create=[beside]))
+        there = sorted(os.listdir(ends.target))
+        tree.close()
+        return there
+
+    assert in_child(work, uid=NOBODY) == [".kubeferry", "beside"]
+    assert os.listdir(ends.target) == ["beside"]
