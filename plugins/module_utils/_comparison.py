@@ -114,12 +114,14 @@ class Comparison:
     def plan(self, source: Manifest, target: Manifest, delete: bool = False) -> Plan:
         """What would make the target equal the source."""
         compared = self._criteria.metadata != "ignore"
+        target_facts = self._target.facts()
         rules = Rules(
             mode=compared,
             owner=compared,
             mtime=compared,
-            precision=max(source.precision, self._target.facts().settable),
+            precision=max(source.precision, target_facts.settable),
             xattrs=compared and source.xattrs,
+            devices=target_facts.devices,
         )
         return make_plan(source, target, rules, delete)
 

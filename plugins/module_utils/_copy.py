@@ -251,7 +251,7 @@ class Copy:
                     break
                 unsent = (c.path for c in plan.changes(CREATE, REPLACE) if needs_content(c.want))
                 self._retry(f"{some(list(islice(unsent, SHOWN)), content)} did not arrive whole")
-        unmade = plan.sockets if self._options.metadata != "strict" else ()
+        unmade = plan.unmade if self._options.metadata != "strict" else ()
         verified = plan.count(CREATE, REPLACE) == len(unmade)
         if plan.count(DELETE) and verified and not self._lost(source):
             return self._prune(plan, source, target)

@@ -123,7 +123,7 @@ def _result(
     found = hop.as_dict(LIST_LIMIT)
     result = {
         **found,
-        "changed": outcome.plan.count(CREATE, REPLACE, METADATA, DELETE) > len(outcome.plan.sockets),
+        "changed": outcome.plan.count(CREATE, REPLACE, METADATA, DELETE) > len(outcome.plan.unmade),
         "planned": {
             **{action: outcome.plan.count(action) for action in (CREATE, REPLACE, METADATA, DELETE)},
             "extra": _extra_before(outcome),

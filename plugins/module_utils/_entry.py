@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = "file", "dir", "symlink", "fifo", "socket", "char", "block"
@@ -78,6 +78,16 @@ def checked(entry: Entry) -> Entry:
     if abs(entry.mtime) >= 1 << 80:
         raise ValueError("a size or time that no file has")
     return entry
+
+
+READABLE = {FILE: 0o400, DIR: 0o500}
+"""What the mode of a file or a directory must have for its owner to read it, if that isn't root."""
+
+
+def provable(entry: Entry, uid: int) -> Entry:
+    """The entry as the user `uid` of a target can hold it: what only root may read, nobody else could prove."""
+    mode = entry.mode | READABLE.get(entry.kind, 0)
+    return entry if uid == 0 or mode == entry.mode else replace(entry, mode=mode)
 
 
 class Taken(NamedTuple):

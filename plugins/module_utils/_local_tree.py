@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from ._checksum import hasher
-from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
+from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken, provable
 from ._errors import BusyError, EndpointError
 from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._folder import Folder
@@ -87,6 +87,7 @@ class LocalTree:
             readable=os.access(place, os.R_OK | os.X_OK),
             writable=os.access(place, os.W_OK | os.X_OK),
             uid=os.geteuid(),
+            devices=os.geteuid() == 0,
             free_bytes=space.f_bavail * space.f_frsize,
             free_inodes=space.f_favail if space.f_files else None,
             volume=_identity(status) if kind == "dir" else "",
@@ -323,7 +324,7 @@ class LocalTree:
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
     def _mode(self, entry: Entry) -> int:
-        return entry.mode
+        return provable(entry, os.geteuid()).mode
 
     def _xattrs(self, entry: Entry) -> Xattrs:
         return entry.xattrs

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, TypeVar
 
-from ._entry import Entry
+from ._entry import SOCKET, Entry
 from ._manifest import CHANGED, VANISHED, Manifest
 from ._names import display
 from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Change, Plan
@@ -130,10 +130,13 @@ def parity(
         if source.covers(path) or (extra_counts and path != LOST_AND_FOUND)
     } | source.unreadable
     unreadable |= dict.fromkeys(source.restless, "changed at the source while it was staged")
-    sockets = set(plan.sockets)
-    missing = (path for path in plan.paths(CREATE) if path not in sockets)
+    lacking = plan.unmade
+    missing = (path for path in plan.paths(CREATE) if path not in lacking)
     attributes = {display(c.path): _both(c) for c in islice(plan.changes(METADATA), REPORT_LIMIT)}
-    unmade = {display(path): {"socket": ["there", "missing"]} for path in sorted(sockets)[:REPORT_LIMIT]}
+    unmade = {
+        display(path): {"socket" if kind == SOCKET else "device": ["there", "missing"]}
+        for path, kind in islice(sorted(lacking.items()), REPORT_LIMIT)
+    }
     return Parity(
         matched=plan.matched,
         missing=[display(path) for path in islice(missing, REPORT_LIMIT)],
@@ -143,9 +146,9 @@ def parity(
         unreadable={display(path): why for path, why in islice(unreadable.items(), REPORT_LIMIT)},
         changed=changed,
         counts={
-            "missing": plan.count(CREATE) - len(sockets),
+            "missing": plan.count(CREATE) - len(lacking),
             "mismatched": plan.count(REPLACE),
-            "metadata_differences": plan.count(METADATA) + len(sockets),
+            "metadata_differences": plan.count(METADATA) + len(lacking),
             "extra": plan.count(DELETE, EXTRA),
             "unreadable": len(unreadable),
             "changed_at_source": len(changed) + more_changed,

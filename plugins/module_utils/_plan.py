@@ -36,7 +36,7 @@ class Rules:
     """What counts as a difference besides type, content and link target.
 
     `precision` in nanoseconds is the unit in which modification times are compared: the coarser one
-    of what the two ends can tell.
+    of what the two ends can tell; `devices` is whether the target can hold some.
     """
 
     mode: bool = True
@@ -44,6 +44,7 @@ class Rules:
     mtime: bool = True
     precision: int = 1
     xattrs: bool = True
+    devices: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Plan:
         self._store = source.store
         self._table = self._store.table("action, reasons")
         self._extra = DELETE if delete else EXTRA
+        self._devices = rules.devices
         self._compare(rules)
         self.matched = len(source) - self.count(CREATE, REPLACE, METADATA)
 
@@ -84,11 +86,15 @@ class Plan:
         return bool(self.count(CREATE, REPLACE, METADATA, DELETE))
 
     @property
-    def sockets(self) -> list[bytes]:
-        """The sockets that are missing at the target, where only the program that listens there can make one."""
-        if not self._source.sums(f"kind = '{SOCKET}'")[0]:
-            return []
-        return [path for path, _action, kind in self.touched(CREATE) if kind == SOCKET]
+    def unmade(self) -> dict[bytes, str]:
+        """What is missing at the target since no copy can make it there, with its kind.
+
+        A socket is made by the program that listens there, and a device by root.
+        """
+        kinds = (SOCKET,) if self._devices else (SOCKET, CHAR, BLOCK)
+        if not self._source.sums(_in(kinds, "kind"))[0]:
+            return {}
+        return {path: kind for path, _action, kind in self.touched(CREATE) if kind in kinds}
 
     def count(self, *actions: str) -> int:
         return int(self._store.one(f"SELECT count(*) FROM {self._table} WHERE {_in(actions)}")[0])

@@ -34,11 +34,12 @@ def probe(asker: Asker) -> Facts:
         )
     fine = re.search(r"\.\d{9} ", values.get("fine", ""))
     inode, boot = values.get("inode", ""), values.get("boot", "")
+    uid = int(values.get("uid") or 0)
     return Facts(
         kind=values.get("kind", "missing"),
         readable="readable" in values,
         writable="writable" in values,
-        uid=int(values.get("uid") or 0),
+        uid=uid,
         free_bytes=output.free(values.get("bytes", ""), 1024),
         free_inodes=output.free(values.get("inodes", ""), 1),
         volume=f"{boot}:{inode}" if inode and boot else "",
@@ -47,4 +48,5 @@ def probe(asker: Asker) -> Facts:
         settable=NANOSECOND if fine and "gnutar" in tools else SECOND,
         tools=tools,
         xattrs="gnuattr" in tools,
+        devices=uid == 0,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from . import _scripts as scripts
@@ -15,7 +16,7 @@ from . import _shell_output as output
 from . import _tar as tar
 from ._asking import ANSWER_LIMIT, Asker, answers
 from ._complaints import Complaint
-from ._entry import Entry, Taken
+from ._entry import Entry, Taken, provable
 from ._errors import ConnectionLost, ProtocolError
 from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._hold import Hold
@@ -172,7 +173,8 @@ class ShellTree:
     def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming], checksum: str) -> None:
         self._require_hold()
         size = sum(self._packed_size(entry) for entry in entries) + len(tar.end())
-        pieces = _joined(self._archive({entry.path: entry for entry in entries}, incoming, size))
+        by_path = {entry.path: entry for entry in self._provable(entries)}
+        pieces = _joined(self._archive(by_path, incoming, size))
         self._asker.feed(scripts.PUSH, pieces, size, self._work)
 
     def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
@@ -180,7 +182,10 @@ class ShellTree:
 
     def apply(self, changes: Changes) -> None:
         self._require_hold()
-        archive = Steps(self._work.encode(), self._nanoseconds).archive(changes)
+        held = replace(
+            changes, bare=self._provable(changes.bare), attributes=self._provable(changes.attributes)
+        )
+        archive = Steps(self._work.encode(), self._nanoseconds).archive(held)
         self._asker.feed(scripts.APPLY, (archive,), len(archive), self._work)
 
     def end(self, root: Entry | None) -> None:
@@ -188,6 +193,7 @@ class ShellTree:
             self._hold.release()
             self._hold = None
         if root is not None:
+            (root,) = self._provable((root,))
             xattrs = dump([(b".", root.xattrs)]) if root.xattrs and self.facts().xattrs else b""
             data = xattrs + tar.header(root, b"./", 0, self._nanoseconds) + tar.end()
             first = "xattrs" if xattrs else ""
@@ -225,6 +231,10 @@ class ShellTree:
             raise ConnectionLost(f"The hold on {self.where} was lost with its connection.")
 
     # -- writing ----------------------------------------------------------------------------------
+
+    def _provable(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries as the user there can hold them."""
+        return [provable(entry, self.facts().uid) for entry in entries]
 
     def _packed_size(self, entry: Entry) -> int:
         return (

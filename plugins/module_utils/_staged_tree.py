@@ -28,6 +28,7 @@ from ._overlap import Origin, require_apart_by_name
 from ._progress import Progress
 from ._selection import Selection
 from ._store import Store
+from ._tree import Facts
 from ._xattrs import Xattrs
 
 ON_DISK = (FILE, DIR, SYMLINK)
@@ -68,6 +69,10 @@ class StagedTree(LocalTree):
         They may be brought back to where they came from.
         """
         self._gives_to = target
+
+    def facts(self) -> Facts:
+        """Devices are in the manifest alone."""
+        return replace(super().facts(), devices=True)
 
     def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         found = super().scan(selection, store, xattrs=False)  # they are in the manifest

@@ -26,7 +26,8 @@ class Facts:
     `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown), `above` has
     the same of the directories above it; `free_bytes` and `free_inodes` are None where the endpoint can't tell;
     `precision` is the unit of the modification times that it tells in nanoseconds, `settable` that of those that it can
-    set; `tools` are the commands found there; `xattrs` is whether it can tell extended attributes.
+    set; `tools` are the commands found there; `xattrs` is whether it can tell extended attributes, `devices` whether
+    devices can be made there.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Facts:
     settable: int = NANOSECOND
     tools: frozenset[str] = frozenset()
     xattrs: bool = True
+    devices: bool = True
 
 
 FLUSH_SECONDS = 20

@@ -128,7 +128,9 @@ options:
       - Times are compared in the unit that the target's tools can set; with BusyBox's tools these are whole seconds.
         Extended attributes are compared where the source's tools show them, else RV(not_compared) names them. Without
         them the group of a file with an ACL gets the rights of the ACL's mask, as its mode shows them.
-      - A socket is listed among RV(metadata_differences) too, since only the program that listens there can make it.
+      - A socket is listed among RV(metadata_differences) too, since only the program that listens there can make it. So
+        is a device where the target's user isn't root. What such a user may not read of his own, he can't prove, so a
+        file or directory whose mode forbids that gets another one, which differs.
     type: str
     choices: [strict, report, ignore]
     default: strict
@@ -238,6 +240,8 @@ metadata_differences:
     differs:
       description:
         - For each of C(mode), C(uid), C(gid), C(mtime) and C(xattrs) that differs, the source's value and the target's.
+        - For a socket or a device that the target's user can't make, C(socket) or C(device) with C(there) and
+          C(missing).
       type: dict
   sample: []
 extra:

@@ -78,6 +78,7 @@ options:
       - V(strict) makes it a failure, V(report) lists it, V(ignore) doesn't compare it.
       - Times are compared in the unit that both ends can tell; with BusyBox's tools these are whole seconds. Extended
         attributes are compared where the source's tools show them, else RV(not_compared) names them.
+      - A socket that is missing counts as such a difference, as does a device where the target's user isn't root.
     type: str
     choices: [strict, report, ignore]
     default: strict
@@ -164,6 +165,8 @@ metadata_differences:
     differs:
       description:
         - For each of C(mode), C(uid), C(gid), C(mtime) and C(xattrs) that differs, the source's value and the target's.
+        - For a socket or a device that the target's user can't make, C(socket) or C(device) with C(there) and
+          C(missing).
       type: dict
   sample: []
 extra:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 
 import engine
 import pytest
 from engine import NOBODY, in_child
 from toolbox import Box
-from trees import BILLION, snapshot, unlike, write
+from trees import BILLION, may_make_devices, snapshot, unlike, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import DIR, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tree import Changes
@@ -31,17 +32,17 @@ class Ends:
         """The target."""
         return engine.shell(self._box, self.target) if self._box else engine.local(self.target)
 
-    def give(self):
-        """All that is root's becomes the user's."""
-        for root in (self.source, self.target):
+    def give(self, *, foreign=False):
+        """All that is root's becomes the user's, but for a source that is to be `foreign`."""
+        for root in (self.target,) if foreign else (self.source, self.target):
             for folder, folders, files in os.walk(root):
                 for name in (folder, *(os.path.join(folder, each) for each in (*folders, *files))):
                     if os.geteuid() == 0 and os.lstat(name).st_uid == 0:
                         os.chown(name, NOBODY, NOBODY)
 
-    def copy(self, **options):
+    def copy(self, *, foreign=False, **options):
         """What a copy by the user says."""
-        self.give()
+        self.give(foreign=foreign)
         return in_child(
             lambda: engine.copy(engine.local(self.source), self.tree(), retries=1, **options).parity,
             uid=NOBODY,
@@ -164,3 +165,40 @@ def test_a_directory_is_not_moved_with_what_should_be_discarded(ends):
 
     assert in_child(work, uid=NOBODY) == [".kubeferry", "beside"]
     assert os.listdir(ends.target) == ["beside"]
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what its owner may not read")
+
+
+@needs_root
+def test_what_its_owner_may_not_read_is_readable_where_the_owner_proves_it(ends):
+    for name, mode in {"write only": 0o244, "for others": 0o044, "shut/by its owner": 0o644}.items():
+        write(ends.source, name, b"x" * 5_000_000, mode)
+    os.chmod(ends.source / "shut", 0o055)
+    for _run in range(2):
+        parity = ends.copy(metadata="report", foreign=True)
+        assert parity.holds("report")
+        assert not parity.holds("strict")
+        assert {path: differs["mode"] for path, differs in parity.metadata.items() if "mode" in differs} == {
+            "write only": ["0244", "0644"],
+            "for others": ["0044", "0444"],
+            "shut": ["0055", "0555"],
+        }
+        os.chmod(ends.target / "for others", 0o044)
+        os.chmod(ends.target / "shut", 0)
+    assert set(os.listdir(ends.target)) == {"write only", "for others", "shut"}
+    assert ends.copy(metadata="ignore", foreign=True).holds("ignore")
+
+
+@needs_root
+@pytest.mark.skipif(not may_make_devices(), reason="nobody may make devices here")
+def test_devices_are_told_of_where_only_root_can_make_them(ends):
+    write(ends.source, "with/file", b"x")
+    os.mknod(ends.source / "with/null", stat.S_IFCHR | 0o644, os.makedev(1, 3))
+    for check in (True, False):
+        parity = ends.copy(metadata="report", check=check)
+        assert parity.metadata["with/null"] == {"device": ["there", "missing"]}
+    assert parity.missing == []
+    assert parity.holds("report")
+    assert not parity.holds("strict")
+    assert (ends.target / "with/file").read_bytes() == b"x"
