@@ -202,3 +202,27 @@ def test_devices_are_told_of_where_only_root_can_make_them(ends):
     assert parity.holds("report")
     assert not parity.holds("strict")
     assert (ends.target / "with/file").read_bytes() == b"x"
+
+
+@needs_root
+@pytest.mark.parametrize("transport", ["tar", "rsync"])
+def test_what_its_owner_may_not_read_is_staged(place, transport):
+    """With all that its manifest tells of it."""
+    source, staging, target = place / "source", place / "open/staging", place / "target"
+    for name in ("none", "ro/none"):
+        write(source, name, b"x" * 100, 0o044)
+    os.chmod(source / "ro", 0o555)
+    target.mkdir()
+    staging.parent.mkdir()
+    staging.parent.chmod(0o777)
+    box, manifest = Box(str(place / "box"), "rsync"), place / "open/manifest"
+
+    def work():
+        tree = engine.staged(staging, manifest, as_source=False)
+        return engine.whole(engine.copy(engine.shell(box, source), tree, transport=transport, retries=0))
+
+    assert in_child(work, uid=NOBODY)
+    assert set(os.listdir(staging)) == {"none", "ro"}
+    staged = engine.staged(staging, manifest, as_source=True)
+    assert engine.whole(engine.copy(staged, engine.shell(box, target), transport=transport))
+    assert unlike(source, target, unit=BILLION) == {}
