@@ -22,7 +22,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._carry import ARCHIV
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError, ProtocolError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._link import Orders, PodLink
-from ansible_collections.kubeferry.pvc.plugins.module_utils._scripts import MOST_NAMES
+from ansible_collections.kubeferry.pvc.plugins.module_utils._scripts import NAMES_BYTES
 from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
 
 MIB = 1 << 20
@@ -166,7 +166,7 @@ def test_groups_keep_all_entries_in_order_and_within_bounds():
     ]
     groups = list(grouped(entries))
     assert [entry for group in groups for entry in group] == entries
-    assert all(sum(len(entry.path) + 3 for entry in group) <= MOST_NAMES for group in groups)
+    assert all(sum(len(entry.path) + 3 for entry in group) <= NAMES_BYTES for group in groups)
     assert all(sum(entry.size for entry in group) <= _carry.GROUP_BYTES for group in groups)
     assert len(groups) > 10
 
