@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import subprocess
 
@@ -191,3 +192,19 @@ async def test_another_history_behind_their_backs_is_noticed(database, pair):
         assert new["state"]["summary"]["events"] == 0
         await asyncio.sleep(0.5)
         assert (await publisher.publish([p.started()]))["pubseq"] == 0  # the publisher's number 2: 1 is lost
+
+
+async def test_a_row_that_is_behind_is_made_anew_at_the_start(database, pair):
+    one, _two = pair
+    old, young = sample.Publisher(), sample.Publisher()
+    async with await Client.connect(one.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish([old.started(), old.finished()])
+        await publisher.publish([young.started()])
+    for server in pair:
+        await server.stop()
+    row = {"run": old.run, "status": "running", "events": 1, "seq": 1}
+    database.client().hset("kubeferry:runs", old.run, json.dumps(row))
+    await one.start()
+    async with await Client.connect(one.url, VIEW_TOKEN) as viewer:
+        rows = (await viewer.ask({"type": "SUBSCRIBE", "summaries": True}))["state"]["runs"]
+    assert {row["run"]: row["status"] for row in rows} == {old.run: "ok", young.run: "running"}

@@ -38,6 +38,7 @@ class Hub:
         self._channels: dict[str | None, Channel] = {}
         self._list_viewers: set[Viewer] = set()
         self._changed: set[str] = set()
+        self._unsaved: set[str] = set()
         self._removed: list[str] = []
         self._queue: asyncio.Queue[tuple[Sequence[Draft], asyncio.Future[None]]] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
@@ -59,17 +60,12 @@ class Hub:
 
     async def _load_rows(self) -> None:
         self.rows = {row["run"]: row for row in await self.store.summaries()}
-        self.seq = max([self.seq, *(row.get("seq", 0) for row in self.rows.values())])
-        # Rows are saved once a second; what a crash left unsaved is read again.
-        after = max((row.get("seq", 0) for row in self.rows.values()), default=0)
-        unsaved = set()
-        while page := await self._page(None, after):
-            after = page[-1].seq
-            unsaved |= {stored.run for stored in page}
-        self.seq = max(self.seq, after)
-        for run in unsaved:
-            await self.run(run)
-            self._changed.add(run)
+        newest = await self.store.newest()
+        self.seq = max([self.seq, *newest.values(), *(row.get("seq", 0) for row in self.rows.values())])
+        # Rows are saved once a second; those that a crash, a full disk or a slower replica left behind are made anew.
+        for run, seq in newest.items():
+            if seq > self.rows.get(run, {}).get("seq", 0):
+                await self.run(run)
 
     async def reset(self) -> None:
         """The history is another one: forget everything, and give every viewer a snapshot of the new one."""
@@ -270,10 +266,12 @@ class Hub:
                 viewer.offer(frame)
         return {row["run"] for row in rows}
 
-    async def save_rows(self, runs: set[str] | None = None) -> None:
-        changed = self.tell_list() | (runs or set())
-        if changed:
-            await self.store.save_summaries([self.rows[run] for run in changed if run in self.rows])
+    async def save_rows(self) -> None:
+        """Keep the rows that changed; one that can't be kept now is kept another time. Raises StoreError."""
+        self._unsaved |= self.tell_list()
+        if saving := self._unsaved & self.rows.keys():
+            await self.store.save_summaries([self.rows[run] for run in saving])
+        self._unsaved.clear()
 
     def forget(self, runs: Sequence[str]) -> None:
         """Runs that the history has dropped."""

@@ -44,6 +44,7 @@ for i = 4, #ARGV, 6 do
     if pubseq == '' or redis.call('SADD', base .. ':seen', pubseq) == 1 then
         local seq = redis.call('INCR', KEYS[2])
         local id = string.format('%d-0', seq)
+        redis.call('HSET', prefix .. 'newest', run, seq)
         redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], id, 'r', run, 'b', body)
         if progress == '' then
             redis.call('XADD', base .. ':events', id, 't', ARGV[i + 3], 'h', ARGV[i + 4], 'b', body)
@@ -157,6 +158,10 @@ class RedisStore:
             self._redis.hset(self._key("runs"), mapping={row["run"]: json.dumps(row) for row in rows})
         )
 
+    async def newest(self) -> dict[str, int]:
+        found = cast("Fields", await self._ask(self._redis.hgetall(self._key("newest"))))
+        return {run.decode(): int(seq) for run, seq in found.items()}
+
     async def prune(self, keep: Retention, now: float) -> list[str]:
         rows = sorted(await self.summaries(), key=lambda row: row.get("updated", ""))
         oldest_kept = iso_time(now - keep.days * 86_400)
@@ -177,7 +182,8 @@ class RedisStore:
         freed = [await self._ask(self._redis.memory_usage(name)) or 0 for name in names]
         self.pruned_seq = max(self.pruned_seq, row.get("seq", 0))
         await self._ask(self._redis.set(self._key("pruned_seq"), self.pruned_seq))
-        await self._ask(self._redis.hdel(self._key("runs"), run))
+        for name in ("runs", "newest"):
+            await self._ask(self._redis.hdel(self._key(name), run))
         await self._ask(self._redis.delete(*names))
         return sum(freed)
 
