@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 PAGE, PAGE_BYTES = 500, MIB  # stored events read at once
 LOADED_RUNS = 64  # runs kept in memory beyond those that somebody watches
+HELD_EVENTS = 5_000  # of all runs, while one of them is read from the history
 
 
 class Hub:
@@ -35,6 +36,8 @@ class Hub:
         self._runs: OrderedDict[str, RunState] = OrderedDict()
         self._loading: dict[str, asyncio.Task[RunState]] = {}
         self._early: dict[str, list[Stored]] = {}
+        # What those who watch all runs are not told yet: an event of a run that is being read, and all after it.
+        self._held: deque[Stored] = deque()
         self._channels: dict[str | None, Channel] = {}
         self._list_viewers: set[Viewer] = set()
         self._changed: set[str] = set()
@@ -72,6 +75,7 @@ class Hub:
         log.warning("the shared history was replaced; every viewer gets a new snapshot")
         self._runs.clear()
         self._early.clear()
+        self._held.clear()
         self._loading.clear()
         self.rows, self.seq = {}, 0
         await self._load_rows()
@@ -108,6 +112,7 @@ class Hub:
         """Called by the history with what it has stored, in order."""
         for stored in events:
             self.seq = max(self.seq, stored.seq)
+            self._held.append(stored)
             state = self._runs.get(stored.run)
             if state is None:
                 # Of a run that isn't in memory: it is read from the history, this event with it.
@@ -115,15 +120,27 @@ class Hub:
                 self._load(stored.run)
             else:
                 self._apply(state, stored)
+        self._tell_all()
 
     def _apply(self, state: RunState, stored: Stored) -> None:
         state.apply(stored.event, stored.seq)  # nothing new where it was read from the history already
         self._changed.add(stored.run)
-        for key in (stored.run, None):
-            if (channel := self._channels.get(key)) is not None and channel.viewers:
-                data = stored.event["data"]
-                progress = f"{stored.run} {progress_key(data)}" if kind_of(stored.event) == PROGRESS else None
-                channel.push(on_wire(stored.body, self.store.epoch, stored.seq), progress)
+        self._push(stored.run, stored)
+
+    def _tell_all(self) -> None:
+        """Tell those who watch all runs, in order: they resume from the highest seq that they have seen."""
+        while self._held and (self._held[0].run not in self._early or len(self._held) > HELD_EVENTS):
+            self._push(None, self._held.popleft())
+
+    def _push(self, key: str | None, stored: Stored) -> None:
+        if (channel := self._channels.get(key)) is not None and channel.viewers:
+            data = stored.event["data"]
+            progress = f"{stored.run} {progress_key(data)}" if kind_of(stored.event) == PROGRESS else None
+            channel.push(on_wire(stored.body, self.store.epoch, stored.seq), progress)
+
+    def _told(self, run: str | None) -> int:
+        """Up to where viewers of a run that is in memory, or of all, have been told."""
+        return self._held[0].seq - 1 if run is None and self._held else self.seq
 
     async def run(self, run: str) -> RunState:
         """A run's state, read from the history when it isn't in memory; an empty one of an unknown run."""
@@ -144,6 +161,7 @@ class Hub:
         self._loading.pop(run, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._early.pop(run, None)
+            self._tell_all()
             log.error("a run could not be read: %s", error)
 
     async def _replay(self, run: str) -> RunState:
@@ -155,6 +173,7 @@ class Hub:
         self._runs[run] = state
         for stored in self._early.pop(run, ()):
             self._apply(state, stored)
+        self._tell_all()
         if state.seq:
             self._changed.add(run)
         self._evict()
@@ -198,7 +217,7 @@ class Hub:
         def make(reason: str) -> bytes:
             if (channel := self._channels.get(run)) is not None:
                 channel.flush()
-            message: dict[str, Any] = {"type": "SNAPSHOT", "epoch": self.store.epoch, "seq": self.seq}
+            message: dict[str, Any] = {"type": "SNAPSHOT", "epoch": self.store.epoch, "seq": self._told(run)}
             if reason:
                 message["resync"] = reason
             if run is None:
@@ -232,7 +251,7 @@ class Hub:
 
     async def replay(self, viewer: Viewer, run: str | None, after_seq: int) -> None:
         """Send a held viewer what the history has after `after_seq` up to now; newer events are queued meanwhile."""
-        until = self.seq
+        until = self._told(run)
         while after_seq < until:
             page = [stored for stored in await self._page(run, after_seq) if stored.seq <= until]
             if not page:
