@@ -241,13 +241,14 @@ class Hub:
             rows.values(), key=lambda row: row.get("started") or row.get("updated", ""), reverse=True
         )
 
-    def require_run(self, run: str) -> None:
-        """Raises MessageError for a run that the history doesn't have."""
+    async def require_run(self, run: str) -> None:
+        """Raises MessageError for a run that the history doesn't have, be it told of here already or not."""
         state = self._runs.get(run)
-        if run not in self.rows and not (state and state.seq):
-            raise MessageError(
-                "unknown_run", "The history has no such run: it may have been dropped for its age.", run=run
-            )
+        if run in self.rows or (state and state.seq) or (await self.store.read(run, 0, Page(1, 1))).events:
+            return
+        raise MessageError(
+            "unknown_run", "The history has no such run: it may have been dropped for its age.", run=run
+        )
 
     async def replay(self, viewer: Viewer, run: str | None, after_seq: int) -> None:
         """Send a held viewer what the history has after `after_seq` up to now; newer events are queued meanwhile."""

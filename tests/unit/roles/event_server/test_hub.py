@@ -9,7 +9,7 @@ import json
 import pytest
 import sample
 from kubeferry_events import hub as hub_module
-from kubeferry_events.errors import StoreError
+from kubeferry_events.errors import MessageError, StoreError
 from kubeferry_events.fanout import Viewer
 from kubeferry_events.hub import Hub
 from kubeferry_events.limits import Limits
@@ -71,6 +71,17 @@ async def test_a_row_that_could_not_be_kept_is_kept_later(hub):
     await hub.run(other.run)
     await hub.save_rows()
     assert await kept(hub) == {p.run: "ok", other.run: "running"}
+
+
+async def test_a_run_that_is_known_only_to_the_history_is_known(hub):
+    p = sample.Publisher()
+    hub.store._deliver = lambda _events: None  # another replica's event, of which this one hasn't heard yet
+    await hub.append([draft(p.started())])
+    assert hub.rows == {}
+    await hub.require_run(p.run)
+    assert (await hub.run(p.run)).events == 1
+    with pytest.raises(MessageError, match="no such run"):
+        await hub.require_run(sample.Publisher().run)
 
 
 class Follower:
