@@ -48,7 +48,6 @@ class Hub:
 
     async def open(self) -> None:
         await self.store.open(self.deliver, self.reset)
-        self.seq = max(self.seq, self.store.pruned_seq)
         await self._load_rows()
         self._writer = asyncio.create_task(self._write())
 
@@ -64,21 +63,26 @@ class Hub:
     async def _load_rows(self) -> None:
         self.rows = {row["run"]: row for row in await self.store.summaries()}
         newest = await self.store.newest()
-        self.seq = max([self.seq, *newest.values(), *(row.get("seq", 0) for row in self.rows.values())])
+        known = (row.get("seq", 0) for row in self.rows.values())
+        self.seq = max([self.seq, self.store.pruned_seq, *newest.values(), *known])
         # Rows are saved once a second; those that a crash, a full disk or a slower replica left behind are made anew.
         for run, seq in newest.items():
-            if seq > self.rows.get(run, {}).get("seq", 0):
+            if seq != self.rows.get(run, {}).get("seq", 0):
                 await self.run(run)
 
     async def reset(self) -> None:
         """The history is another one: forget everything, and give every viewer a snapshot of the new one."""
-        log.warning("the shared history was replaced; every viewer gets a new snapshot")
+        log.warning("the shared history was replaced, or is an older one; every viewer gets a new snapshot")
         self._runs.clear()
         self._early.clear()
         self._held.clear()
+        for task in self._loading.values():
+            task.cancel()  # whoever waits for it asks again
         self._loading.clear()
         self.rows, self.seq = {}, 0
         await self._load_rows()
+        for run in [key for key in self._channels if key is not None]:
+            await self.run(run)
         for channel in self._channels.values():
             for viewer in list(channel.viewers):
                 viewer.resync("epoch_changed")
@@ -144,11 +148,14 @@ class Hub:
 
     async def run(self, run: str) -> RunState:
         """A run's state, read from the history when it isn't in memory; an empty one of an unknown run."""
-        if (state := self._runs.get(run)) is not None:
-            self._runs.move_to_end(run)
-            return state
-        # Shielded: whoever gives up waiting doesn't stop it for others.
-        return await asyncio.shield(self._load(run))
+        while (state := self._runs.get(run)) is None:
+            # Not awaited itself: whoever gives up waiting doesn't stop it for others.
+            task = self._load(run)
+            await asyncio.wait({task})
+            if not task.cancelled():
+                return task.result()
+        self._runs.move_to_end(run)
+        return state
 
     def _load(self, run: str) -> asyncio.Task[RunState]:
         task = self._loading.get(run)
@@ -158,7 +165,9 @@ class Hub:
         return task
 
     def _loaded(self, run: str, task: asyncio.Task[RunState]) -> None:
-        self._loading.pop(run, None)
+        if self._loading.get(run) is not task:
+            return  # of another history
+        del self._loading[run]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._early.pop(run, None)
             self._tell_all()

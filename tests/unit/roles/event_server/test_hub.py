@@ -84,6 +84,18 @@ async def test_a_run_that_is_known_only_to_the_history_is_known(hub):
         await hub.require_run(sample.Publisher().run)
 
 
+async def test_who_waits_for_a_run_gets_that_of_the_new_history(hub, slow):
+    slow, _other = slow
+    waiting = asyncio.create_task(hub.run(slow.run))
+    await asyncio.sleep(0)
+    hub.store.slow = ""
+    reading = hub._loading[slow.run]
+    await hub.reset()
+    assert (await waiting) is await hub.run(slow.run)
+    assert reading.cancelled()
+    assert hub._loading == {}
+
+
 class Follower:
     """Who watches all runs; `seen` has the numbers of the events that came."""
 
