@@ -191,6 +191,24 @@ async def test_health_says_that_redis_is_away(database, pair):
                 spoil()
 
 
+async def test_health_says_so_where_redis_gives_no_answer(database):
+    timeout = aiohttp.ClientTimeout(total=8)
+    async with (
+        running(KUBEFERRY_HISTORY=database.url) as server,
+        aiohttp.ClientSession(timeout=timeout) as session,
+    ):
+        os.kill(database.process.pid, signal.SIGSTOP)
+        try:
+            for _attempt in range(2):
+                async with session.get(f"{server.url}/healthz") as answer:
+                    assert answer.status == 503
+        finally:
+            os.kill(database.process.pid, signal.SIGCONT)
+        async with session.get(f"{server.url}/healthz") as answer:
+            assert answer.status == 200
+        assert "gave no answer" in server.log.read_text()
+
+
 async def test_another_history_behind_their_backs_is_noticed(database, pair):
     one, two = pair
     p = sample.Publisher()
