@@ -171,7 +171,9 @@ class Hub:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._early.pop(run, None)
             self._tell_all()
-            log.error("a run could not be read: %s", error)
+            # What else it may say can be an event's.
+            why = error if isinstance(error, StoreError) else type(error).__name__
+            log.error("a run could not be read: %s", why)
 
     async def _replay(self, run: str) -> RunState:
         state = RunState(run)

@@ -163,15 +163,18 @@ async def test_they_are_told_in_order_also_when_there_are_too_many_to_hold(hub, 
     assert follower.seen == [3, 4, 5, 6]
 
 
-async def test_a_run_that_cannot_be_read_does_not_hold_up_the_others(hub, slow, monkeypatch):
+@pytest.mark.parametrize("error", [StoreError("The disk is broken."), KeyError("CANARY")])
+async def test_a_run_that_cannot_be_read_does_not_hold_up_the_others(hub, slow, monkeypatch, caplog, error):
     slow, other = slow
     follower = Follower(hub)
     await hub.append([draft(slow.finished()), draft(other.finished())])
 
     async def fail(*_arguments):
-        raise StoreError("The disk is broken.")
+        raise error
 
     monkeypatch.setattr(SqliteStore, "read", fail)
     hub.store.at_last.set()
     await settled()
     assert follower.seen == [3, 4]
+    assert "could not be read" in caplog.text
+    assert "CANARY" not in caplog.text
