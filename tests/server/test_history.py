@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import resource
+import sqlite3
 
 import aiohttp
 import pytest
 import sample
-from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client
+from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, running
 
 
 async def health(server):
@@ -64,3 +67,23 @@ async def test_a_history_without_room_is_named_as_such(server):
         summary = (await viewer.ask({"type": "SUBSCRIBE", "run": p.run}))["state"]["summary"]
         assert summary["counts"]["ok"] == 40
     assert await health(server) == (200, "ok")
+
+
+async def test_a_row_that_is_behind_is_made_anew_at_the_start():
+    old, young = sample.Publisher(), sample.Publisher()
+    async with running() as server:
+        async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+            await publisher.publish([old.started(), old.finished()])
+            await publisher.publish([young.started()])
+        await server.stop()
+        # As a crash can leave them: the younger run has a newer row.
+        row = {"run": old.run, "status": "running", "events": 1, "seq": 1}
+        with contextlib.closing(sqlite3.connect(server.history)) as database, database:
+            database.execute("REPLACE INTO runs VALUES (?, '', 0, ?)", [old.run, json.dumps(row)])
+        await server.start()
+        async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
+            rows = (await viewer.ask({"type": "SUBSCRIBE", "summaries": True}))["state"]["runs"]
+        assert {row["run"]: (row["status"], row["events"]) for row in rows} == {
+            old.run: ("ok", 2),
+            young.run: ("running", 1),
+        }

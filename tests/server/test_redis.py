@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import shutil
+import signal
 import subprocess
 
 import aiohttp
@@ -17,10 +20,15 @@ from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, running
 
 
 class RedisServer:
-    """redis-server on a unix socket, every write on disk before it is answered."""
+    """redis-server on a unix socket, every write on disk before it is answered; or only what SAVE is told to."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, *, durable=True):
         self.directory = directory
+        self.keeping = (
+            ["--appendonly", "yes", "--appendfsync", "always"]
+            if durable
+            else ["--appendonly", "no", "--save", ""]
+        )
         self.socket = directory / "redis.sock"
         self.process = None
 
@@ -35,10 +43,7 @@ class RedisServer:
             self.socket,
             "--dir",
             self.directory,
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
+            *self.keeping,
         ]
         self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
         for _attempt in range(100):
@@ -66,6 +71,14 @@ class RedisServer:
 @pytest.fixture
 def database(tmp_path):
     server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def forgetful(tmp_path):
+    server = RedisServer(tmp_path, durable=False)
     server.start()
     yield server
     server.stop()
@@ -153,6 +166,7 @@ async def test_a_restart_of_redis_is_waited_for(database, pair):
         await Client.connect(two.url, VIEW_TOKEN) as viewer,
     ):
         await publisher.publish([p.started()])
+        before = await viewer.ask({"type": "SUBSCRIBE", "run": p.run})
         database.stop()
         await publisher.send({"type": "PUBLISH", "events": [p.finished()]})
         refused = await publisher.receive(20)
@@ -161,8 +175,10 @@ async def test_a_restart_of_redis_is_waited_for(database, pair):
         database.start()
         assert (await publisher.publish([p.finished()]))["pubseq"] == 2
         await asyncio.sleep(2.5)
-        state = (await viewer.ask({"type": "SUBSCRIBE", "run": p.run}))["state"]
-        assert state["summary"]["status"] == "ok"
+        # Nothing was lost, so it is the same history.
+        assert [event["pubseq"] for event in await viewer.events(1)] == [2]
+        after = await viewer.ask({"type": "SUBSCRIBE", "run": p.run})
+        assert (after["state"]["summary"]["status"], after["epoch"]) == ("ok", before["epoch"])
 
 
 async def test_health_says_that_redis_is_away(database, pair):
@@ -173,6 +189,24 @@ async def test_health_says_that_redis_is_away(database, pair):
                 assert answer.status == status
             if spoil:
                 spoil()
+
+
+async def test_health_says_so_where_redis_gives_no_answer(database):
+    timeout = aiohttp.ClientTimeout(total=8)
+    async with (
+        running(KUBEFERRY_HISTORY=database.url) as server,
+        aiohttp.ClientSession(timeout=timeout) as session,
+    ):
+        os.kill(database.process.pid, signal.SIGSTOP)
+        try:
+            for _attempt in range(2):
+                async with session.get(f"{server.url}/healthz") as answer:
+                    assert answer.status == 503
+        finally:
+            os.kill(database.process.pid, signal.SIGCONT)
+        async with session.get(f"{server.url}/healthz") as answer:
+            assert answer.status == 200
+        assert "gave no answer" in server.log.read_text()
 
 
 async def test_another_history_behind_their_backs_is_noticed(database, pair):
@@ -191,3 +225,78 @@ async def test_another_history_behind_their_backs_is_noticed(database, pair):
         assert new["state"]["summary"]["events"] == 0
         await asyncio.sleep(0.5)
         assert (await publisher.publish([p.started()]))["pubseq"] == 0  # the publisher's number 2: 1 is lost
+
+
+async def test_a_row_that_is_behind_is_made_anew_at_the_start(database, pair):
+    one, _two = pair
+    old, young = sample.Publisher(), sample.Publisher()
+    async with await Client.connect(one.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish([old.started(), old.finished()])
+        await publisher.publish([young.started()])
+    for server in pair:
+        await server.stop()
+    row = {"run": old.run, "status": "running", "events": 1, "seq": 1}
+    database.client().hset("kubeferry:runs", old.run, json.dumps(row))
+    await one.start()
+    async with await Client.connect(one.url, VIEW_TOKEN) as viewer:
+        rows = (await viewer.ask({"type": "SUBSCRIBE", "summaries": True}))["state"]["runs"]
+    assert {row["run"]: row["status"] for row in rows} == {old.run: "ok", young.run: "running"}
+
+
+async def test_an_older_state_of_the_same_history_is_another_one(forgetful):
+    p = sample.Publisher()
+    events = [p.started(), *(p.result("t", "Task", f"h{n}", "ok") for n in range(29))]
+    async with (
+        running(KUBEFERRY_HISTORY=forgetful.url) as one,
+        running(KUBEFERRY_HISTORY=forgetful.url) as two,
+        await Client.connect(one.url, PUBLISH_TOKEN) as publisher,
+        await Client.connect(two.url, VIEW_TOKEN) as viewer,
+        await Client.connect(two.url, VIEW_TOKEN) as other,
+    ):
+        await publisher.publish(events[:10])
+        forgetful.client().save()
+        await publisher.publish(events[10:20])
+        await asyncio.sleep(0.3)
+        old = await viewer.ask({"type": "SUBSCRIBE", "run": p.run})
+        assert (old["seq"], old["state"]["summary"]["events"]) == (20, 20)
+        await asyncio.sleep(1.5)  # the rows of the list are kept
+        forgetful.stop()
+        forgetful.start()
+        new = await viewer.until("SNAPSHOT", 20)
+        assert (new["resync"], new["seq"], new["state"]["summary"]["events"]) == ("epoch_changed", 10, 10)
+        assert new["epoch"] != old["epoch"]
+        await asyncio.sleep(1)  # the other replica has noticed too
+        # The publisher is told what was lost, and viewers get what it sends again.
+        assert (await publisher.publish(events[20:]))["pubseq"] == 10
+        assert (await publisher.publish(events[10:]))["pubseq"] == 30
+        assert sorted(event["pubseq"] for event in await viewer.events(20)) == list(range(11, 31))
+        resumed = {"type": "SUBSCRIBE", "run": p.run, "epoch": old["epoch"], "after_seq": old["seq"]}
+        answer = await other.ask(resumed)
+        assert (answer["resync"], answer["state"]["summary"]["events"]) == ("epoch_changed", 30)
+
+
+async def test_an_older_state_is_noticed_also_where_it_has_grown_since(forgetful):
+    p = sample.Publisher()
+    events = [p.started(), *(p.result("t", "Task", f"h{n}", "ok") for n in range(29))]
+    async with (
+        running(KUBEFERRY_HISTORY=forgetful.url) as one,
+        await Client.connect(one.url, PUBLISH_TOKEN) as publisher,
+        await Client.connect(one.url, VIEW_TOKEN) as viewer,
+    ):
+        await publisher.publish(events[:10])
+        forgetful.client().save()
+        await publisher.publish(events[10:20])
+        await asyncio.sleep(0.3)
+        old = await viewer.ask({"type": "SUBSCRIBE", "run": p.run})
+        os.kill(one.pid, signal.SIGSTOP)
+        forgetful.stop()
+        forgetful.start()
+        # The same events come again in another order, so that the newest one known has the number of before.
+        async with running(KUBEFERRY_HISTORY=forgetful.url) as two:
+            async with await Client.connect(two.url, PUBLISH_TOKEN) as again:
+                assert (await again.publish([*reversed(events[10:19]), *events[19:30]]))["pubseq"] == 30
+            os.kill(one.pid, signal.SIGCONT)
+            new = await viewer.until("SNAPSHOT", 20)
+            assert new["resync"] == "epoch_changed"
+            assert new["state"]["summary"]["events"] == 30
+            assert new["epoch"] != old["epoch"]

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from . import logs
 from .errors import ServerError
 from .kept_tokens import keep, with_kept
 from .open_files import fitting, raise_limit
@@ -85,9 +86,7 @@ async def serve(settings: Settings, made: set[str]) -> None:
 
 
 def main() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logs.set_up()
     try:
         settings, made = settings_from(sys.argv[1:])
         files = raise_limit()

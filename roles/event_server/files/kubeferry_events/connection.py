@@ -178,7 +178,7 @@ class Connection:
         await self._unsubscribe(message)
         run, viewer, hub = message.get("run"), self.viewer, self._hub
         if run is not None:
-            hub.require_run(run)
+            await hub.require_run(run)
             await hub.run(run)
         snapshot = hub.snapshot_of(run)
         reason = self._resume_refusal(message)
@@ -219,7 +219,7 @@ class Connection:
     async def _get_history(self, message: dict[str, Any]) -> None:
         self._require(VIEW)
         run = message["run"]
-        self._hub.require_run(run)
+        await self._hub.require_run(run)
         page = await self._hub.store.history(
             run,
             Page(message.get("limit", 100), self._limits.history_bytes),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 PAGE, PAGE_BYTES = 500, MIB  # stored events read at once
 LOADED_RUNS = 64  # runs kept in memory beyond those that somebody watches
+HELD_EVENTS = 5_000  # of all runs, while one of them is read from the history
 
 
 class Hub:
@@ -35,16 +36,18 @@ class Hub:
         self._runs: OrderedDict[str, RunState] = OrderedDict()
         self._loading: dict[str, asyncio.Task[RunState]] = {}
         self._early: dict[str, list[Stored]] = {}
+        # What those who watch all runs are not told yet: an event of a run that is being read, and all after it.
+        self._held: deque[Stored] = deque()
         self._channels: dict[str | None, Channel] = {}
         self._list_viewers: set[Viewer] = set()
         self._changed: set[str] = set()
+        self._unsaved: set[str] = set()
         self._removed: list[str] = []
         self._queue: asyncio.Queue[tuple[Sequence[Draft], asyncio.Future[None]]] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         await self.store.open(self.deliver, self.reset)
-        self.seq = max(self.seq, self.store.pruned_seq)
         await self._load_rows()
         self._writer = asyncio.create_task(self._write())
 
@@ -59,26 +62,27 @@ class Hub:
 
     async def _load_rows(self) -> None:
         self.rows = {row["run"]: row for row in await self.store.summaries()}
-        self.seq = max([self.seq, *(row.get("seq", 0) for row in self.rows.values())])
-        # Rows are saved once a second; what a crash left unsaved is read again.
-        after = max((row.get("seq", 0) for row in self.rows.values()), default=0)
-        unsaved = set()
-        while page := await self._page(None, after):
-            after = page[-1].seq
-            unsaved |= {stored.run for stored in page}
-        self.seq = max(self.seq, after)
-        for run in unsaved:
-            await self.run(run)
-            self._changed.add(run)
+        newest = await self.store.newest()
+        known = (row.get("seq", 0) for row in self.rows.values())
+        self.seq = max([self.seq, self.store.pruned_seq, *newest.values(), *known])
+        # Rows are saved once a second; those that a crash, a full disk or a slower replica left behind are made anew.
+        for run, seq in newest.items():
+            if seq != self.rows.get(run, {}).get("seq", 0):
+                await self.run(run)
 
     async def reset(self) -> None:
         """The history is another one: forget everything, and give every viewer a snapshot of the new one."""
-        log.warning("the shared history was replaced; every viewer gets a new snapshot")
+        log.warning("the shared history was replaced, or is an older one; every viewer gets a new snapshot")
         self._runs.clear()
         self._early.clear()
+        self._held.clear()
+        for task in self._loading.values():
+            task.cancel()  # whoever waits for it asks again
         self._loading.clear()
         self.rows, self.seq = {}, 0
         await self._load_rows()
+        for run in [key for key in self._channels if key is not None]:
+            await self.run(run)
         for channel in self._channels.values():
             for viewer in list(channel.viewers):
                 viewer.resync("epoch_changed")
@@ -112,6 +116,7 @@ class Hub:
         """Called by the history with what it has stored, in order."""
         for stored in events:
             self.seq = max(self.seq, stored.seq)
+            self._held.append(stored)
             state = self._runs.get(stored.run)
             if state is None:
                 # Of a run that isn't in memory: it is read from the history, this event with it.
@@ -119,23 +124,38 @@ class Hub:
                 self._load(stored.run)
             else:
                 self._apply(state, stored)
+        self._tell_all()
 
     def _apply(self, state: RunState, stored: Stored) -> None:
         state.apply(stored.event, stored.seq)  # nothing new where it was read from the history already
         self._changed.add(stored.run)
-        for key in (stored.run, None):
-            if (channel := self._channels.get(key)) is not None and channel.viewers:
-                data = stored.event["data"]
-                progress = f"{stored.run} {progress_key(data)}" if kind_of(stored.event) == PROGRESS else None
-                channel.push(on_wire(stored.body, self.store.epoch, stored.seq), progress)
+        self._push(stored.run, stored)
+
+    def _tell_all(self) -> None:
+        """Tell those who watch all runs, in order: they resume from the highest seq that they have seen."""
+        while self._held and (self._held[0].run not in self._early or len(self._held) > HELD_EVENTS):
+            self._push(None, self._held.popleft())
+
+    def _push(self, key: str | None, stored: Stored) -> None:
+        if (channel := self._channels.get(key)) is not None and channel.viewers:
+            data = stored.event["data"]
+            progress = f"{stored.run} {progress_key(data)}" if kind_of(stored.event) == PROGRESS else None
+            channel.push(on_wire(stored.body, self.store.epoch, stored.seq), progress)
+
+    def _told(self, run: str | None) -> int:
+        """Up to where viewers of a run that is in memory, or of all, have been told."""
+        return self._held[0].seq - 1 if run is None and self._held else self.seq
 
     async def run(self, run: str) -> RunState:
         """A run's state, read from the history when it isn't in memory; an empty one of an unknown run."""
-        if (state := self._runs.get(run)) is not None:
-            self._runs.move_to_end(run)
-            return state
-        # Shielded: whoever gives up waiting doesn't stop it for others.
-        return await asyncio.shield(self._load(run))
+        while (state := self._runs.get(run)) is None:
+            # Not awaited itself: whoever gives up waiting doesn't stop it for others.
+            task = self._load(run)
+            await asyncio.wait({task})
+            if not task.cancelled():
+                return task.result()
+        self._runs.move_to_end(run)
+        return state
 
     def _load(self, run: str) -> asyncio.Task[RunState]:
         task = self._loading.get(run)
@@ -145,10 +165,15 @@ class Hub:
         return task
 
     def _loaded(self, run: str, task: asyncio.Task[RunState]) -> None:
-        self._loading.pop(run, None)
+        if self._loading.get(run) is not task:
+            return  # of another history
+        del self._loading[run]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._early.pop(run, None)
-            log.error("a run could not be read: %s", error)
+            self._tell_all()
+            # What else it may say can be an event's.
+            why = error if isinstance(error, StoreError) else type(error).__name__
+            log.error("a run could not be read: %s", why)
 
     async def _replay(self, run: str) -> RunState:
         state = RunState(run)
@@ -159,6 +184,7 @@ class Hub:
         self._runs[run] = state
         for stored in self._early.pop(run, ()):
             self._apply(state, stored)
+        self._tell_all()
         if state.seq:
             self._changed.add(run)
         self._evict()
@@ -202,7 +228,7 @@ class Hub:
         def make(reason: str) -> bytes:
             if (channel := self._channels.get(run)) is not None:
                 channel.flush()
-            message: dict[str, Any] = {"type": "SNAPSHOT", "epoch": self.store.epoch, "seq": self.seq}
+            message: dict[str, Any] = {"type": "SNAPSHOT", "epoch": self.store.epoch, "seq": self._told(run)}
             if reason:
                 message["resync"] = reason
             if run is None:
@@ -226,17 +252,18 @@ class Hub:
             rows.values(), key=lambda row: row.get("started") or row.get("updated", ""), reverse=True
         )
 
-    def require_run(self, run: str) -> None:
-        """Raises MessageError for a run that the history doesn't have."""
+    async def require_run(self, run: str) -> None:
+        """Raises MessageError for a run that the history doesn't have, be it told of here already or not."""
         state = self._runs.get(run)
-        if run not in self.rows and not (state and state.seq):
-            raise MessageError(
-                "unknown_run", "The history has no such run: it may have been dropped for its age.", run=run
-            )
+        if run in self.rows or (state and state.seq) or (await self.store.read(run, 0, Page(1, 1))).events:
+            return
+        raise MessageError(
+            "unknown_run", "The history has no such run: it may have been dropped for its age.", run=run
+        )
 
     async def replay(self, viewer: Viewer, run: str | None, after_seq: int) -> None:
         """Send a held viewer what the history has after `after_seq` up to now; newer events are queued meanwhile."""
-        until = self.seq
+        until = self._told(run)
         while after_seq < until:
             page = [stored for stored in await self._page(run, after_seq) if stored.seq <= until]
             if not page:
@@ -270,10 +297,12 @@ class Hub:
                 viewer.offer(frame)
         return {row["run"] for row in rows}
 
-    async def save_rows(self, runs: set[str] | None = None) -> None:
-        changed = self.tell_list() | (runs or set())
-        if changed:
-            await self.store.save_summaries([self.rows[run] for run in changed if run in self.rows])
+    async def save_rows(self) -> None:
+        """Keep the rows that changed; one that can't be kept now is kept another time. Raises StoreError."""
+        self._unsaved |= self.tell_list()
+        if saving := self._unsaved & self.rows.keys():
+            await self.store.save_summaries([self.rows[run] for run in saving])
+        self._unsaved.clear()
 
     def forget(self, runs: Sequence[str]) -> None:
         """Runs that the history has dropped."""

@@ -35,6 +35,22 @@ MAX_PENDING = 1_000
 # It has to come along when the issuer sends the browser back (a navigation from another site): Lax, not Strict.
 PENDING_COOKIE = "kubeferry_login"
 SESSION_COOKIE = "kubeferry_session"
+# Why an issuer may refuse (RFC 6749 4.1.2.1, OpenID Connect Core 3.1.2.6). Anybody can send another word.
+REFUSALS = frozenset(
+    (
+        "invalid_request",
+        "unauthorized_client",
+        "access_denied",
+        "unsupported_response_type",
+        "invalid_scope",
+        "server_error",
+        "temporarily_unavailable",
+        "interaction_required",
+        "login_required",
+        "account_selection_required",
+        "consent_required",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -161,7 +177,8 @@ class Login:
             raise LoginError("it was begun in another browser")
         await self._client.check_issuer(request.query.get("iss"))
         if "error" in request.query:
-            raise LoginError(f"the issuer refused ({request.query['error'][:60]})")
+            code = request.query["error"]
+            raise LoginError(f"the issuer refused{f' ({code})' if code in REFUSALS else ''}")
         try:
             answer = parse_authorization_code_response(str(request.url), state)
         except OAuth2Error as error:

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 PRUNE_SECONDS = 60.0
+# Longer than a history takes that is well, shorter than those wait who ask how it is.
+HEALTH_SECONDS = 3.0
 
 
 def make_store(settings: Settings) -> Store:
@@ -150,9 +152,11 @@ class Server:
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         try:
-            await self.hub.store.check()
-        except StoreError as error:
-            log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
+            async with asyncio.timeout(HEALTH_SECONDS):
+                await self.hub.store.check()
+        except (StoreError, TimeoutError) as error:
+            why = str(error) or f"The history gave no answer in {HEALTH_SECONDS:g} seconds."
+            log.error("%s", why)  # noqa: TRY400 -- the sentence says it all
             return web.json_response({"status": "failing", "history": "can't be read"}, status=503)
         return web.json_response({"status": "ok", "version": __version__, "epoch": self.hub.store.epoch})
 

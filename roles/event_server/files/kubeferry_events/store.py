@@ -106,7 +106,11 @@ class Store(Protocol):
     async def summaries(self) -> list[dict[str, Any]]:
         """The rows of the list of runs, as they were last saved."""
 
-    async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None: ...
+    async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep all of these rows, or none."""
+
+    async def newest(self) -> dict[str, int]:
+        """The number of each run's newest event: a row with a lower one was not saved in time."""
 
     async def prune(self, keep: Retention, now: float) -> list[str]:
         """Drop the oldest finished runs beyond what is to be kept, and return them. `now` is in Unix seconds."""

@@ -5,6 +5,10 @@
 The script below numbers, checks for duplicates and stores in one step, so that any replica may take any publisher.
 Every replica follows the common stream and shows what the others took in. One Redis server is meant (or one with
 replicas); a Redis Cluster would spread the keys. How durable an acknowledged event is, is Redis's own setting (AOF).
+
+Redis may come back with an older state of the same history: from an RDB file, or as a replica that had lagged. Its next
+events get numbers that others had before. So each replica remembers the newest event that it has seen; where that one
+isn't there any more, the history gets another epoch, as if it had been replaced.
 """
 
 from __future__ import annotations
@@ -33,18 +37,24 @@ BLOCK_MILLISECONDS = 2_000
 RETRY_SECONDS = 1.0
 ROWS = 100
 
-# KEYS: epoch, seq, tail. ARGV: the expected epoch, the prefix, the tail's length, and then of each event: run, pubseq
-# ('' when it isn't counted), progress key ('' when it is no progress), task, host, body.
-APPEND = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('EPOCH changed') end
-local prefix, kept = ARGV[2], {}
-for i = 4, #ARGV, 6 do
+# KEYS: epoch, seq, and what is written to. ARGV: the expected epoch, the highest seq that this replica has seen, more.
+GUARD = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or tonumber(redis.call('GET', KEYS[2]) or 0) < tonumber(ARGV[2]) then
+    return redis.error_reply('EPOCH changed')
+end
+"""
+# KEYS: the tail. ARGV: the prefix, the tail's length, a word that no other call has, and then of each event: run,
+# pubseq ('' when it isn't counted), progress key ('' when it is no progress), task, host, body.
+APPEND = f"""{GUARD}
+local prefix, length, word, kept = ARGV[3], ARGV[4], ARGV[5], {{}}
+for i = 6, #ARGV, 6 do
     local run, pubseq, progress, body = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 5]
     local base = prefix .. 'run:' .. run
     if pubseq == '' or redis.call('SADD', base .. ':seen', pubseq) == 1 then
         local seq = redis.call('INCR', KEYS[2])
         local id = string.format('%d-0', seq)
-        redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], id, 'r', run, 'b', body)
+        redis.call('HSET', prefix .. 'newest', run, seq)
+        redis.call('XADD', KEYS[3], 'MAXLEN', '~', length, id, 'r', run, 'b', body, 'w', word)
         if progress == '' then
             redis.call('XADD', base .. ':events', id, 't', ARGV[i + 3], 'h', ARGV[i + 4], 'b', body)
         else
@@ -55,6 +65,12 @@ for i = 4, #ARGV, 6 do
 end
 return #kept
 """
+# KEYS: the rows. ARGV: of each a run and its row.
+SAVE = f"""{GUARD}
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
+"""
+# KEYS: epoch. ARGV: the epoch that has ended, and another one; several replicas may notice at once.
+RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end"
 
 Fields = dict[bytes, bytes]
 
@@ -67,10 +83,12 @@ class RedisStore:
             url, socket_connect_timeout=5, socket_timeout=30, health_check_interval=15
         )
         self._prefix = prefix
-        self._append = self._redis.register_script(APPEND)
+        self._append, self._save, self._renew = map(self._redis.register_script, (APPEND, SAVE, RENEW))
         self.epoch = ""
         self.pruned_seq = 0
+        # The newest event that was seen: its number, and its row of the stream.
         self._last = 0
+        self._newest: tuple[bytes, Fields] | None = None
         self._deliver: Deliver = lambda _stored: None
         self._on_reset: Callable[[], Awaitable[None]] | None = None
         self._follower: asyncio.Task[None] | None = None
@@ -94,7 +112,13 @@ class RedisStore:
             _stored(row_id, fields)
 
     async def append(self, drafts: Sequence[Draft]) -> None:
-        arguments: list[str | bytes | int] = [self.epoch, self._prefix, TAIL_LENGTH]
+        arguments: list[str | bytes | int] = [
+            self.epoch,
+            self._last,
+            self._prefix,
+            TAIL_LENGTH,
+            secrets.token_hex(4),
+        ]
         for draft in drafts:
             number = "" if draft.pubseq is None else str(draft.pubseq)
             arguments += [
@@ -105,8 +129,7 @@ class RedisStore:
                 safe(draft.host),
                 draft.body,
             ]
-        keys = [self._key("epoch"), self._key("seq"), self._key("tail")]
-        await self._ask(self._append(keys=keys, args=arguments))
+        await self._ask(self._append(keys=self._keys("tail"), args=arguments))
 
     async def read(self, run: str | None, after_seq: int, page: Page) -> Page:
         key = self._key("tail") if run is None else self._run(run, "events")
@@ -153,9 +176,14 @@ class RedisStore:
 
     async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None:
         # Every replica writes what it has reduced from the same events: the last one is as good as any.
-        await self._ask(
-            self._redis.hset(self._key("runs"), mapping={row["run"]: json.dumps(row) for row in rows})
-        )
+        arguments: list[str | int] = [self.epoch, self._last]
+        for row in rows:
+            arguments += [row["run"], json.dumps(row)]
+        await self._ask(self._save(keys=self._keys("runs"), args=arguments))
+
+    async def newest(self) -> dict[str, int]:
+        found = cast("Fields", await self._ask(self._redis.hgetall(self._key("newest"))))
+        return {run.decode(): int(seq) for run, seq in found.items()}
 
     async def prune(self, keep: Retention, now: float) -> list[str]:
         rows = sorted(await self.summaries(), key=lambda row: row.get("updated", ""))
@@ -177,16 +205,21 @@ class RedisStore:
         freed = [await self._ask(self._redis.memory_usage(name)) or 0 for name in names]
         self.pruned_seq = max(self.pruned_seq, row.get("seq", 0))
         await self._ask(self._redis.set(self._key("pruned_seq"), self.pruned_seq))
-        await self._ask(self._redis.hdel(self._key("runs"), run))
+        for name in ("runs", "newest"):
+            await self._ask(self._redis.hdel(self._key(name), run))
         await self._ask(self._redis.delete(*names))
         return sum(freed)
 
     async def _begin(self) -> None:
         """Take up the epoch that is there, or begin one; follow from the newest event."""
         await self._ask(self._redis.set(self._key("epoch"), secrets.token_hex(8), nx=True))
-        self.epoch = (await self._ask(self._redis.get(self._key("epoch")))).decode()
-        self._last = int(await self._ask(self._redis.get(self._key("seq"))) or 0)
-        self.pruned_seq = int(await self._ask(self._redis.get(self._key("pruned_seq"))) or 0)
+        asked = self._redis.pipeline()
+        for name in ("epoch", "seq", "pruned_seq"):
+            asked.get(self._key(name))
+        asked.xrevrange(self._key("tail"), count=1)
+        epoch, seq, pruned, newest = await self._ask(asked.execute())
+        self.epoch, self._last, self._newest = epoch.decode(), int(seq or 0), newest[0] if newest else None
+        self.pruned_seq = int(pruned or 0)
 
     async def _follow(self) -> None:
         """Deliver what any replica appends."""
@@ -204,19 +237,33 @@ class RedisStore:
         found = await self._ask(
             self._redis.xread({self._key("tail"): last}, count=1000, block=BLOCK_MILLISECONDS)
         )
+        await self._compare()
         if not found:
-            epoch = await self._ask(self._redis.get(self._key("epoch")))
-            if epoch is None or epoch.decode() != self.epoch:
-                raise EpochChanged("the history in Redis is another one")
             return
         rows = found[0][1]
         first = int(rows[0][0].split(b"-")[0])
         if first > self._last + 1:
-            # Cut off behind our back: this replica was too slow, or the stream is another one.
             raise EpochChanged("the stream in Redis has gone on without this replica")
         events = [_stored(row_id, fields) for row_id, fields in rows]
-        self._last = events[-1].seq
+        self._last, self._newest = events[-1].seq, rows[-1]
         self._deliver(events)
+
+    async def _compare(self) -> None:
+        """Raises EpochChanged where what was seen last isn't there any more; a history that went back is a new one."""
+        tail, last = self._key("tail"), f"{self._last}-0"
+        asked = self._redis.pipeline()
+        asked.get(self._key("epoch"))
+        asked.xrange(tail, last, last)
+        epoch, there = await self._ask(asked.execute())
+        if epoch is None or epoch.decode() != self.epoch:
+            raise EpochChanged("the history in Redis is another one")
+        if self._newest is None or there == [self._newest]:
+            return
+        if not there and await self._ask(self._redis.xrange(tail, f"({last}", "+", count=1)):
+            # Cut off behind our back: this replica was too slow, and nothing is wrong with the history.
+            raise EpochChanged("the stream in Redis has gone on without this replica")
+        await self._ask(self._renew(keys=[self._key("epoch")], args=[self.epoch, secrets.token_hex(8)]))
+        raise EpochChanged("the history in Redis is older than what was told of it")
 
     async def _start_anew(self) -> None:
         try:
@@ -237,6 +284,9 @@ class RedisStore:
             raise StoreError(f"Redis refused: {error}") from error
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(f"Redis can't be asked: {type(error).__name__}") from error
+
+    def _keys(self, written: str) -> list[str]:
+        return [self._key("epoch"), self._key("seq"), self._key(written)]
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}{name}"

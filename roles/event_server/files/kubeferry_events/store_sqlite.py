@@ -36,6 +36,12 @@ CREATE TABLE progress (
 CREATE TABLE runs (run TEXT PRIMARY KEY, updated TEXT NOT NULL, finished INTEGER NOT NULL, summary TEXT NOT NULL)
     WITHOUT ROWID;
 """
+# In this form the index of events is all that is read.
+NEWEST = """
+SELECT run, max(seq) FROM (
+    SELECT run, max(seq) AS seq FROM events GROUP BY run UNION ALL SELECT run, max(seq) FROM progress GROUP BY run)
+GROUP BY run
+"""
 
 
 class SqliteStore:
@@ -114,6 +120,11 @@ class SqliteStore:
             for row in rows
         ]
         await self._in(self._writer, lambda: self._save(values))
+
+    async def newest(self) -> dict[str, int]:
+        return await self._in(
+            self._reader, lambda: dict(self._connection(self._read).execute(NEWEST).fetchall())
+        )
 
     async def prune(self, keep: Retention, now: float) -> list[str]:
         return await self._in(self._writer, lambda: self._prune(keep, now))
@@ -214,7 +225,8 @@ class SqliteStore:
 
     def _save(self, values: list[tuple[str, str, bool, str]]) -> None:
         database = self._connection(self._write)
-        database.executemany("REPLACE INTO runs VALUES (?, ?, ?, ?)", values)
+        with _transaction(database):
+            database.executemany("REPLACE INTO runs VALUES (?, ?, ?, ?)", values)
 
     def _prune(self, keep: Retention, now: float) -> list[str]:
         database = self._connection(self._write)
