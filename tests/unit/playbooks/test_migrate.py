@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""The list at the end of the playbook migrate, run as a user runs it against an API server in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from execserver import ExecServer
+from fakeapi import claim, status
+
+ROOT = Path(__file__).parents[3]
+HOSTS = {
+    name: {
+        "claim_source": {"namespace": "ns", "pvc": name},
+        "claim_target": {"namespace": "ns", "pvc": f"new-{name}"},
+    }
+    for name in ("shop", "gone")
+}
+
+
+@pytest.fixture
+def server():
+    """It has a claim that can be copied, and the Deployment that uses it."""
+    volumes = [{"persistentVolumeClaim": {"claimName": "shop"}}]
+    spec = {"replicas": 3, "template": {"spec": {"volumes": volumes}}}
+    with ExecServer() as started:
+        started.api.remove("pods", started.api.all("pods")[0])
+        for name in ("shop", "new-shop", "new-gone"):
+            started.api.add("persistentvolumeclaims", claim(name))
+        started.api.add("deployments", {"metadata": {"name": "web", "namespace": "ns"}, "spec": spec})
+        yield started
+
+
+@pytest.fixture
+def migrate(server, tmp_path):
+    """Runs the playbook on both claims; its exit status, the lines that its report has, and all that it printed."""
+    inventory = tmp_path / "claims.json"
+    inventory.write_text(json.dumps({"claims": {"hosts": HOSTS, "vars": {"ansible_connection": "local"}}}))
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "src"),
+        "ANSIBLE_HOME": str(tmp_path / "ansible"),
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    }
+    login = {
+        "source_host": server.url,
+        "target_host": server.url,
+        "source_api_key": "a-token",
+        "target_api_key": "a-token",
+    }
+    extra = {**login, "ansible_python_interpreter": sys.executable}
+    program = Path(sys.executable).with_name("ansible-playbook")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, "-i", inventory, "kubeferry.pvc.migrate", "-e", json.dumps(extra), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.timeout(150)
+def test_in_check_mode_it_lists_what_would_come_of_each(server, migrate):
+    done = migrate("--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok  ns/shop -> ns/new-shop: 0; stops Deployment web" in done.stdout
+    assert "NO  ns/gone -> ns/new-gone" in done.stdout
+    assert "1 of 2 claims can be copied" in done.stdout
+    assert {method for method, *_rest in server.api.requests} <= {"GET", "POST"}
+    assert server.api.all("leases") == []
+
+
+@pytest.mark.timeout(150)
+def test_in_check_mode_it_fails_where_nothing_could_be_found_out(server, migrate):
+    server.api.refuse[("get", "persistentvolumeclaims")] = [(401, status(401, "no"))] * 99
+    done = migrate("--check")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "0 of 2 claims can be copied" in done.stdout
+    assert "the API server doesn't accept the credentials" in done.stdout
