@@ -6,9 +6,9 @@
 
 What a workload was is recorded in an annotation of its own by the very change that stops it, with the claims for which
 it is: several may be copied at the same time, and the last of them brings it back. So whoever comes later, on whatever
-machine, can bring it back, too. With each claim is the run that has stopped it: no other starts what that one needs
-stopped. One that had the claim's lease is over once another has it. All changes name the version that was read; who was
-too slow reads again.
+machine, can bring it back, too. What somebody has started by hand since is recorded anew when it is stopped again. With
+each claim is the run that has stopped it: no other starts what that one needs stopped. One that had the claim's lease
+is over once another has it. All changes name the version that was read; who was too slow reads again.
 """
 
 from __future__ import annotations
@@ -132,7 +132,12 @@ class Quiescer:
         """Raises BusyError for what uses a claim again, or is about to, though it was stopped for that."""
         users = self._users(claim)
         found = on_claim(self._all(), claim, users)
-        running = [each.title for each in found if not each.kind.is_stopped(each.item)]
+        # One that is stopped for other claims alone was started, and then stopped by another run.
+        running = [
+            each.title
+            for each in found
+            if not each.kind.is_stopped(each.item) or (each.claims and claim not in each.claims)
+        ]
         running += [f"Pod {self._namespace}/{pod['metadata']['name']}" for pod in users]
         if running:
             raise BusyError(
@@ -195,12 +200,13 @@ class Quiescer:
             nonlocal before
             self._check()
             self._check_run(now, claim, runs)
-            running = not now.kind.is_stopped(now.item)
-            before = claim in now.claims and not running
+            before = now.is_stopped_for(claim)
             if before and now.run_of(claim) not in runs[1:]:
                 return None
-            was = now.record.get("was") or now.kind.state(now.item)
-            record = {**now.record, "claims": sorted({*now.claims, claim}), "was": was}
+            running = not now.kind.is_stopped(now.item)
+            # Who has started it by hand has made void what was on record, for other claims as well.
+            record = {} if running else now.record
+            record = {**record, "claims": sorted({*record.get("claims", ()), claim}), "was": now.was}
             patch = _annotate(_with_run(record, claim, runs[0], leased) if runs else record)
             if running:
                 patch["spec"] = now.kind.stop(now.item)

@@ -164,6 +164,19 @@ def test_what_is_quiesced_is_restored_by_the_guard(server, ask, watches):
     assert not watches[-1].left()
 
 
+def test_of_what_was_started_by_hand_it_is_told_what_it_is_now(server, ask):
+    item = deployment(server)
+    ask(_quiesce_task, **QUIESCE)
+    item["spec"]["replicas"] = 4
+    told = [{"kind": "Deployment", "name": "shop", "was": {"replicas": 4}}]
+    for check in (True, False):
+        result = ask(_quiesce_task, check=check, **QUIESCE)
+        assert (result["changed"], result["workloads"]) == (True, told)
+    assert not ask(_quiesce_task, check=True, **QUIESCE)["changed"]
+    assert ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["workloads"] == told
+    assert item["spec"]["replicas"] == 4
+
+
 def test_nothing_stays_stopped_when_the_playbook_is_killed_meanwhile(server, ask, monkeypatch):
     item = deployment(server)
     started = []
