@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,14 +65,14 @@ def migrate(server, tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
 
     return run
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_in_check_mode_it_lists_what_would_come_of_each(server, migrate):
     done = migrate("--check")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -82,10 +83,41 @@ def test_in_check_mode_it_lists_what_would_come_of_each(server, migrate):
     assert server.api.all("leases") == []
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_in_check_mode_it_fails_where_nothing_could_be_found_out(server, migrate):
     server.api.refuse[("get", "persistentvolumeclaims")] = [(401, status(401, "no"))] * 99
     done = migrate("--check")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "0 of 2 claims can be copied" in done.stdout
     assert "the API server doesn't accept the credentials" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_what_is_stopped_when_the_credentials_die_is_in_the_list(server, migrate):
+    """What ends the run then is that a lease can't be released."""
+    (deployment,) = server.api.all("deployments")
+    handle = server.api.handle
+
+    def answer(method, target, *rest):
+        dead = server.api.all("pods")
+        return (401, status(401, "Unauthorized")) if dead else handle(method, target, *rest)
+
+    server.api.handle = answer
+    try:
+        done = migrate("--limit", "shop")
+        assert deployment["spec"]["replicas"] == 0, "as it is when the first helper pod is made"
+    finally:
+        server.api.handle = handle
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "0 of 1 claims are migrated" in done.stdout
+    (line,) = [each for each in done.stdout.splitlines() if "may still be stopped" in each]
+    assert (
+        "ns/shop -> ns/new-shop: Deployment ns/web may still be stopped, as bringing it back failed (" in line
+    )
+    assert "doesn't accept the credentials" in line
+    assert "): run the playbook kubeferry.pvc.restore." in line
+    # Which the guards still try to do, now and then.
+    deadline = time.monotonic() + 90
+    while deployment["spec"]["replicas"] != 3 or server.api.all("leases"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
