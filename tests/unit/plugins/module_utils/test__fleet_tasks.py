@@ -22,6 +22,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import (
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     BusyError,
     ClusterError,
+    Forbidden,
     Interrupted,
     NotFound,
     UsageError,
@@ -100,6 +101,13 @@ def test_a_lease_that_nobody_renews_is_valid_for_a_lifetime(server, ask, monkeyp
     assert server.api.all("leases")[0]["spec"]["leaseDurationSeconds"] == 3600
     assert not ask(_lease_task, **{**LEASE, "state": "absent", "run_id": "b"})["changed"]
     assert ask(_lease_task, **{**LEASE, "state": "absent"})["changed"]
+
+
+def test_a_lease_that_may_not_be_renewed_is_not_taken(server, ask):
+    server.api.refuse[("update", "leases")] = [(403, status(403, "no"))]
+    with pytest.raises(Forbidden, match=r"verb update on leases\.coordination\.k8s\.io in namespace ns"):
+        ask(_lease_task, **LEASE)
+    assert server.api.all("leases") == []
 
 
 def test_a_run_that_has_lost_its_lease_is_told(server, ask):
