@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +44,7 @@ _ATTEMPTS = 20
 class Quiescer:
     """Stops and restores workloads in one namespace of a cluster.
 
-    `check` is asked before each is stopped, and raises what is to keep it from that.
+    `check` is asked before each is stopped, and raises what is to keep it from that. `warnings` tell what was left.
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class Quiescer:
         self._namespace = namespace
         self._sleep = sleep
         self._check = check
+        self.warnings: list[str] = []
 
     def find(self, claim: str) -> list[Workload]:
         """The workloads that use a claim, in the order in which they are stopped.
@@ -123,9 +123,7 @@ class Quiescer:
             runs = _with_former(runs, found, claim)
         stopped = stopped_for(found, claim, runs)
         back = [workload for workload in reversed(stopped) if self._unmark(workload, claim, runs)]
-        if back:
-            with suppress(ClusterError):  # what would be left does no harm
-                self._tidy(found, [each for each in stopped_for(found) if each not in back])
+        self._tidy(found, [each for each in stopped_for(found) if each not in back])
         return back
 
     def check_stopped(self, claim: str) -> None:
@@ -161,8 +159,16 @@ class Quiescer:
             owner = controller_of(each.item)
             if owner is None or is_to_be_stopped(each) or not each.record:
                 continue
-            if (owner.get("kind"), owner.get("name")) not in owners:
+            if (owner.get("kind"), owner.get("name")) in owners:
+                continue
+            try:
                 self._change(each, _without_record)
+            except ClusterError as exc:
+                self.warnings.append(
+                    f"{each.title} keeps a copy of the annotation {QUIESCED}, which a rollback would bring back to its "
+                    f"owner: restore once more when this is mended: {exc}"
+                )
+                return
 
     def _all(self) -> list[Workload]:
         found = []

@@ -58,7 +58,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
                 forget_stopped(cluster, endpoint["namespace"], found)
                 away = not_running(cluster, endpoint["namespace"], found)
                 result["not_running"] = away
-    return {**result, "workloads": _told(found), "warnings": [*cluster.warnings, *away]}
+    return {**result, "workloads": _told(found), "warnings": [*cluster.warnings, *quiescer.warnings, *away]}
 
 
 def _runs(params: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,8 @@ description:
     without C(--to-revision) would go back to it, which switches the DaemonSet off. O(state=restored) removes it where
     it may list and delete C(controllerrevisions). Else, and where the end of C(ansible-playbook) brought the DaemonSet
     back, it stays; name the revision that is meant, by C(kubectl rollout history).
+  - A Deployment's controller copies the annotation to its ReplicaSet, and C(kubectl rollout undo) would bring it back
+    from there. O(state=restored) removes the copies in the claim's namespace, or warns of one that it may not remove.
   - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless
     O(state=kept) was said. What a run left that was killed with its machine, O(state=restored) brings back.
   - With O(state=restored), it is waited up to 20 seconds for a ready pod of each workload that is brought back. What

@@ -259,6 +259,19 @@ def test_what_does_not_run_again_is_a_warning(server, ask):
     assert result["not_running"][0] in result["warnings"]
 
 
+def test_a_copy_of_a_record_that_is_left_is_a_warning(server, ask):
+    deployment(server)
+    ask(_quiesce_task, **QUIESCE)
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop", "controller": True}
+    metadata = {"name": "shop-1", "namespace": "ns", "ownerReferences": [owner]}
+    record = server.api.all("deployments")[0]["metadata"]["annotations"]
+    copied = {"metadata": {**metadata, "annotations": dict(record)}, "spec": {"replicas": 0}}
+    server.api.add("replicasets", copied)
+    server.api.refuse[("patch", "replicasets")] = [(403, status(403, "no"))]
+    warnings = ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["warnings"]
+    assert any("ReplicaSet ns/shop-1 keeps a copy of the annotation" in said for said in warnings)
+
+
 def test_what_an_undo_would_go_back_to_goes_once_a_daemon_set_is_restored(server, ask):
     volumes = [{"persistentVolumeClaim": {"claimName": "pvc-0"}}]
     spec = {"template": {"spec": {"volumes": volumes}}}

@@ -455,14 +455,21 @@ def test_what_a_deployment_looks_after_is_left_to_it(cluster):
     assert [each["metadata"]["annotations"] for each in sets] == [{"kept": "yes"}] * 2
 
 
-def test_a_copy_of_a_record_that_can_not_be_removed_is_no_failure(cluster):
+@pytest.mark.parametrize("verb", ["get", "patch"])
+def test_a_copy_of_a_record_that_can_not_be_removed_is_no_failure_and_told(cluster, verb):
     cluster.add("Deployment", "shop", replicas=3)
     copied = cluster.add("ReplicaSet", "shop-1", owner="Deployment", running=False, replicas=0)
     cluster.quiescer.quiesce("data", 60)
     copied["metadata"]["annotations"] = {QUIESCED: '{"claims": ["data"], "was": {"replicas": 3}}'}
-    cluster.api.refuse[("patch", "replicasets")] = [(403, status(403, "no"))]
+    cluster.api.refuse[(verb, "replicasets")] = [(403, status(403, "no"))]
     assert titles(cluster.quiescer.restore("data")) == [("Deployment", "shop")]
-    assert cluster.api.refuse[("patch", "replicasets")] == []
+    (said,) = cluster.quiescer.warnings
+    assert said.startswith(
+        f"ReplicaSet ns/shop-1 keeps a copy of the annotation {QUIESCED}, which a rollback"
+    )
+    assert f"the user needs the verb {verb} on replicasets.apps in namespace ns" in said
+    assert cluster.quiescer.restore("data") == []
+    assert copied["metadata"]["annotations"] == {}, "once more, when it may be removed"
 
 
 def test_copies_of_a_record_stay_while_the_workload_is_stopped(cluster):
