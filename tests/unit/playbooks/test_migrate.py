@@ -93,6 +93,15 @@ def test_in_check_mode_it_fails_where_nothing_could_be_found_out(server, migrate
 
 
 @pytest.mark.timeout(300)
+def test_tags_that_leave_everything_out_are_no_success(server, migrate):
+    done = migrate("--limit", "shop", "--tags", "nothing")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "undefined" not in done.stdout + done.stderr
+    assert "Nothing was done: leave out --tags and --skip-tags." in done.stdout
+    assert server.api.requests == []
+
+
+@pytest.mark.timeout(300)
 def test_what_is_stopped_when_the_credentials_die_is_in_the_list(server, migrate):
     """What ends the run then is that a lease can't be released."""
     (deployment,) = server.api.all("deployments")
