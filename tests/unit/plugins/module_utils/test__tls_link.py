@@ -239,7 +239,7 @@ def test_who_never_answers_is_given_up_in_time(pair, monkeypatch):
         monkeypatch.setattr(TlsLink, "_send", elsewhere)
         began = time.monotonic()
         with pytest.raises(
-            RouteFailed, match="doesn't get through to .* where a NetworkPolicy forbids it: nobody answered$"
+            RouteFailed, match=r"doesn't get through to .* where a NetworkPolicy forbids it: nobody answered$"
         ):
             pair.copy()
         assert time.monotonic() - began < 12
