@@ -156,7 +156,7 @@ SEND = (
 TO=$3 FIRST=$4 LATER=$5 MARK=$6 FROM=
 shift 6
 IFS= read -r key
-feed "$@" | {
+feed "$@" 2>/dev/null | {
   exec 3<&0
   openssl s_client $TLS -connect "$TO" -psk_session /proc/self/fd/9 \\
     -verify_return_error -verify_hostname none.invalid -no-CAfile -no-CApath <&3 >/dev/null 9<<EOF &
@@ -165,7 +165,7 @@ EOF
   client=$!
   watch "$client" "$FIRST" "$LATER" kill &
   watcher=$!
-  wait "$client"
+  wait "$client" 2>/dev/null
   ended "$watcher"
 }
 printf 'ended\\n'
@@ -173,7 +173,8 @@ printf 'ended\\n'
     + _LINGER
 )
 """Sends from the directory `$1` to the address and port `$3`, until the other side hangs up, with `$6` as the mark of
-orders. Further arguments are options of tar.
+orders. Further arguments are options of tar. What it says on standard error is openssl's alone: FEED only complains
+that nobody takes its stream.
 
 A server that doesn't have the key can't go on without a certificate, and none has the name that is asked for."""
 

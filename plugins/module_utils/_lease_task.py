@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import _guard
@@ -63,13 +64,12 @@ def _present(cluster: Cluster, leases: Leases, hold: Hold, params: Mapping[str, 
     removed = _bury(cluster, hold.namespace, taken.from_holder)
     try:
         guarded = _guard.start(watch)
+        # The guard renews it out of sight: that it isn't allowed to has to show here. What nobody renews is valid as
+        # long as the work may take.
+        leases.renew(hold if guarded else replace(hold, seconds=params["lifetime"]))
     except BaseException:
         leases.release(hold)
         raise
-    if not guarded:
-        # Nobody renews it, so it is valid as long as the work may take.
-        hold = Hold(hold.namespace, hold.claim, hold.holder, params["lifetime"])
-        leases.renew(hold)
     return {**_facts(taken), "removed": removed, "guarded": guarded}
 
 

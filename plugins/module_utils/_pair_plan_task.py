@@ -81,11 +81,11 @@ def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> d
 
 
 def _totals(printed: bytes) -> dict[str, int]:
-    """Files by their names, and the bytes of each once, whatever it has of those."""
+    """Files and their bytes, each once, however many names it has."""
     files = [line.split() for line in printed.splitlines()]
     linked = {which: int(size) for size, names, which in files if names != b"1"}
-    alone = sum(int(size) for size, names, _which in files if names == b"1")
-    return {"files": len(files), "bytes": alone + sum(linked.values())}
+    alone = [int(size) for size, names, _which in files if names == b"1"]
+    return {"files": len(alone) + len(linked), "bytes": sum(alone) + sum(linked.values())}
 
 
 def _chained(params: Mapping[str, Any]) -> Side | None:

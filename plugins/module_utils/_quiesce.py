@@ -6,9 +6,9 @@
 
 What a workload was is recorded in an annotation of its own by the very change that stops it, with the claims for which
 it is: several may be copied at the same time, and the last of them brings it back. So whoever comes later, on whatever
-machine, can bring it back, too. With each claim is the run that has stopped it: no other starts what that one needs
-stopped. One that had the claim's lease is over once another has it. All changes name the version that was read; who was
-too slow reads again.
+machine, can bring it back, too. What somebody has started by hand since is recorded anew when it is stopped again. With
+each claim is the run that has stopped it: no other starts what that one needs stopped. One that had the claim's lease
+is over once another has it. All changes name the version that was read; who was too slow reads again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +44,7 @@ _ATTEMPTS = 20
 class Quiescer:
     """Stops and restores workloads in one namespace of a cluster.
 
-    `check` is asked before each is stopped, and raises what is to keep it from that.
+    `check` is asked before each is stopped, and raises what is to keep it from that. `warnings` tell what was left.
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class Quiescer:
         self._namespace = namespace
         self._sleep = sleep
         self._check = check
+        self.warnings: list[str] = []
 
     def find(self, claim: str) -> list[Workload]:
         """The workloads that use a claim, in the order in which they are stopped.
@@ -123,16 +123,19 @@ class Quiescer:
             runs = _with_former(runs, found, claim)
         stopped = stopped_for(found, claim, runs)
         back = [workload for workload in reversed(stopped) if self._unmark(workload, claim, runs)]
-        if back:
-            with suppress(ClusterError):  # what would be left does no harm
-                self._tidy(found, [each for each in stopped_for(found) if each not in back])
+        self._tidy(found, [each for each in stopped_for(found) if each not in back])
         return back
 
     def check_stopped(self, claim: str) -> None:
         """Raises BusyError for what uses a claim again, or is about to, though it was stopped for that."""
         users = self._users(claim)
         found = on_claim(self._all(), claim, users)
-        running = [each.title for each in found if not each.kind.is_stopped(each.item)]
+        # One that is stopped for other claims alone was started, and then stopped by another run.
+        running = [
+            each.title
+            for each in found
+            if not each.kind.is_stopped(each.item) or (each.claims and claim not in each.claims)
+        ]
         running += [f"Pod {self._namespace}/{pod['metadata']['name']}" for pod in users]
         if running:
             raise BusyError(
@@ -156,8 +159,16 @@ class Quiescer:
             owner = controller_of(each.item)
             if owner is None or is_to_be_stopped(each) or not each.record:
                 continue
-            if (owner.get("kind"), owner.get("name")) not in owners:
+            if (owner.get("kind"), owner.get("name")) in owners:
+                continue
+            try:
                 self._change(each, _without_record)
+            except ClusterError as exc:
+                self.warnings.append(
+                    f"{each.title} keeps a copy of the annotation {QUIESCED}, which a rollback would bring back to its "
+                    f"owner: restore once more when this is mended: {exc}"
+                )
+                return
 
     def _all(self) -> list[Workload]:
         found = []
@@ -195,12 +206,13 @@ class Quiescer:
             nonlocal before
             self._check()
             self._check_run(now, claim, runs)
-            running = not now.kind.is_stopped(now.item)
-            before = claim in now.claims and not running
+            before = now.is_stopped_for(claim)
             if before and now.run_of(claim) not in runs[1:]:
                 return None
-            was = now.record.get("was") or now.kind.state(now.item)
-            record = {**now.record, "claims": sorted({*now.claims, claim}), "was": was}
+            running = not now.kind.is_stopped(now.item)
+            # Who has started it by hand has made void what was on record, for other claims as well.
+            record = {} if running else now.record
+            record = {**record, "claims": sorted({*record.get("claims", ()), claim}), "was": now.was}
             patch = _annotate(_with_run(record, claim, runs[0], leased) if runs else record)
             if running:
                 patch["spec"] = now.kind.stop(now.item)

@@ -38,7 +38,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         if params["state"] == "quiesced":
             if check_mode:
                 found = quiescer.find(claim)
-                changed = any(claim not in each.claims for each in found)
+                changed = not all(each.is_stopped_for(claim) for each in found)
                 result = {"changed": changed, "guarded": False, "tolerations": _tolerated(found)}
             else:
                 found, result = _quiesced(cluster, quiescer, params)
@@ -58,7 +58,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
                 forget_stopped(cluster, endpoint["namespace"], found)
                 away = not_running(cluster, endpoint["namespace"], found)
                 result["not_running"] = away
-    return {**result, "workloads": _told(found), "warnings": [*cluster.warnings, *away]}
+    return {**result, "workloads": _told(found), "warnings": [*cluster.warnings, *quiescer.warnings, *away]}
 
 
 def _runs(params: Mapping[str, Any]) -> list[str]:
@@ -117,14 +117,7 @@ def _tolerated(found: Sequence[Workload]) -> list[dict[str, Any]]:
 
 
 def _told(found: Sequence[Workload]) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": each.kind.name,
-            "name": each.name,
-            "was": each.record.get("was") or each.kind.state(each.item),
-        }
-        for each in found
-    ]
+    return [{"kind": each.kind.name, "name": each.name, "was": each.was} for each in found]
 
 
 def _name(cluster: Cluster, params: Mapping[str, Any]) -> str:

@@ -143,6 +143,20 @@ class Workload:
     def claims(self) -> list[str]:
         return list(self.record.get("claims") or [])
 
+    @property
+    def was(self) -> dict[str, Any]:
+        """What has to be known to bring it back, now or once it is stopped.
+
+        Where somebody has started it by hand, what is on record is older than that. Only the policy that was changed
+        to stop it is still to come back.
+        """
+        then, now = self.record.get("was") or {}, self.kind.state(self.item)
+        return {**now, **then} if self.kind.is_stopped(self.item) else {**then, **now}
+
+    def is_stopped_for(self, claim: str) -> bool:
+        """Whether it is on record as stopped for a claim, and nobody has started it since."""
+        return claim in self.claims and self.kind.is_stopped(self.item)
+
     def run_of(self, claim: str) -> str:
         """The run that has stopped it for a claim, and is to bring it back; empty where none is."""
         return str((self.record.get("runs") or {}).get(claim) or "")

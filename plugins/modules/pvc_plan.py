@@ -113,7 +113,7 @@ capacity:
   returned: success
   type: int
 files:
-  description: The files that the source holds.
+  description: The files that the source holds. One with several names is one.
   returned: with O(measure), where the source can be mounted
   type: int
 bytes:

@@ -15,11 +15,13 @@ description:
     has, StatefulSets scaled to 0 last. Then it waits until no pod uses the claim.
   - What each was is recorded in the annotation C(kubeferry.io/quiesced) by the change that stops it, with the claims
     for which it is. The last of these claims to be restored brings the workload back, in the reverse order. What
-    somebody started by hand in between stays as it is.
+    somebody started by hand in between stays as it is; where it is stopped again, that is what it comes back to.
   - Stopping a DaemonSet puts a ControllerRevision with that node selector into its history, and C(kubectl rollout undo)
     without C(--to-revision) would go back to it, which switches the DaemonSet off. O(state=restored) removes it where
     it may list and delete C(controllerrevisions). Else, and where the end of C(ansible-playbook) brought the DaemonSet
     back, it stays; name the revision that is meant, by C(kubectl rollout history).
+  - A Deployment's controller copies the annotation to its ReplicaSet, and C(kubectl rollout undo) would bring it back
+    from there. O(state=restored) removes the copies in the claim's namespace, or warns of one that it may not remove.
   - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless
     O(state=kept) was said. What a run left that was killed with its machine, O(state=restored) brings back.
   - With O(state=restored), it is waited up to 20 seconds for a ready pod of each workload that is brought back. What
@@ -51,7 +53,8 @@ options:
     description:
       - V(quiesced) stops what uses the claim.
       - V(held) fails if something uses the claim again, or has been started and is about to. Ask when the work is done,
-        before it counts as such. What was started and stopped again in between isn't noticed.
+        before it counts as such. What was started and stopped again in between isn't noticed, but where another run
+        has stopped it for another claim.
       - V(restored) brings back what was stopped for the claim, or for any claim of the namespace if O(claim.pvc) is
         left out; with O(run_id), only what that run has stopped.
       - V(kept) leaves stopped what O(run_id) has stopped for the claim, also when C(ansible-playbook) ends. It is

@@ -22,6 +22,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import (
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     BusyError,
     ClusterError,
+    Forbidden,
     Interrupted,
     NotFound,
     UsageError,
@@ -102,6 +103,13 @@ def test_a_lease_that_nobody_renews_is_valid_for_a_lifetime(server, ask, monkeyp
     assert ask(_lease_task, **{**LEASE, "state": "absent"})["changed"]
 
 
+def test_a_lease_that_may_not_be_renewed_is_not_taken(server, ask):
+    server.api.refuse[("update", "leases")] = [(403, status(403, "no"))]
+    with pytest.raises(Forbidden, match=r"verb update on leases\.coordination\.k8s\.io in namespace ns"):
+        ask(_lease_task, **LEASE)
+    assert server.api.all("leases") == []
+
+
 def test_a_run_that_has_lost_its_lease_is_told(server, ask):
     held = {**LEASE, "state": "held"}
     ask(_lease_task, **LEASE)
@@ -162,6 +170,19 @@ def test_what_is_quiesced_is_restored_by_the_guard(server, ask, watches):
     watches[-1].abandon()
     assert item["spec"]["replicas"] == 3
     assert not watches[-1].left()
+
+
+def test_of_what_was_started_by_hand_it_is_told_what_it_is_now(server, ask):
+    item = deployment(server)
+    ask(_quiesce_task, **QUIESCE)
+    item["spec"]["replicas"] = 4
+    told = [{"kind": "Deployment", "name": "shop", "was": {"replicas": 4}}]
+    for check in (True, False):
+        result = ask(_quiesce_task, check=check, **QUIESCE)
+        assert (result["changed"], result["workloads"]) == (True, told)
+    assert not ask(_quiesce_task, check=True, **QUIESCE)["changed"]
+    assert ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["workloads"] == told
+    assert item["spec"]["replicas"] == 4
 
 
 def test_nothing_stays_stopped_when_the_playbook_is_killed_meanwhile(server, ask, monkeypatch):
@@ -236,6 +257,19 @@ def test_what_does_not_run_again_is_a_warning(server, ask):
     result = ask(_quiesce_task, **restored)
     assert result["not_running"] == ["Deployment ns/shop isn't running again: it has no pod after 0 s."]
     assert result["not_running"][0] in result["warnings"]
+
+
+def test_a_copy_of_a_record_that_is_left_is_a_warning(server, ask):
+    deployment(server)
+    ask(_quiesce_task, **QUIESCE)
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop", "controller": True}
+    metadata = {"name": "shop-1", "namespace": "ns", "ownerReferences": [owner]}
+    record = server.api.all("deployments")[0]["metadata"]["annotations"]
+    copied = {"metadata": {**metadata, "annotations": dict(record)}, "spec": {"replicas": 0}}
+    server.api.add("replicasets", copied)
+    server.api.refuse[("patch", "replicasets")] = [(403, status(403, "no"))]
+    warnings = ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["warnings"]
+    assert any("ReplicaSet ns/shop-1 keeps a copy of the annotation" in said for said in warnings)
 
 
 def test_what_an_undo_would_go_back_to_goes_once_a_daemon_set_is_restored(server, ask):
@@ -427,4 +461,4 @@ def test_a_file_with_several_names_is_measured_once(boxes, tmp_path, kind):
     script = ["sh", "-c", _pair_plan_task._SIZES, "sh", str(tmp_path)]
     _status, printed, said = output(boxes[kind].runner(), script)
     assert said == b""
-    assert _pair_plan_task._totals(printed) == {"files": 3, "bytes": 1010}
+    assert _pair_plan_task._totals(printed) == {"files": 2, "bytes": 1010}

@@ -258,6 +258,59 @@ def test_what_was_started_by_hand_and_is_stopped_again_is_this_run_s_to_bring_ba
     assert item["spec"]["replicas"] == 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "before", "by_hand"),
+    [
+        ("Deployment", {"replicas": 3}, {"replicas": 4}),
+        ("Deployment", {"replicas": 0}, {"replicas": 2}),
+        ("StatefulSet", {"replicas": 3}, {"replicas": 1}),
+        ("ReplicationController", {"replicas": 3}, {"replicas": 5}),
+        ("CronJob", {"suspend": True}, {"suspend": False}),
+        ("Job", {"suspend": True}, {"suspend": False}),
+    ],
+)
+def test_what_was_started_by_hand_comes_back_as_that_and_not_as_it_was_before(cluster, kind, before, by_hand):
+    item = cluster.add(kind, "shop", running=False, **before)
+    cluster.quiescer.quiesce("data", 60, ["dead"], leased=True)
+    item["spec"].update(by_hand)
+    assert cluster.quiescer.find("data")[0].was == by_hand
+    assert titles(cluster.quiescer.quiesce("data", 60, ["a"], leased=True)) == [(kind, "shop")]
+    assert cluster.is_stopped(item)
+    assert cluster.quiescer.quiesce("data", 60, ["a"], leased=True) == []
+    assert titles(cluster.quiescer.restore("data", ["a"])) == [(kind, "shop")]
+    assert by_hand.items() <= item["spec"].items()
+    assert QUIESCED not in item["metadata"]["annotations"]
+
+
+def test_a_daemon_set_that_was_started_by_hand_is_stopped_and_started_again(cluster):
+    item = cluster.add("DaemonSet", "agent")
+    cluster.quiescer.quiesce("data", 60, ["dead"], leased=True)
+    item["spec"]["template"]["spec"]["nodeSelector"] = {"disk": "ssd"}
+    assert titles(cluster.quiescer.quiesce("data", 60, ["a"], leased=True)) == [("DaemonSet", "agent")]
+    assert item["spec"]["template"]["spec"]["nodeSelector"] == {"disk": "ssd", QUIESCED: "true"}
+    assert titles(cluster.quiescer.restore("data", ["a"])) == [("DaemonSet", "agent")]
+    assert item["spec"]["template"]["spec"]["nodeSelector"] == {"disk": "ssd"}
+
+
+def test_what_was_started_by_hand_is_not_kept_away_by_another_claim_of_a_dead_run(cluster):
+    """Nor is what the workload wrote meanwhile overlooked by that other run, should it live."""
+    item = cluster.add("Deployment", "shop", replicas=3)
+    volumes = item["spec"]["template"]["spec"]["volumes"]
+    volumes.append({"name": "w", "persistentVolumeClaim": {"claimName": "logs"}})
+    cluster.quiescer.quiesce("data", 60, ["dead"])
+    item["spec"]["replicas"] = 4
+    cluster.quiescer.quiesce("logs", 60, ["a"])
+    assert json.loads(item["metadata"]["annotations"][QUIESCED]) == {
+        "claims": ["logs"],
+        "runs": {"logs": "a"},
+        "was": {"replicas": 4},
+    }
+    cluster.quiescer.check_stopped("logs")
+    assert refused_as_started(cluster, "Deployment ns/shop")
+    assert titles(cluster.quiescer.restore("logs", ["a"])) == [("Deployment", "shop")]
+    assert item["spec"]["replicas"] == 4
+
+
 def test_what_a_killed_run_left_is_brought_back_without_naming_a_claim(cluster):
     item = cluster.add("Deployment", "shop", replicas=3)
     cluster.quiescer.quiesce("data", 60)
@@ -402,14 +455,21 @@ def test_what_a_deployment_looks_after_is_left_to_it(cluster):
     assert [each["metadata"]["annotations"] for each in sets] == [{"kept": "yes"}] * 2
 
 
-def test_a_copy_of_a_record_that_can_not_be_removed_is_no_failure(cluster):
+@pytest.mark.parametrize("verb", ["get", "patch"])
+def test_a_copy_of_a_record_that_can_not_be_removed_is_no_failure_and_told(cluster, verb):
     cluster.add("Deployment", "shop", replicas=3)
     copied = cluster.add("ReplicaSet", "shop-1", owner="Deployment", running=False, replicas=0)
     cluster.quiescer.quiesce("data", 60)
     copied["metadata"]["annotations"] = {QUIESCED: '{"claims": ["data"], "was": {"replicas": 3}}'}
-    cluster.api.refuse[("patch", "replicasets")] = [(403, status(403, "no"))]
+    cluster.api.refuse[(verb, "replicasets")] = [(403, status(403, "no"))]
     assert titles(cluster.quiescer.restore("data")) == [("Deployment", "shop")]
-    assert cluster.api.refuse[("patch", "replicasets")] == []
+    (said,) = cluster.quiescer.warnings
+    assert said.startswith(
+        f"ReplicaSet ns/shop-1 keeps a copy of the annotation {QUIESCED}, which a rollback"
+    )
+    assert f"the user needs the verb {verb} on replicasets.apps in namespace ns" in said
+    assert cluster.quiescer.restore("data") == []
+    assert copied["metadata"]["annotations"] == {}, "once more, when it may be removed"
 
 
 def test_copies_of_a_record_stay_while_the_workload_is_stopped(cluster):
@@ -432,6 +492,19 @@ def test_a_retention_policy_comes_back_where_somebody_scaled_by_hand(cluster):
     item["spec"]["replicas"] = 1
     cluster.quiescer.restore("data")
     assert item["spec"]["replicas"] == 1
+    assert item["spec"]["persistentVolumeClaimRetentionPolicy"] == {"whenScaled": "Delete"}
+
+
+def test_a_retention_policy_comes_back_though_the_record_is_made_anew(cluster):
+    item = cluster.add(
+        "StatefulSet", "db", replicas=3, persistentVolumeClaimRetentionPolicy={"whenScaled": "Delete"}
+    )
+    cluster.quiescer.quiesce("data", 60)
+    item["spec"]["replicas"] = 4
+    cluster.quiescer.quiesce("data", 60)
+    assert item["spec"]["persistentVolumeClaimRetentionPolicy"] == {"whenScaled": "Retain"}
+    cluster.quiescer.restore("data")
+    assert item["spec"]["replicas"] == 4
     assert item["spec"]["persistentVolumeClaimRetentionPolicy"] == {"whenScaled": "Delete"}
 
 

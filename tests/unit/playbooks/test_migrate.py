@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+"""The list at the end of the playbook migrate, run as a user runs it against an API server in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from execserver import ExecServer
+from fakeapi import claim, status
+
+ROOT = Path(__file__).parents[3]
+HOSTS = {
+    name: {
+        "claim_source": {"namespace": "ns", "pvc": name},
+        "claim_target": {"namespace": "ns", "pvc": f"new-{name}"},
+    }
+    for name in ("shop", "gone")
+}
+
+
+@pytest.fixture
+def server():
+    """It has a claim that can be copied, and the Deployment that uses it."""
+    volumes = [{"persistentVolumeClaim": {"claimName": "shop"}}]
+    spec = {"replicas": 3, "template": {"spec": {"volumes": volumes}}}
+    with ExecServer() as started:
+        started.api.remove("pods", started.api.all("pods")[0])
+        for name in ("shop", "new-shop", "new-gone"):
+            started.api.add("persistentvolumeclaims", claim(name))
+        started.api.add("deployments", {"metadata": {"name": "web", "namespace": "ns"}, "spec": spec})
+        yield started
+
+
+@pytest.fixture
+def migrate(server, tmp_path):
+    """Runs the playbook on both claims; its exit status, the lines that its report has, and all that it printed."""
+    inventory = tmp_path / "claims.json"
+    inventory.write_text(json.dumps({"claims": {"hosts": HOSTS, "vars": {"ansible_connection": "local"}}}))
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "src"),
+        "ANSIBLE_HOME": str(tmp_path / "ansible"),
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    }
+    login = {
+        "source_host": server.url,
+        "target_host": server.url,
+        "source_api_key": "a-token",
+        "target_api_key": "a-token",
+    }
+    extra = {**login, "ansible_python_interpreter": sys.executable}
+    program = Path(sys.executable).with_name("ansible-playbook")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, "-i", inventory, "kubeferry.pvc.migrate", "-e", json.dumps(extra), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.timeout(300)
+def test_in_check_mode_it_lists_what_would_come_of_each(server, migrate):
+    done = migrate("--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok  ns/shop -> ns/new-shop: 0; stops Deployment web" in done.stdout
+    assert "NO  ns/gone -> ns/new-gone" in done.stdout
+    assert "1 of 2 claims can be copied" in done.stdout
+    assert {method for method, *_rest in server.api.requests} <= {"GET", "POST"}
+    assert server.api.all("leases") == []
+
+
+@pytest.mark.timeout(300)
+def test_in_check_mode_it_fails_where_nothing_could_be_found_out(server, migrate):
+    server.api.refuse[("get", "persistentvolumeclaims")] = [(401, status(401, "no"))] * 99
+    done = migrate("--check")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "0 of 2 claims can be copied" in done.stdout
+    assert "the API server doesn't accept the credentials" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_tags_that_leave_everything_out_are_no_success(server, migrate):
+    done = migrate("--limit", "shop", "--tags", "nothing")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "undefined" not in done.stdout + done.stderr
+    assert "Nothing was done: leave out --tags and --skip-tags." in done.stdout
+    assert server.api.requests == []
+
+
+@pytest.mark.timeout(300)
+def test_what_is_stopped_when_the_credentials_die_is_in_the_list(server, migrate):
+    """What ends the run then is that a lease can't be released."""
+    (deployment,) = server.api.all("deployments")
+    handle = server.api.handle
+
+    def answer(method, target, *rest):
+        dead = server.api.all("pods")
+        return (401, status(401, "Unauthorized")) if dead else handle(method, target, *rest)
+
+    server.api.handle = answer
+    try:
+        done = migrate("--limit", "shop")
+        assert deployment["spec"]["replicas"] == 0, "as it is when the first helper pod is made"
+    finally:
+        server.api.handle = handle
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "0 of 1 claims are migrated" in done.stdout
+    (line,) = [each for each in done.stdout.splitlines() if "may still be stopped" in each]
+    assert (
+        "ns/shop -> ns/new-shop: Deployment ns/web may still be stopped, as bringing it back failed (" in line
+    )
+    assert "doesn't accept the credentials" in line
+    assert "): run the playbook kubeferry.pvc.restore." in line
+    # Which the guards still try to do, now and then.
+    deadline = time.monotonic() + 90
+    while deployment["spec"]["replicas"] != 3 or server.api.all("leases"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
