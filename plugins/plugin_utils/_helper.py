@@ -24,12 +24,13 @@ from urllib.parse import urlsplit
 
 from ._event_line import LEARN, LOST, envelope, event_line
 from ._helper_process import REST
+from ._leftovers import Leftovers
 from ._meter import Meter
 from ._progress_line import ProgressLine
 from ._progress_socket import ProgressSocket
 from ._redact import Redactor
 from ._session import Server, Session
-from ._spool import Spool, leftovers, spool_folder
+from ._spool import SUFFIX, Spool, spool_folder
 
 TICK = 0.05
 IDLE_TICK = 0.5
@@ -78,13 +79,12 @@ class Helper:
         named = hashlib.sha256(server.url.encode()).hexdigest()[:16]
         try:
             folder = spool_folder(Path(str(settings["spool"])), named)
-            self._spool = Spool(folder / f"{self._run}.jsonl", limit // 2)
-            older = leftovers(folder, limit // 2, self._run)
+            self._spool = Spool(folder / f"{self._run}{SUFFIX}", limit // 2)
+            self._session = Session(server, self._spool, Leftovers(folder, limit // 2))
         except OSError as error:
             self._warn(f"cannot keep events in {settings['spool']} ({error.strerror}), so none are sent")
             return
         self._folder = folder
-        self._session = Session(server, self._spool, older)
         self._session.start()
 
     def _warn(self, text: str) -> None:

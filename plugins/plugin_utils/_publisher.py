@@ -86,7 +86,7 @@ class Publisher:
         if self.redactor.full and not self._told_full:
             self._told_full = True
             return f"this run has more than {MOST_LEARNT} secret values, so the rest of it is published without results"
-        if self._helper.pipe.broken and not self._told_broken:
+        if self._helper.gone and not self._told_broken:
             self._told_broken = True
             return "the helper process is gone; the rest of this run is not published"
         return self._helper.warning()
@@ -95,7 +95,7 @@ class Publisher:
         """Let the helper deliver what it has, for a short time, and return what there is to tell the user."""
         atexit.unregister(self._abandon)
         os.environ.pop(SOCKET_VARIABLE, None)
-        return self._helper.finish(FINISH_SECONDS) or self.warning_of_loss()
+        return self._helper.finish(FINISH_SECONDS) or self.warning() or self.warning_of_loss()
 
     def warning_of_loss(self) -> str | None:
         lost = self._helper.pipe.lost

@@ -18,10 +18,10 @@ import select
 import ssl
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ._leftovers import Leftovers
 from ._spool import Spool
 
 try:
@@ -76,11 +76,12 @@ class Server:
 class Session(threading.Thread):
     """Delivers spools and progress, connecting again whenever it has to."""
 
-    def __init__(self, server: Server, own: Spool, older: Sequence[Spool]) -> None:
+    def __init__(self, server: Server, own: Spool, leftovers: Leftovers) -> None:
+        """Raises OSError."""
         super().__init__(name="kubeferry-events", daemon=True)
         self._server = server
         self._own = own
-        self._spools = [own, *older]
+        self._leftovers = leftovers
         self._lock = threading.Lock()
         self._progress: dict[str, bytes] = {}
         self._wake_read, self._wake_write = os.pipe()
@@ -117,7 +118,7 @@ class Session(threading.Thread):
 
     @property
     def delivered(self) -> bool:
-        return all(spool.delivered for spool in self._spools) and not self._progress
+        return self._own.delivered and self._leftovers.delivered and not self._progress
 
     def run(self) -> None:
         delay = BACKOFF_SECONDS[0]
@@ -141,6 +142,7 @@ class Session(threading.Thread):
                     delay = BACKOFF_SECONDS[0]
                     self._converse(connection)
                 finally:
+                    self._leftovers.let_go()
                     if self.connected:
                         self.connected, self.parted = False, time.monotonic()
                     connection.shutdown()  # type: ignore[no-untyped-call]
@@ -171,8 +173,7 @@ class Session(threading.Thread):
         self._batch_bytes = min(BATCH_BYTES, int(limits.get("message_bytes") or BATCH_BYTES) - 1_024)
         self._batch_events = min(BATCH_EVENTS, int(limits.get("events_per_message") or BATCH_EVENTS))
         epoch = str(welcome.get("epoch"))
-        for spool in self._spools:
-            spool.reconnect(same_history=epoch == self._epoch)
+        self._own.reconnect(same_history=epoch == self._epoch)
         self._epoch = epoch
         self.connected = True
         self.problem = None
@@ -189,7 +190,7 @@ class Session(threading.Thread):
             if heard_something:
                 self._receive(connection)
                 heard = now
-            waiting = any(spool.outstanding for spool in self._spools)
+            waiting = any(spool.outstanding for spool in (self._own, *self._leftovers.open))
             if waiting and now - max(self.moved, heard) > ACK_SECONDS:
                 raise Refused(f"no acknowledgement for {ACK_SECONDS:.0f} seconds")
             if now - heard > 2 * PING_SECONDS:
@@ -208,17 +209,22 @@ class Session(threading.Thread):
         return wire.fileno() in ready, self._wake_read in ready
 
     def _send(self, connection: websocket.WebSocket) -> None:
-        for spool in self._spools:
-            while spool.outstanding < WINDOW_BYTES and (
-                lines := spool.batch(self._batch_bytes, self._batch_events)
-            ):
-                if not spool.outstanding - sum(map(len, lines)) - len(lines):
-                    self.moved = time.monotonic()  # the clock of an acknowledgement starts here
-                _publish(connection, lines)
+        self._send_of(self._own, connection)
         with self._lock:
             latest, self._progress = list(self._progress.values()), {}
         if latest:
             _publish(connection, [line.rstrip(b"\n") for line in latest])
+        self._leftovers.proceed()
+        for spool in self._leftovers.open:
+            self._send_of(spool, connection)
+
+    def _send_of(self, spool: Spool, connection: websocket.WebSocket) -> None:
+        while spool.outstanding < WINDOW_BYTES and (
+            lines := spool.batch(self._batch_bytes, self._batch_events)
+        ):
+            if not spool.outstanding - sum(map(len, lines)) - len(lines):
+                self.moved = time.monotonic()  # the clock of an acknowledgement starts here
+            _publish(connection, lines)
 
     def _receive(self, connection: websocket.WebSocket) -> None:
         opcode, frame = connection.recv_data_frame(control_frame=True)
@@ -228,14 +234,11 @@ class Session(threading.Thread):
             return
         message = _message(frame.data)
         if message.get("type") == "ACK":
-            for spool in self._spools:
+            for spool in (self._own, *self._leftovers.open):
                 if spool.run == message.get("run"):
                     spool.acknowledge(int(message["pubseq"]))
             if self._own.taken:
                 raise Refused("the server has a run of this number already: give each its own", lasting=True)
-            for spool in [older for older in self._spools[1:] if older.delivered]:
-                spool.close()
-                self._spools.remove(spool)
             self.moved = time.monotonic()
         elif message.get("type") == "ERROR" and not message.get("ids"):
             raise Refused(str(message.get("message"))[:300], lasting=message.get("code") in _LASTING)

@@ -11,6 +11,8 @@ file goes on in memory: a server that takes the events needs no disk here.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import threading
@@ -20,6 +22,8 @@ from pathlib import Path
 from ._event_line import envelope, event_line, gap_envelope, pubseq_of
 from ._redact import Redactor
 
+# Of a file's name, after the run's number.
+SUFFIX = ".jsonl"
 # An acknowledged file is emptied beyond this size, so that a long run does not fill the disk.
 EMPTIED_FROM = 4 * 1_048_576
 # Left free for the events that end a run whose spool is full.
@@ -32,8 +36,8 @@ _FINISHED = b'"type":"kubeferry.v1.run.finished"'
 class Spool:
     """The events of one run, from one thread to another, by way of the disk."""
 
-    def __init__(self, path: Path, limit: int) -> None:
-        """Open or make the file. Raises OSError, BlockingIOError where another process works with it."""
+    def __init__(self, path: Path, limit: int, file: int | None = None) -> None:
+        """Open or make the file, or go on with one that is locked already. Raises as `locked` does."""
         self.path = path
         self.run = path.stem
         self._limit = limit
@@ -42,9 +46,8 @@ class Spool:
         self._disk: int | None = None
         # Whether the server had events of a run with this number before this one began.
         self.taken = False
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._file = locked(path, os.O_CREAT) if file is None else file
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._scan()
         except OSError:
             os.close(self._file)
@@ -218,7 +221,8 @@ class Spool:
     def close(self) -> None:
         """Remove the file if everything in it was delivered and let go of it."""
         if self.delivered:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a later run sends it again, which the server notices
+                self.path.unlink()
         os.close(self._file)
         if self._disk is not None:
             os.close(self._disk)
@@ -231,25 +235,17 @@ def spool_folder(base: Path, server: str) -> Path:
     return folder
 
 
-def leftovers(folder: Path, limit: int, own: str) -> list[Spool]:
-    """Open what earlier runs could not deliver, oldest first; beyond the limit the oldest are removed."""
-    files = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    files = [path for path in files if path.stem != own]
-    opened: list[Spool] = []
-    total = sum(path.stat().st_size for path in files)
-    for path in files:
-        try:
-            spool = Spool(path, limit)
-        except OSError:
-            continue  # a run that is still going on, or not ours
-        size = path.stat().st_size
-        if total > limit:
-            total -= size
-            path.unlink(missing_ok=True)
-            spool.close()
-        elif spool.last == 0:
-            spool.close()
-        else:
-            spool.finish("interrupted")
-            opened.append(spool)
-    return opened
+def locked(path: Path, flags: int = 0) -> int:
+    """Open a file for this process alone and return its descriptor.
+
+    Raises OSError, BlockingIOError where another process works with it.
+    """
+    file = os.open(path, flags | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(file), path.lstat()):
+            raise FileNotFoundError(errno.ENOENT, "removed before it was locked", str(path))
+    except OSError:
+        os.close(file)
+        raise
+    return file
