@@ -11,6 +11,7 @@ output, where the callback finds it, and the progress line to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -49,6 +50,8 @@ class Helper:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._run = str(settings.get("run") or uuid.uuid4())
+        # Whether the user chose that number; another run may have it then.
+        self._chosen = bool(settings.get("run_chosen"))
         self._playbook = int(settings.get("pid") or os.getppid())
         self._redactor = Redactor(settings.get("redact_keys") or (), settings.get("redact_values") or ())
         self._line = ProgressLine(2, bool(settings.get("force_line")))
@@ -159,8 +162,8 @@ class Helper:
         now = time.monotonic()
         due = self._meter.due(now, everything)
         if self._session is not None and self._spool is not None:
-            if self._spool.taken:
-                self._warn(self._taken())
+            if self._spool.disputed:
+                self._warn(self._disputed())
             if self._spool.in_memory:
                 self._warn(
                     f"cannot keep events in {self._folder}, where the disk is full: until the server has them they are "
@@ -196,27 +199,36 @@ class Helper:
         self._spool.finish("interrupted")
         self._session.end()
         self._drain(self._session)
-        if self._spool.taken:
-            self._warn(self._taken())
-            # The next run would deliver what the server takes for the events that it has.
-            self._spool.path.unlink(missing_ok=True)
+        if self._spool.disputed:
+            self._warn(self._disputed())
+            if self._chosen:
+                with contextlib.suppress(OSError):
+                    self._spool.set_aside()
         elif left := self._spool.undelivered:
             why = self._session.problem or "no answer"
-            kept = "" if self._spool.in_memory else f"; they are kept in {self._folder} for the next run"
-            self._warn(f"{self._place}: {why}. {left} events were not delivered{kept}")
+            for_next = " for the next run" if self._kept else ""
+            self._warn(f"{self._place}: {why}. {left} events were not delivered{self._kept}{for_next}")
         elif self._spool.delivered:
             self._spool.close()
 
-    def _taken(self) -> str:
+    def _disputed(self) -> str:
+        said = f"{self._place}: it acknowledges events of run {self._run} that it was not sent, so it gets no more"
+        if self._chosen:
+            said = (
+                f"{said}. If there is such a run already, give every run a KUBEFERRY_RUN of its own, or none"
+            )
+        return f"{said}{self._kept}"
+
+    @property
+    def _kept(self) -> str:
         return (
-            f"{self._place}: there is a run {self._run} already, so this one is not published: give every run a "
-            "KUBEFERRY_RUN of its own, or none"
+            "" if self._spool is None or self._spool.in_memory else f"; the events are kept in {self._folder}"
         )
 
     def _drain(self, session: Session) -> None:
         """Wait for what is left to be delivered, as long as there is hope."""
         ended, attempts = time.monotonic(), session.attempts
-        while not session.delivered and (waited := time.monotonic() - ended) < DRAIN_SECONDS:
+        while not session.done and (waited := time.monotonic() - ended) < DRAIN_SECONDS:
             if session.connected:
                 if waited > STUCK_SECONDS and time.monotonic() - session.moved > STUCK_SECONDS:
                     return

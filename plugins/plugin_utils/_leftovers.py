@@ -47,11 +47,11 @@ class Leftovers:
         return not self.open and not self._waiting
 
     def proceed(self) -> None:
-        """Let go of what was delivered, and open the next ones."""
+        """Let go of what was delivered, or is for a later run, and open the next ones."""
         for spool in self.open:
-            if spool.delivered:
+            if spool.delivered or spool.disputed:
                 spool.close()
-        self.open = [spool for spool in self.open if not spool.delivered]
+        self.open = [spool for spool in self.open if not (spool.delivered or spool.disputed)]
         while self._waiting and len(self.open) < MOST_AT_ONCE:
             if (following := self._opened(self._waiting[0])) is not None:
                 self.open = [*self.open, following]

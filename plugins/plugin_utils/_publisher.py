@@ -131,12 +131,13 @@ def start_publisher(options: Options, learnt: Redactor | None = None) -> tuple[P
     except TypeError:
         return None, "the option validate_certs is neither true nor false, so nothing is published"
     try:
-        run = str(uuid.UUID(options.run)) if options.run and learnt is None else str(uuid.uuid4())
+        chosen = str(uuid.UUID(options.run)) if options.run and learnt is None else None
     except ValueError:
         return None, "the option run is not a UUID, so nothing is published"
     place = _private_place(first=learnt is None)
     settings: dict[str, object] = {
-        "run": run,
+        "run": chosen or str(uuid.uuid4()),
+        "run_chosen": chosen is not None,
         "pid": os.getpid(),
         "url": url,
         "token": options.token,

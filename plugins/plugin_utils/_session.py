@@ -43,7 +43,9 @@ WINDOW_BYTES = 1_048_576
 
 
 # Codes of an ERROR that trying again soon won't change.
-_LASTING = {"unauthenticated", "forbidden", "too_many_connections"}
+_LASTING = ("unauthenticated", "forbidden", "too_many_connections")
+_NONSENSE = "no event server answers there"
+_CLOSED = "the server closed the connection"
 
 
 class Refused(Exception):
@@ -117,8 +119,10 @@ class Session(threading.Thread):
         self.wake()
 
     @property
-    def delivered(self) -> bool:
-        return self._own.delivered and self._leftovers.delivered and not self._progress
+    def done(self) -> bool:
+        """Whether there is nothing left to send."""
+        own = self._own.delivered or self._own.disputed
+        return own and self._leftovers.delivered and not self._progress
 
     def run(self) -> None:
         delay = BACKOFF_SECONDS[0]
@@ -146,11 +150,10 @@ class Session(threading.Thread):
                     if self.connected:
                         self.connected, self.parted = False, time.monotonic()
                     connection.shutdown()  # type: ignore[no-untyped-call]
-            except Refused as error:
-                self.problem = str(error)
-                delay = BACKOFF_SECONDS[1] if error.lasting else delay
-            except (OSError, ValueError, websocket.WebSocketException) as error:
+            except Exception as error:  # noqa: BLE001 (what a nonsensical answer leads websocket-client to may be any)
                 self.problem = _reason(error)
+                if isinstance(error, Refused) and error.lasting:
+                    delay = BACKOFF_SECONDS[1]
             self.trying = None
             self.attempts += 1
             # At the end of a run its helper decides how long it is worth while.
@@ -163,15 +166,20 @@ class Session(threading.Thread):
         connection.send(
             json.dumps({"type": "HELLO", "token": self._server.token, "client": "kubeferry.pvc.events"})
         )
-        welcome = _message(connection.recv())
+        answer = connection.recv()
+        if not answer:
+            raise Refused(_CLOSED)
+        welcome = _message(answer)
         if welcome.get("type") != "WELCOME":
-            why = str(welcome.get("message") or "no event server answers there")[:300]
+            why = str(welcome.get("message") or _NONSENSE)
             raise Refused(why, lasting=welcome.get("code") in _LASTING)
-        if "publish" not in (welcome.get("scopes") or ["publish"]):
+        scopes, limits = welcome.get("scopes") or ["publish"], welcome.get("limits") or {}
+        if not isinstance(scopes, list) or not isinstance(limits, dict):
+            raise Refused(_NONSENSE, lasting=True)
+        if "publish" not in scopes:
             raise Refused("the token may not publish", lasting=True)
-        limits = welcome.get("limits") or {}
-        self._batch_bytes = min(BATCH_BYTES, int(limits.get("message_bytes") or BATCH_BYTES) - 1_024)
-        self._batch_events = min(BATCH_EVENTS, int(limits.get("events_per_message") or BATCH_EVENTS))
+        self._batch_bytes = max(1, _limit(limits, "message_bytes", BATCH_BYTES + 1_024) - 1_024)
+        self._batch_events = _limit(limits, "events_per_message", BATCH_EVENTS)
         epoch = str(welcome.get("epoch"))
         self._own.reconnect(same_history=epoch == self._epoch)
         self._epoch = epoch
@@ -212,7 +220,7 @@ class Session(threading.Thread):
         self._send_of(self._own, connection)
         with self._lock:
             latest, self._progress = list(self._progress.values()), {}
-        if latest:
+        if latest and not self._own.disputed:
             _publish(connection, [line.rstrip(b"\n") for line in latest])
         self._leftovers.proceed()
         for spool in self._leftovers.open:
@@ -229,19 +237,20 @@ class Session(threading.Thread):
     def _receive(self, connection: websocket.WebSocket) -> None:
         opcode, frame = connection.recv_data_frame(control_frame=True)
         if opcode == websocket.ABNF.OPCODE_CLOSE:
-            raise Refused("the server closed the connection")
+            raise Refused(_CLOSED)
         if opcode not in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
             return
         message = _message(frame.data)
         if message.get("type") == "ACK":
+            pubseq = message.get("pubseq")
+            if not isinstance(pubseq, int) or pubseq < 0:
+                raise Refused(_NONSENSE, lasting=True)
             for spool in (self._own, *self._leftovers.open):
                 if spool.run == message.get("run"):
-                    spool.acknowledge(int(message["pubseq"]))
-            if self._own.taken:
-                raise Refused("the server has a run of this number already: give each its own", lasting=True)
+                    spool.acknowledge(pubseq)
             self.moved = time.monotonic()
         elif message.get("type") == "ERROR" and not message.get("ids"):
-            raise Refused(str(message.get("message"))[:300], lasting=message.get("code") in _LASTING)
+            raise Refused(str(message.get("message")), lasting=message.get("code") in _LASTING)
 
 
 def _publish(connection: websocket.WebSocket, events: list[bytes]) -> None:
@@ -253,12 +262,21 @@ def _publish(connection: websocket.WebSocket, events: list[bytes]) -> None:
 def _message(text: str | bytes) -> dict[str, Any]:
     try:
         message = json.loads(text)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise Refused(_NONSENSE, lasting=True)
+    return message
+
+
+def _limit(limits: dict[str, Any], name: str, most: int) -> int:
+    given = limits.get(name)
+    return min(most, given) if isinstance(given, int) and given > 0 else most
 
 
 def _reason(error: Exception) -> str:
+    """Return one line for the terminal, whatever a server has put into it."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return (str(error) or type(error).__name__).splitlines()[0][:300]
+    said = (str(error) or type(error).__name__)[:300]
+    return "".join(letter if letter.isprintable() else " " for letter in said)

@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from collections import deque
 from pathlib import Path
 
@@ -44,8 +45,9 @@ class Spool:
         self._lock = threading.Lock()
         # The file on the disk, which is locked, where the events are in memory.
         self._disk: int | None = None
-        # Whether the server had events of a run with this number before this one began.
-        self.taken = False
+        # Whether the server acknowledged what it was not sent. That proves nothing, but nothing more is sent: where
+        # another run has this number, the two would become one.
+        self.disputed = False
         self._file = locked(path, os.O_CREAT) if file is None else file
         try:
             self._scan()
@@ -54,6 +56,8 @@ class Spool:
             raise
         self._sent = self._acked = 0
         self._acked_pubseq = 0
+        # The highest number that was ever sent; what an earlier process left here may have been.
+        self._sent_pubseq = self.last
         self._batches: deque[tuple[int, int]] = deque()
         self._lost_from: int | None = None
         self._rewound = False
@@ -147,7 +151,7 @@ class Spool:
     def batch(self, most_bytes: int, most_events: int) -> list[bytes]:
         """Return the next events to send, without their line ends; none where all were sent."""
         with self._lock:
-            if self._sent >= self._size:
+            if self._sent >= self._size or self.disputed:
                 return []
             chunk = os.pread(self._file, min(most_bytes, self._size - self._sent), self._sent)
             if b"\n" not in chunk:
@@ -156,8 +160,9 @@ class Spool:
                 chunk = chunk[: chunk.index(b"\n") + 1]
             lines = chunk[: chunk.rindex(b"\n") + 1].splitlines(keepends=True)[:most_events]
             self._sent += sum(map(len, lines))
-            last = pubseq_of(lines[-1])
-            self._batches.append((last if last is not None else self.last, self._sent))
+            last = pubseq_of(lines[-1]) or self.last
+            self._sent_pubseq = max(self._sent_pubseq, last)
+            self._batches.append((last, self._sent))
             return [line[:-1] for line in lines]
 
     def acknowledge(self, pubseq: int) -> None:
@@ -166,7 +171,10 @@ class Spool:
         Fewer than it acknowledged before: it lost its history, and gets what is still here from the beginning.
         """
         with self._lock:
-            self.taken |= pubseq > self.last
+            if pubseq > self._sent_pubseq:
+                self.disputed = True
+                self._rewind()
+                return
             if pubseq < self._acked_pubseq and not self._rewound:
                 self._rewind_to_start()
             self._acked_pubseq = pubseq
@@ -183,15 +191,18 @@ class Spool:
         with self._lock:
             self._rewound = False
             if same_history:
-                self._sent = self._acked
-                self._batches.clear()
+                self._rewind()
             else:
                 self._rewind_to_start()
 
+    def _rewind(self) -> None:
+        self._sent = self._acked
+        self._batches.clear()
+
     def _rewind_to_start(self) -> None:
         self._rewound = True
-        self._sent = self._acked = self._acked_pubseq = 0
-        self._batches.clear()
+        self._acked = self._acked_pubseq = 0
+        self._rewind()
         if self._first > 1:
             # What was acknowledged and removed can't be sent again, and the server counts from 1.
             old = os.pread(self._file, self._size, 0)
@@ -217,6 +228,10 @@ class Spool:
     @property
     def delivered(self) -> bool:
         return self._acked >= self._size and self._lost_from is None
+
+    def set_aside(self) -> Path:
+        """Keep the file under a name under which no later run sends it, and return that. Raises OSError."""
+        return self.path.rename(self.path.with_suffix(f".{time.time_ns()}.disputed"))
 
     def close(self) -> None:
         """Remove the file if everything in it was delivered and let go of it."""

@@ -55,6 +55,7 @@ def test_healthy(playbooks, recorder):
         pytest.param(Faults(no_acks=True), id="no-acknowledgements"),
         pytest.param(Faults(refuse=True), id="refused"),
         pytest.param(Faults(slow_seconds=2.0), id="slow"),
+        pytest.param(Faults(nonsense=True), id="nonsense"),
     ],
 )
 def test_useless_server(playbooks, faults):
@@ -140,14 +141,17 @@ def test_restarted_server(playbooks, recorder, forgets):
 
 
 def test_the_number_of_another_run(playbooks, recorder):
-    """The server takes its events for those that it has: the user is told, and nothing is left behind."""
+    """The server takes its events for those that it has: the user is told, and no later run sends them."""
     number = "11111111-2222-4333-8444-555555555555"
     assert playbooks.run("faults.yml", url=recorder.url, KUBEFERRY_RUN=number).warnings == []
     run = playbooks.run("faults.yml", url=recorder.url, KUBEFERRY_RUN=number)
     assert run.status == 0
     assert len(run.warnings) == 1, run.stderr
-    assert f"there is a run {number} already" in run.warnings[0]
+    assert f"acknowledges events of run {number} that it was not sent" in run.warnings[0]
+    assert "give every run a KUBEFERRY_RUN of its own" in run.warnings[0]
     assert playbooks.spooled() == ""
+    (kept,) = playbooks.spool.rglob(f"{number}*")
+    assert len(kept.read_text().splitlines()) == EVENTS
 
 
 def test_killed_playbook(playbooks, recorder):

@@ -127,6 +127,18 @@ def test_what_others_remove_in_between_is_passed_over(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_server_disputes_is_for_a_later_run(tmp_path):
+    path = write(tmp_path / "a.jsonl")
+    leftovers = Leftovers(tmp_path, LIMIT)
+    leftovers.proceed()
+    leftovers.open[0].batch(100_000, 100)
+    leftovers.open[0].acknowledge(3)
+    leftovers.proceed()
+    assert leftovers.delivered
+    assert path.exists()
+    assert deliver(Leftovers(tmp_path, LIMIT)) == {"a": [1, 2]}
+
+
 def test_a_run_that_is_just_starting_keeps_its_file(tmp_path):
     """It has made the file and not locked it yet."""
     path = tmp_path / "a.jsonl"

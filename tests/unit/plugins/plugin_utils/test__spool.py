@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _spool
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._leftovers import Leftovers
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._spool import Spool, locked
 
@@ -92,12 +93,37 @@ def test_what_fits_nowhere_counts_as_undelivered(spool, monkeypatch):
     assert not spool.delivered
 
 
-def test_a_number_that_the_server_has_already_is_noticed(spool):
-    fill(spool, 3)
+def test_what_was_not_sent_can_not_be_acknowledged(spool):
+    """Another run has the number, or the server is none: nothing counts as delivered, and nothing more is sent."""
+    fill(spool, 5)
+    spool.batch(100_000, 3)
     spool.acknowledge(3)
-    assert not spool.taken
-    spool.acknowledge(20)
-    assert spool.taken
+    spool.batch(100_000, 1)
+    assert not spool.disputed
+    spool.acknowledge(5)
+    assert spool.disputed
+    assert (spool.delivered, spool.undelivered, spool.outstanding) == (False, 2, 0)
+    assert spool.batch(100_000, 100) == []
+    spool.reconnect(same_history=False)
+    assert spool.batch(100_000, 100) == []
+
+
+def test_what_an_earlier_process_may_have_sent_can_be_acknowledged(spool):
+    fill(spool, 5)
+    os.close(spool._file)
+    later = Spool(spool.path, LIMIT)
+    later.batch(100_000, 2)
+    later.acknowledge(5)
+    assert not later.disputed
+    later.close()
+
+
+def test_what_is_set_aside_stays(spool, tmp_path):
+    fill(spool, 1)
+    kept = spool.set_aside()
+    assert not spool.path.exists()
+    assert Leftovers(tmp_path, LIMIT).delivered
+    assert numbers(kept.read_bytes().splitlines()) == [1]
 
 
 def test_a_batch_is_bounded_but_never_empty(spool):
