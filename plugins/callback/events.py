@@ -93,6 +93,7 @@ options:
     description:
       - A directory for events that the server does not have yet.
       - Without it, C(kubeferry-events) in Ansible's home, which is C(~/.ansible) as a rule.
+      - Where nothing can be written there, events are in memory until the server has them.
     type: path
     env:
       - name: KUBEFERRY_EVENTS_SPOOL

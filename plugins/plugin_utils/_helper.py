@@ -31,7 +31,7 @@ from ._progress_line import ProgressLine
 from ._progress_socket import ProgressSocket
 from ._redact import Redactor
 from ._session import Server, Session
-from ._spool import SUFFIX, Spool, spool_folder
+from ._spool import HAS_MEMORY, SUFFIX, Spool, make_folder
 
 TICK = 0.05
 IDLE_TICK = 0.5
@@ -43,6 +43,7 @@ DRAIN_SECONDS = 1.4
 STUCK_SECONDS = 0.6
 # A connection that isn't made after so long is not waited for any more at a run's end.
 HANDSHAKE_SECONDS = 1.0
+_EACH_ITS_OWN = "give every run a KUBEFERRY_RUN of its own, or none"
 
 
 class Helper:
@@ -80,18 +81,38 @@ class Helper:
         )
         limit = int(settings.get("spool_bytes") or 0)
         named = hashlib.sha256(server.url.encode()).hexdigest()[:16]
+        self._folder = Path(str(settings["spool"])) / named
         try:
-            folder = spool_folder(Path(str(settings["spool"])), named)
-            self._spool = Spool(folder / f"{self._run}{SUFFIX}", limit // 2)
-            self._session = Session(server, self._spool, Leftovers(folder, limit // 2))
+            self._spool = self._opened(limit // 2)
+            self._session = Session(server, self._spool, Leftovers(self._folder, limit // 2))
+        except BlockingIOError:
+            self._warn(
+                f"a run {self._run} is going on already, so this one is not published: {_EACH_ITS_OWN}"
+            )
         except OSError as error:
-            self._warn(f"cannot keep events in {settings['spool']} ({error.strerror}), so none are sent")
-            return
-        self._folder = folder
-        self._session.start()
+            self._warn(f"cannot keep events in {self._folder} ({error.strerror}), so none are sent")
+        else:
+            self._session.start()
 
-    def _warn(self, text: str) -> None:
-        if not self._warned:
+    def _opened(self, limit: int) -> Spool:
+        """Return the run's spool, in memory where there can't be a file. Raises OSError."""
+        path = self._folder / f"{self._run}{SUFFIX}"
+        try:
+            make_folder(self._folder)
+            return Spool(path, limit)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if not HAS_MEMORY:
+                raise
+            spool = Spool.without_disk(path, limit)
+            self._warn(
+                f"cannot keep events in {self._folder} ({error.strerror}): until the server has them they are in memory"
+            )
+            return spool
+
+    def _warn(self, text: str, again: bool = False) -> None:
+        if again or not self._warned:
             self._warned = True
             os.write(1, f"{text}\n".encode(errors="replace"))
 
@@ -207,16 +228,17 @@ class Helper:
         elif left := self._spool.undelivered:
             why = self._session.problem or "no answer"
             for_next = " for the next run" if self._kept else ""
-            self._warn(f"{self._place}: {why}. {left} events were not delivered{self._kept}{for_next}")
+            self._warn(
+                f"{self._place}: {why}. {left} events were not delivered{self._kept}{for_next}",
+                again=self._spool.in_memory,
+            )
         elif self._spool.delivered:
             self._spool.close()
 
     def _disputed(self) -> str:
         said = f"{self._place}: it acknowledges events of run {self._run} that it was not sent, so it gets no more"
         if self._chosen:
-            said = (
-                f"{said}. If there is such a run already, give every run a KUBEFERRY_RUN of its own, or none"
-            )
+            said = f"{said}. If there is such a run already, {_EACH_ITS_OWN}"
         return f"{said}{self._kept}"
 
     @property

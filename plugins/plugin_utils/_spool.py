@@ -6,7 +6,7 @@
 
 Every event is written before it is sent, so that a helper or a machine that dies loses nothing that a later run could
 not send. One file holds one run, one event a line; whoever works with it holds a lock on it. Where the disk is full the
-file goes on in memory: a server that takes the events needs no disk here.
+file goes on in memory, and where there can be none it begins there: a server that takes the events needs no disk here.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ EMPTIED_FROM = 4 * 1_048_576
 RESERVE = 65_536
 # What is kept in memory where the disk is full.
 MOST_IN_MEMORY = 16 * 1_048_576
+HAS_MEMORY = hasattr(os, "memfd_create")
 _FINISHED = b'"type":"kubeferry.v1.run.finished"'
 
 
@@ -43,12 +44,12 @@ class Spool:
         self.run = path.stem
         self._limit = limit
         self._lock = threading.Lock()
-        # The file on the disk, which is locked, where the events are in memory.
-        self._disk: int | None = None
+        # Where the events are: on the disk, which is locked, or in memory.
+        self._file = locked(path, os.O_CREAT) if file is None else file
+        self._disk: int | None = self._file
         # Whether the server acknowledged what it was not sent. That proves nothing, but nothing more is sent: where
         # another run has this number, the two would become one.
         self.disputed = False
-        self._file = locked(path, os.O_CREAT) if file is None else file
         try:
             self._scan()
         except OSError:
@@ -61,6 +62,13 @@ class Spool:
         self._batches: deque[tuple[int, int]] = deque()
         self._lost_from: int | None = None
         self._rewound = False
+
+    @classmethod
+    def without_disk(cls, path: Path, limit: int) -> Spool:
+        """Return one in memory, where there can't be a file and HAS_MEMORY holds. Raises OSError."""
+        made = cls(path, min(limit, MOST_IN_MEMORY), _memory())
+        made._disk = None
+        return made
 
     def _scan(self) -> None:
         """Find out what an earlier process left here; a line that it didn't finish goes."""
@@ -129,19 +137,19 @@ class Spool:
 
     def _moved_to_memory(self) -> bool:
         """The disk is full: go on in memory, with what has been written so far."""
-        if self._disk is not None or not hasattr(os, "memfd_create"):
+        if self.in_memory or not HAS_MEMORY:
             return False
-        memory = os.memfd_create("kubeferry-events")
+        memory = _memory()
         if os.pwrite(memory, os.pread(self._file, self._size, 0), 0) != self._size:
             os.close(memory)
             return False
-        self._disk, self._file = self._file, memory
+        self._file = memory
         self._limit = min(self._limit, MOST_IN_MEMORY)
         return True
 
     @property
     def in_memory(self) -> bool:
-        return self._disk is not None
+        return self._file != self._disk
 
     def finish(self, status: str) -> None:
         """Say how the run ended, where nobody has said so: its playbook is gone."""
@@ -235,19 +243,21 @@ class Spool:
 
     def close(self) -> None:
         """Remove the file if everything in it was delivered and let go of it."""
-        if self.delivered:
+        if self.delivered and self._disk is not None:
             with contextlib.suppress(OSError):  # a later run sends it again, which the server notices
                 self.path.unlink()
         os.close(self._file)
-        if self._disk is not None:
+        if self._disk is not None and self.in_memory:
             os.close(self._disk)
 
 
-def spool_folder(base: Path, server: str) -> Path:
-    """Return the folder of one server's spools, made private. Raises OSError."""
-    folder = base / server
+def make_folder(folder: Path) -> None:
+    """Make the folder of one server's spools, for nobody else. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+
+
+def _memory() -> int:
+    return os.memfd_create("kubeferry-events")
 
 
 def locked(path: Path, flags: int = 0) -> int:

@@ -104,6 +104,18 @@ def test_spool_of_its_own_accord(playbooks):
     assert [path.parent.parent for path in kept] == [playbooks.folder / "home" / "kubeferry-events"]
 
 
+def test_no_place_for_a_spool(playbooks, recorder):
+    """The disk is read-only, say: the server answers, so nothing is lost."""
+    (playbooks.folder / "file").touch()
+    run = playbooks.run(
+        "faults.yml", url=recorder.url, KUBEFERRY_EVENTS_SPOOL=str(playbooks.folder / "file" / "spool")
+    )
+    assert run.status == 0
+    assert len(run.warnings) == 1, run.stderr
+    assert "until the server has them they are in memory" in run.warnings[0]
+    assert_whole(recorder.events)
+
+
 def test_closing_server(playbooks, recorder):
     recorder.faults.close_after = 20
     run = playbooks.run("faults.yml", "-e", f"ready={playbooks.folder}", url=recorder.url)

@@ -14,7 +14,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _leftovers
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._leftovers import MOST_AT_ONCE, Leftovers
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._spool import Spool, locked, spool_folder
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._spool import Spool, locked, make_folder
 
 LIMIT = 10_000_000
 
@@ -44,7 +44,8 @@ def deliver(leftovers):
 
 
 def test_a_later_process_goes_on(tmp_path):
-    folder = spool_folder(tmp_path / "spool", "server")
+    folder = tmp_path / "spool" / "server"
+    make_folder(folder)
     path = write(folder / "a.jsonl", events=3)
     with path.open("ab") as file:
         file.write(b'{"specversion":"1.0","id":"half a li')

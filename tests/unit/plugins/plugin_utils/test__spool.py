@@ -85,6 +85,20 @@ def test_a_full_disk_costs_no_event(tmp_path, monkeypatch):
     assert not path.exists()
 
 
+def test_where_there_can_be_no_file_events_are_in_memory(tmp_path):
+    path = tmp_path / "nowhere" / f"{RUN}.jsonl"
+    with pytest.raises(FileNotFoundError):
+        Spool(path, LIMIT)
+    spool = Spool.without_disk(path, LIMIT)
+    assert spool.in_memory
+    fill(spool, 25)
+    assert numbers(spool.batch(100_000, 100)) == list(range(1, 26))
+    spool.acknowledge(25)
+    assert spool.delivered
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_fits_nowhere_counts_as_undelivered(spool, monkeypatch):
     fill(spool, 2)
     monkeypatch.setattr(spool, "_put", lambda _line, _beyond: False)
