@@ -93,6 +93,7 @@ options:
     description:
       - A directory for events that the server does not have yet.
       - Without it, C(kubeferry-events) in Ansible's home, which is C(~/.ansible) as a rule.
+      - Where nothing can be written there, events are in memory until the server has them.
     type: path
     env:
       - name: KUBEFERRY_EVENTS_SPOOL
@@ -125,6 +126,8 @@ options:
     description:
       - The run's identifier, a UUID. A new one is made without it.
       - Each run needs its own; the second one with the same is not published.
+      - With several playbooks in one command, each is a run of its own. The first one gets the identifier given here,
+        each of the others a new one.
     type: str
     env:
       - name: KUBEFERRY_RUN
@@ -168,13 +171,19 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._publisher import (
     Publisher,
     start_publisher,
 )
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._result_data import (
     asks_for_secrecy,
     item_label,
     namespaces,
     result_data,
 )
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_data import HiddenStats, run_data, stats_data
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_data import (
+    Counted,
+    HiddenStats,
+    run_data,
+    stats_data,
+)
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_state import RunState, TaskRun
 
 
@@ -191,7 +200,10 @@ class CallbackModule(CallbackBase):
         self._publisher: Publisher | None = None
         self._state = RunState()
         self._secrets: HostSecrets | None = None
+        # Ansible goes on with variables and statistics through all playbooks of one command, and so does this.
+        self._redactor: Redactor | None = None
         self._hidden_stats = HiddenStats()
+        self._counted = Counted()
         self._began = time.monotonic()
 
     def _say(self, warning: str | None) -> None:
@@ -207,18 +219,17 @@ class CallbackModule(CallbackBase):
         self._publisher.write(event_line(kind, data, self._publisher.redactor, *flags))
 
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
-        if self._publisher is not None:
-            return  # the second playbook of one command
         given = {name: self.get_option(name) for name in Options.names()}
         # Not the option's default: those of callbacks are never templated.
         given["spool"] = given["spool"] or os.path.join(constants.ANSIBLE_HOME, "kubeferry-events")
         options = Options(**given)
-        publisher, warning = start_publisher(options)
+        publisher, warning = start_publisher(options, self._redactor)
         self._say(warning)
         if publisher is None:
             self.disabled = True
             return
-        self._publisher, self._began = publisher, time.monotonic()
+        self._publisher, self._redactor = publisher, publisher.redactor
+        self._began = time.monotonic()
         self._state = RunState(os.path.dirname(os.path.abspath(str(playbook._file_name or ""))))  # noqa: SLF001
         self._tell("run.started", run_data(playbook))
 
@@ -387,8 +398,8 @@ class CallbackModule(CallbackBase):
         for kind, data in self._state.play_finished():
             self._tell(kind, data)
         bounded = Bounded(self._publisher.redactor)
-        data = stats_data(stats, bounded, self._hidden_stats)
+        data = stats_data(self._counted.of_run(stats), stats.custom, bounded, self._hidden_stats)
         data["duration"] = round(time.monotonic() - self._began, 3)
         self._tell("run.finished", data, bounded)
-        publisher, self._publisher, self.disabled = self._publisher, None, True
+        publisher, self._publisher = self._publisher, None
         self._say(publisher.finish())

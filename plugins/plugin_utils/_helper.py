@@ -11,6 +11,7 @@ output, where the callback finds it, and the progress line to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,12 +25,13 @@ from urllib.parse import urlsplit
 
 from ._event_line import LEARN, LOST, envelope, event_line
 from ._helper_process import REST
+from ._leftovers import Leftovers
 from ._meter import Meter
 from ._progress_line import ProgressLine
 from ._progress_socket import ProgressSocket
 from ._redact import Redactor
 from ._session import Server, Session
-from ._spool import Spool, leftovers, spool_folder
+from ._spool import HAS_MEMORY, SUFFIX, Spool, make_folder
 
 TICK = 0.05
 IDLE_TICK = 0.5
@@ -41,6 +43,7 @@ DRAIN_SECONDS = 1.4
 STUCK_SECONDS = 0.6
 # A connection that isn't made after so long is not waited for any more at a run's end.
 HANDSHAKE_SECONDS = 1.0
+_EACH_ITS_OWN = "give every run a KUBEFERRY_RUN of its own, or none"
 
 
 class Helper:
@@ -48,6 +51,8 @@ class Helper:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._run = str(settings.get("run") or uuid.uuid4())
+        # Whether the user chose that number; another run may have it then.
+        self._chosen = bool(settings.get("run_chosen"))
         self._playbook = int(settings.get("pid") or os.getppid())
         self._redactor = Redactor(settings.get("redact_keys") or (), settings.get("redact_values") or ())
         self._line = ProgressLine(2, bool(settings.get("force_line")))
@@ -76,19 +81,38 @@ class Helper:
         )
         limit = int(settings.get("spool_bytes") or 0)
         named = hashlib.sha256(server.url.encode()).hexdigest()[:16]
+        self._folder = Path(str(settings["spool"])) / named
         try:
-            folder = spool_folder(Path(str(settings["spool"])), named)
-            self._spool = Spool(folder / f"{self._run}.jsonl", limit // 2)
-            older = leftovers(folder, limit // 2, self._run)
+            self._spool = self._opened(limit // 2)
+            self._session = Session(server, self._spool, Leftovers(self._folder, limit // 2))
+        except BlockingIOError:
+            self._warn(
+                f"a run {self._run} is going on already, so this one is not published: {_EACH_ITS_OWN}"
+            )
         except OSError as error:
-            self._warn(f"cannot keep events in {settings['spool']} ({error.strerror}), so none are sent")
-            return
-        self._folder = folder
-        self._session = Session(server, self._spool, older)
-        self._session.start()
+            self._warn(f"cannot keep events in {self._folder} ({error.strerror}), so none are sent")
+        else:
+            self._session.start()
 
-    def _warn(self, text: str) -> None:
-        if not self._warned:
+    def _opened(self, limit: int) -> Spool:
+        """Return the run's spool, in memory where there can't be a file. Raises OSError."""
+        path = self._folder / f"{self._run}{SUFFIX}"
+        try:
+            make_folder(self._folder)
+            return Spool(path, limit)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if not HAS_MEMORY:
+                raise
+            spool = Spool.without_disk(path, limit)
+            self._warn(
+                f"cannot keep events in {self._folder} ({error.strerror}): until the server has them they are in memory"
+            )
+            return spool
+
+    def _warn(self, text: str, again: bool = False) -> None:
+        if again or not self._warned:
             self._warned = True
             os.write(1, f"{text}\n".encode(errors="replace"))
 
@@ -159,8 +183,8 @@ class Helper:
         now = time.monotonic()
         due = self._meter.due(now, everything)
         if self._session is not None and self._spool is not None:
-            if self._spool.taken:
-                self._warn(self._taken())
+            if self._spool.disputed:
+                self._warn(self._disputed())
             if self._spool.in_memory:
                 self._warn(
                     f"cannot keep events in {self._folder}, where the disk is full: until the server has them they are "
@@ -196,27 +220,37 @@ class Helper:
         self._spool.finish("interrupted")
         self._session.end()
         self._drain(self._session)
-        if self._spool.taken:
-            self._warn(self._taken())
-            # The next run would deliver what the server takes for the events that it has.
-            self._spool.path.unlink(missing_ok=True)
+        if self._spool.disputed:
+            self._warn(self._disputed())
+            if self._chosen:
+                with contextlib.suppress(OSError):
+                    self._spool.set_aside()
         elif left := self._spool.undelivered:
             why = self._session.problem or "no answer"
-            kept = "" if self._spool.in_memory else f"; they are kept in {self._folder} for the next run"
-            self._warn(f"{self._place}: {why}. {left} events were not delivered{kept}")
+            for_next = " for the next run" if self._kept else ""
+            self._warn(
+                f"{self._place}: {why}. {left} events were not delivered{self._kept}{for_next}",
+                again=self._spool.in_memory,
+            )
         elif self._spool.delivered:
             self._spool.close()
 
-    def _taken(self) -> str:
+    def _disputed(self) -> str:
+        said = f"{self._place}: it acknowledges events of run {self._run} that it was not sent, so it gets no more"
+        if self._chosen:
+            said = f"{said}. If there is such a run already, {_EACH_ITS_OWN}"
+        return f"{said}{self._kept}"
+
+    @property
+    def _kept(self) -> str:
         return (
-            f"{self._place}: there is a run {self._run} already, so this one is not published: give every run a "
-            "KUBEFERRY_RUN of its own, or none"
+            "" if self._spool is None or self._spool.in_memory else f"; the events are kept in {self._folder}"
         )
 
     def _drain(self, session: Session) -> None:
         """Wait for what is left to be delivered, as long as there is hope."""
         ended, attempts = time.monotonic(), session.attempts
-        while not session.delivered and (waited := time.monotonic() - ended) < DRAIN_SECONDS:
+        while not session.done and (waited := time.monotonic() - ended) < DRAIN_SECONDS:
             if session.connected:
                 if waited > STUCK_SECONDS and time.monotonic() - session.moved > STUCK_SECONDS:
                     return

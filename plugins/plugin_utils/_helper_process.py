@@ -72,6 +72,11 @@ class HelperProcess:
         os.set_blocking(self._words.fileno(), False)
         self.pipe.write(json.dumps(dict(settings)).encode() + b"\n")
 
+    @property
+    def gone(self) -> bool:
+        """Whether it ended before its time."""
+        return self.pipe.broken or self._process.poll() not in (None, 0)
+
     def warning(self) -> str | None:
         """Return what the helper has to say to the user, once."""
         try:

@@ -86,7 +86,7 @@ class Publisher:
         if self.redactor.full and not self._told_full:
             self._told_full = True
             return f"this run has more than {MOST_LEARNT} secret values, so the rest of it is published without results"
-        if self._helper.pipe.broken and not self._told_broken:
+        if self._helper.gone and not self._told_broken:
             self._told_broken = True
             return "the helper process is gone; the rest of this run is not published"
         return self._helper.warning()
@@ -95,7 +95,7 @@ class Publisher:
         """Let the helper deliver what it has, for a short time, and return what there is to tell the user."""
         atexit.unregister(self._abandon)
         os.environ.pop(SOCKET_VARIABLE, None)
-        return self._helper.finish(FINISH_SECONDS) or self.warning_of_loss()
+        return self._helper.finish(FINISH_SECONDS) or self.warning() or self.warning_of_loss()
 
     def warning_of_loss(self) -> str | None:
         lost = self._helper.pipe.lost
@@ -106,8 +106,12 @@ class Publisher:
             self._helper.abandon(FINISH_SECONDS)
 
 
-def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
-    """Return a publisher, or None where there is nothing to do, and a warning where there is something to know."""
+def start_publisher(options: Options, learnt: Redactor | None = None) -> tuple[Publisher | None, str | None]:
+    """Return a publisher, or None where there is nothing to do, and a warning where there is something to know.
+
+    `learnt` is the redactor of the playbook before this one in the same command: their variables are the same. Only the
+    first one gets the run's number that the options may have.
+    """
     wants_line = options.progress == "always" or (
         options.progress == "auto" and sys.stdout.isatty() and sys.stderr.isatty()
     )
@@ -115,7 +119,7 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
         return None, None
     values = [*options.redact_values, *([options.token] if options.token else [])]
     try:
-        redactor = Redactor(options.redact_keys, values)
+        redactor = learnt or Redactor(options.redact_keys, values)
     except re.error as error:
         return None, f"an entry of redact_keys is not a regular expression ({error}), so nothing is published"
     redactor.learn_environment(os.environ)
@@ -127,12 +131,13 @@ def start_publisher(options: Options) -> tuple[Publisher | None, str | None]:
     except TypeError:
         return None, "the option validate_certs is neither true nor false, so nothing is published"
     try:
-        run = str(uuid.UUID(options.run)) if options.run else str(uuid.uuid4())
+        chosen = str(uuid.UUID(options.run)) if options.run and learnt is None else None
     except ValueError:
         return None, "the option run is not a UUID, so nothing is published"
-    place = _private_place()
+    place = _private_place(first=learnt is None)
     settings: dict[str, object] = {
-        "run": run,
+        "run": chosen or str(uuid.uuid4()),
+        "run_chosen": chosen is not None,
         "pid": os.getpid(),
         "url": url,
         "token": options.token,
@@ -193,14 +198,15 @@ def _exposed(url: str | None, token: str | None, verify: bool) -> str | None:
     return None
 
 
-def _private_place() -> str | None:
+def _private_place(first: bool) -> str | None:
     """Make the directory of the socket for progress, under a name that a module finds without being told, if possible.
 
-    A module that becomes another user loses the environment, but can find the process that it comes from.
+    A module that becomes another user loses the environment, but can find the process that it comes from. What is there
+    may be the place of the helper that still works on this command's playbook before, unless this is the `first`.
     """
     path = Path(PLACE.format(pid=os.getpid()))
     try:
-        if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid():
+        if first and path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid():
             shutil.rmtree(path)  # left by a helper that was killed, of a process with the same number
         path.mkdir(mode=0o711)
         path.chmod(0o711)

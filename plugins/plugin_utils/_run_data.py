@@ -21,6 +21,7 @@ from ._redact import MASK
 
 # Of more hosts only the totals are told.
 MOST_HOSTS = 2_000
+_NAMES = ("ok", "changed", "failures", "unreachable", "skipped", "rescued", "ignored")
 
 
 def run_data(playbook: Playbook) -> dict[str, Any]:
@@ -75,27 +76,43 @@ class HiddenStats:
         return {name: MASK if self._all or name in self._names else value for name, value in custom.items()}
 
 
-def stats_data(stats: Stats, bounded: Bounded, hidden: HiddenStats) -> dict[str, Any]:
-    """Return the recap."""
-    names = ("ok", "changed", "failures", "unreachable", "skipped", "rescued", "ignored")
-    totals = dict.fromkeys(names, 0)
-    by_host: dict[str, dict[str, int]] = {}
-    for host in sorted(stats.processed):
-        summary = stats.summarize(host)
-        for name in names:
-            totals[name] += summary[name]
-        if len(by_host) < MOST_HOSTS:
-            by_host[host] = {name: summary[name] for name in names}
+class Counted:
+    """Takes one playbook's results out of Ansible's numbers, which go on through all playbooks of one command."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, dict[str, int]] = {}
+
+    def of_run(self, stats: Stats) -> dict[str, dict[str, int]]:
+        """Return what each host of the playbook that has just ended came to."""
+        none = dict.fromkeys(_NAMES, 0)
+        before = self._before
+        self._before = {host: dict(stats.summarize(host)) for host in sorted(stats.processed)}
+        told: dict[str, dict[str, int]] = {}
+        for host, summary in self._before.items():
+            counts = {name: summary[name] - before.get(host, none)[name] for name in _NAMES}
+            if host not in before or any(counts.values()):
+                told[host] = counts
+        return told
+
+
+def stats_data(
+    by_host: Mapping[str, Mapping[str, int]],
+    of_user: Mapping[str, Mapping[str, object]],
+    bounded: Bounded,
+    hidden: HiddenStats,
+) -> dict[str, Any]:
+    """Return the recap. `of_user` are Ansible's custom statistics."""
+    totals = {name: sum(counts[name] for counts in by_host.values()) for name in _NAMES}
     data: dict[str, Any] = {
         "status": "failed" if totals["failures"] or totals["unreachable"] else "ok",
         "totals": totals,
     }
-    if len(stats.processed) <= MOST_HOSTS:
+    if len(by_host) <= MOST_HOSTS:
         data["stats"] = by_host
     else:
         bounded.truncated = True
-    if stats.custom:
-        custom = dict(stats.custom)
+    if of_user:
+        custom = dict(of_user)
         of_run = custom.pop("_run", None)
         told = hidden.hide(of_run) if isinstance(of_run, Mapping) else {}
         of_hosts = {host: hidden.hide(of_host) for host, of_host in custom.items()}

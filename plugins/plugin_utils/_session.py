@@ -18,10 +18,10 @@ import select
 import ssl
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ._leftovers import Leftovers
 from ._spool import Spool
 
 try:
@@ -43,7 +43,9 @@ WINDOW_BYTES = 1_048_576
 
 
 # Codes of an ERROR that trying again soon won't change.
-_LASTING = {"unauthenticated", "forbidden", "too_many_connections"}
+_LASTING = ("unauthenticated", "forbidden", "too_many_connections")
+_NONSENSE = "no event server answers there"
+_CLOSED = "the server closed the connection"
 
 
 class Refused(Exception):
@@ -76,11 +78,12 @@ class Server:
 class Session(threading.Thread):
     """Delivers spools and progress, connecting again whenever it has to."""
 
-    def __init__(self, server: Server, own: Spool, older: Sequence[Spool]) -> None:
+    def __init__(self, server: Server, own: Spool, leftovers: Leftovers) -> None:
+        """Raises OSError."""
         super().__init__(name="kubeferry-events", daemon=True)
         self._server = server
         self._own = own
-        self._spools = [own, *older]
+        self._leftovers = leftovers
         self._lock = threading.Lock()
         self._progress: dict[str, bytes] = {}
         self._wake_read, self._wake_write = os.pipe()
@@ -116,8 +119,10 @@ class Session(threading.Thread):
         self.wake()
 
     @property
-    def delivered(self) -> bool:
-        return all(spool.delivered for spool in self._spools) and not self._progress
+    def done(self) -> bool:
+        """Whether there is nothing left to send."""
+        own = self._own.delivered or self._own.disputed
+        return own and self._leftovers.delivered and not self._progress
 
     def run(self) -> None:
         delay = BACKOFF_SECONDS[0]
@@ -141,14 +146,14 @@ class Session(threading.Thread):
                     delay = BACKOFF_SECONDS[0]
                     self._converse(connection)
                 finally:
+                    self._leftovers.let_go()
                     if self.connected:
                         self.connected, self.parted = False, time.monotonic()
                     connection.shutdown()  # type: ignore[no-untyped-call]
-            except Refused as error:
-                self.problem = str(error)
-                delay = BACKOFF_SECONDS[1] if error.lasting else delay
-            except (OSError, ValueError, websocket.WebSocketException) as error:
+            except Exception as error:  # noqa: BLE001 (what a nonsensical answer leads websocket-client to may be any)
                 self.problem = _reason(error)
+                if isinstance(error, Refused) and error.lasting:
+                    delay = BACKOFF_SECONDS[1]
             self.trying = None
             self.attempts += 1
             # At the end of a run its helper decides how long it is worth while.
@@ -161,18 +166,22 @@ class Session(threading.Thread):
         connection.send(
             json.dumps({"type": "HELLO", "token": self._server.token, "client": "kubeferry.pvc.events"})
         )
-        welcome = _message(connection.recv())
+        answer = connection.recv()
+        if not answer:
+            raise Refused(_CLOSED)
+        welcome = _message(answer)
         if welcome.get("type") != "WELCOME":
-            why = str(welcome.get("message") or "no event server answers there")[:300]
+            why = str(welcome.get("message") or _NONSENSE)
             raise Refused(why, lasting=welcome.get("code") in _LASTING)
-        if "publish" not in (welcome.get("scopes") or ["publish"]):
+        scopes, limits = welcome.get("scopes") or ["publish"], welcome.get("limits") or {}
+        if not isinstance(scopes, list) or not isinstance(limits, dict):
+            raise Refused(_NONSENSE, lasting=True)
+        if "publish" not in scopes:
             raise Refused("the token may not publish", lasting=True)
-        limits = welcome.get("limits") or {}
-        self._batch_bytes = min(BATCH_BYTES, int(limits.get("message_bytes") or BATCH_BYTES) - 1_024)
-        self._batch_events = min(BATCH_EVENTS, int(limits.get("events_per_message") or BATCH_EVENTS))
+        self._batch_bytes = max(1, _limit(limits, "message_bytes", BATCH_BYTES + 1_024) - 1_024)
+        self._batch_events = _limit(limits, "events_per_message", BATCH_EVENTS)
         epoch = str(welcome.get("epoch"))
-        for spool in self._spools:
-            spool.reconnect(same_history=epoch == self._epoch)
+        self._own.reconnect(same_history=epoch == self._epoch)
         self._epoch = epoch
         self.connected = True
         self.problem = None
@@ -189,7 +198,7 @@ class Session(threading.Thread):
             if heard_something:
                 self._receive(connection)
                 heard = now
-            waiting = any(spool.outstanding for spool in self._spools)
+            waiting = any(spool.outstanding for spool in (self._own, *self._leftovers.open))
             if waiting and now - max(self.moved, heard) > ACK_SECONDS:
                 raise Refused(f"no acknowledgement for {ACK_SECONDS:.0f} seconds")
             if now - heard > 2 * PING_SECONDS:
@@ -208,37 +217,40 @@ class Session(threading.Thread):
         return wire.fileno() in ready, self._wake_read in ready
 
     def _send(self, connection: websocket.WebSocket) -> None:
-        for spool in self._spools:
-            while spool.outstanding < WINDOW_BYTES and (
-                lines := spool.batch(self._batch_bytes, self._batch_events)
-            ):
-                if not spool.outstanding - sum(map(len, lines)) - len(lines):
-                    self.moved = time.monotonic()  # the clock of an acknowledgement starts here
-                _publish(connection, lines)
+        self._send_of(self._own, connection)
         with self._lock:
             latest, self._progress = list(self._progress.values()), {}
-        if latest:
+        if latest and not self._own.disputed:
             _publish(connection, [line.rstrip(b"\n") for line in latest])
+        self._leftovers.proceed()
+        for spool in self._leftovers.open:
+            self._send_of(spool, connection)
+
+    def _send_of(self, spool: Spool, connection: websocket.WebSocket) -> None:
+        while spool.outstanding < WINDOW_BYTES and (
+            lines := spool.batch(self._batch_bytes, self._batch_events)
+        ):
+            if not spool.outstanding - sum(map(len, lines)) - len(lines):
+                self.moved = time.monotonic()  # the clock of an acknowledgement starts here
+            _publish(connection, lines)
 
     def _receive(self, connection: websocket.WebSocket) -> None:
         opcode, frame = connection.recv_data_frame(control_frame=True)
         if opcode == websocket.ABNF.OPCODE_CLOSE:
-            raise Refused("the server closed the connection")
+            raise Refused(_CLOSED)
         if opcode not in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
             return
         message = _message(frame.data)
         if message.get("type") == "ACK":
-            for spool in self._spools:
+            pubseq = message.get("pubseq")
+            if not isinstance(pubseq, int) or pubseq < 0:
+                raise Refused(_NONSENSE, lasting=True)
+            for spool in (self._own, *self._leftovers.open):
                 if spool.run == message.get("run"):
-                    spool.acknowledge(int(message["pubseq"]))
-            if self._own.taken:
-                raise Refused("the server has a run of this number already: give each its own", lasting=True)
-            for spool in [older for older in self._spools[1:] if older.delivered]:
-                spool.close()
-                self._spools.remove(spool)
+                    spool.acknowledge(pubseq)
             self.moved = time.monotonic()
         elif message.get("type") == "ERROR" and not message.get("ids"):
-            raise Refused(str(message.get("message"))[:300], lasting=message.get("code") in _LASTING)
+            raise Refused(str(message.get("message")), lasting=message.get("code") in _LASTING)
 
 
 def _publish(connection: websocket.WebSocket, events: list[bytes]) -> None:
@@ -250,12 +262,21 @@ def _publish(connection: websocket.WebSocket, events: list[bytes]) -> None:
 def _message(text: str | bytes) -> dict[str, Any]:
     try:
         message = json.loads(text)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise Refused(_NONSENSE, lasting=True)
+    return message
+
+
+def _limit(limits: dict[str, Any], name: str, most: int) -> int:
+    given = limits.get(name)
+    return min(most, given) if isinstance(given, int) and given > 0 else most
 
 
 def _reason(error: Exception) -> str:
+    """Return one line for the terminal, whatever a server has put into it."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return (str(error) or type(error).__name__).splitlines()[0][:300]
+    said = (str(error) or type(error).__name__)[:300]
+    return "".join(letter if letter.isprintable() else " " for letter in said)

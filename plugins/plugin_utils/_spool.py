@@ -6,54 +6,69 @@
 
 Every event is written before it is sent, so that a helper or a machine that dies loses nothing that a later run could
 not send. One file holds one run, one event a line; whoever works with it holds a lock on it. Where the disk is full the
-file goes on in memory: a server that takes the events needs no disk here.
+file goes on in memory, and where there can be none it begins there: a server that takes the events needs no disk here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import threading
+import time
 from collections import deque
 from pathlib import Path
 
 from ._event_line import envelope, event_line, gap_envelope, pubseq_of
 from ._redact import Redactor
 
+# Of a file's name, after the run's number.
+SUFFIX = ".jsonl"
 # An acknowledged file is emptied beyond this size, so that a long run does not fill the disk.
 EMPTIED_FROM = 4 * 1_048_576
 # Left free for the events that end a run whose spool is full.
 RESERVE = 65_536
 # What is kept in memory where the disk is full.
 MOST_IN_MEMORY = 16 * 1_048_576
+HAS_MEMORY = hasattr(os, "memfd_create")
 _FINISHED = b'"type":"kubeferry.v1.run.finished"'
 
 
 class Spool:
     """The events of one run, from one thread to another, by way of the disk."""
 
-    def __init__(self, path: Path, limit: int) -> None:
-        """Open or make the file. Raises OSError, BlockingIOError where another process works with it."""
+    def __init__(self, path: Path, limit: int, file: int | None = None) -> None:
+        """Open or make the file, or go on with one that is locked already. Raises as `locked` does."""
         self.path = path
         self.run = path.stem
         self._limit = limit
         self._lock = threading.Lock()
-        # The file on the disk, which is locked, where the events are in memory.
-        self._disk: int | None = None
-        # Whether the server had events of a run with this number before this one began.
-        self.taken = False
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # Where the events are: on the disk, which is locked, or in memory.
+        self._file = locked(path, os.O_CREAT) if file is None else file
+        self._disk: int | None = self._file
+        # Whether the server acknowledged what it was not sent. That proves nothing, but nothing more is sent: where
+        # another run has this number, the two would become one.
+        self.disputed = False
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._scan()
         except OSError:
             os.close(self._file)
             raise
         self._sent = self._acked = 0
         self._acked_pubseq = 0
+        # The highest number that was ever sent; what an earlier process left here may have been.
+        self._sent_pubseq = self.last
         self._batches: deque[tuple[int, int]] = deque()
         self._lost_from: int | None = None
         self._rewound = False
+
+    @classmethod
+    def without_disk(cls, path: Path, limit: int) -> Spool:
+        """Return one in memory, where there can't be a file and HAS_MEMORY holds. Raises OSError."""
+        made = cls(path, min(limit, MOST_IN_MEMORY), _memory())
+        made._disk = None
+        return made
 
     def _scan(self) -> None:
         """Find out what an earlier process left here; a line that it didn't finish goes."""
@@ -122,19 +137,19 @@ class Spool:
 
     def _moved_to_memory(self) -> bool:
         """The disk is full: go on in memory, with what has been written so far."""
-        if self._disk is not None or not hasattr(os, "memfd_create"):
+        if self.in_memory or not HAS_MEMORY:
             return False
-        memory = os.memfd_create("kubeferry-events")
+        memory = _memory()
         if os.pwrite(memory, os.pread(self._file, self._size, 0), 0) != self._size:
             os.close(memory)
             return False
-        self._disk, self._file = self._file, memory
+        self._file = memory
         self._limit = min(self._limit, MOST_IN_MEMORY)
         return True
 
     @property
     def in_memory(self) -> bool:
-        return self._disk is not None
+        return self._file != self._disk
 
     def finish(self, status: str) -> None:
         """Say how the run ended, where nobody has said so: its playbook is gone."""
@@ -144,7 +159,7 @@ class Spool:
     def batch(self, most_bytes: int, most_events: int) -> list[bytes]:
         """Return the next events to send, without their line ends; none where all were sent."""
         with self._lock:
-            if self._sent >= self._size:
+            if self._sent >= self._size or self.disputed:
                 return []
             chunk = os.pread(self._file, min(most_bytes, self._size - self._sent), self._sent)
             if b"\n" not in chunk:
@@ -153,8 +168,9 @@ class Spool:
                 chunk = chunk[: chunk.index(b"\n") + 1]
             lines = chunk[: chunk.rindex(b"\n") + 1].splitlines(keepends=True)[:most_events]
             self._sent += sum(map(len, lines))
-            last = pubseq_of(lines[-1])
-            self._batches.append((last if last is not None else self.last, self._sent))
+            last = pubseq_of(lines[-1]) or self.last
+            self._sent_pubseq = max(self._sent_pubseq, last)
+            self._batches.append((last, self._sent))
             return [line[:-1] for line in lines]
 
     def acknowledge(self, pubseq: int) -> None:
@@ -163,7 +179,10 @@ class Spool:
         Fewer than it acknowledged before: it lost its history, and gets what is still here from the beginning.
         """
         with self._lock:
-            self.taken |= pubseq > self.last
+            if pubseq > self._sent_pubseq:
+                self.disputed = True
+                self._rewind()
+                return
             if pubseq < self._acked_pubseq and not self._rewound:
                 self._rewind_to_start()
             self._acked_pubseq = pubseq
@@ -180,15 +199,18 @@ class Spool:
         with self._lock:
             self._rewound = False
             if same_history:
-                self._sent = self._acked
-                self._batches.clear()
+                self._rewind()
             else:
                 self._rewind_to_start()
 
+    def _rewind(self) -> None:
+        self._sent = self._acked
+        self._batches.clear()
+
     def _rewind_to_start(self) -> None:
         self._rewound = True
-        self._sent = self._acked = self._acked_pubseq = 0
-        self._batches.clear()
+        self._acked = self._acked_pubseq = 0
+        self._rewind()
         if self._first > 1:
             # What was acknowledged and removed can't be sent again, and the server counts from 1.
             old = os.pread(self._file, self._size, 0)
@@ -215,41 +237,40 @@ class Spool:
     def delivered(self) -> bool:
         return self._acked >= self._size and self._lost_from is None
 
+    def set_aside(self) -> Path:
+        """Keep the file under a name under which no later run sends it, and return that. Raises OSError."""
+        return self.path.rename(self.path.with_suffix(f".{time.time_ns()}.disputed"))
+
     def close(self) -> None:
         """Remove the file if everything in it was delivered and let go of it."""
-        if self.delivered:
-            self.path.unlink(missing_ok=True)
+        if self.delivered and self._disk is not None:
+            with contextlib.suppress(OSError):  # a later run sends it again, which the server notices
+                self.path.unlink()
         os.close(self._file)
-        if self._disk is not None:
+        if self._disk is not None and self.in_memory:
             os.close(self._disk)
 
 
-def spool_folder(base: Path, server: str) -> Path:
-    """Return the folder of one server's spools, made private. Raises OSError."""
-    folder = base / server
+def make_folder(folder: Path) -> None:
+    """Make the folder of one server's spools, for nobody else. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
-def leftovers(folder: Path, limit: int, own: str) -> list[Spool]:
-    """Open what earlier runs could not deliver, oldest first; beyond the limit the oldest are removed."""
-    files = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    files = [path for path in files if path.stem != own]
-    opened: list[Spool] = []
-    total = sum(path.stat().st_size for path in files)
-    for path in files:
-        try:
-            spool = Spool(path, limit)
-        except OSError:
-            continue  # a run that is still going on, or not ours
-        size = path.stat().st_size
-        if total > limit:
-            total -= size
-            path.unlink(missing_ok=True)
-            spool.close()
-        elif spool.last == 0:
-            spool.close()
-        else:
-            spool.finish("interrupted")
-            opened.append(spool)
-    return opened
+def _memory() -> int:
+    return os.memfd_create("kubeferry-events")
+
+
+def locked(path: Path, flags: int = 0) -> int:
+    """Open a file for this process alone and return its descriptor.
+
+    Raises OSError, BlockingIOError where another process works with it.
+    """
+    file = os.open(path, flags | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(file), path.lstat()):
+            raise FileNotFoundError(errno.ENOENT, "removed before it was locked", str(path))
+    except OSError:
+        os.close(file)
+        raise
+    return file

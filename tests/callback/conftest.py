@@ -26,7 +26,7 @@ CURRENT = "2.19"
 
 @dataclass
 class Run:
-    """What became of a run. `seconds` is how long the command took, `after` how much of that came after the recap."""
+    """What became of a run. `seconds` is how long the command took, `after` how much of that the last recap left."""
 
     status: int
     stdout: str
@@ -52,10 +52,10 @@ class Going:
             )
 
     def wait(self) -> Run:
-        recap = None
+        recap, recaps = None, 0
         while self.process.poll() is None:
-            if recap is None and "PLAY RECAP" in self._out.read_text(errors="replace"):
-                recap = time.monotonic()
+            if (count := self._out.read_text(errors="replace").count("PLAY RECAP")) > recaps:
+                recap, recaps = time.monotonic(), count
             if time.monotonic() - self._started > 100:
                 self.process.kill()
                 raise AssertionError("the run did not end: " + self._out.read_text(errors="replace"))

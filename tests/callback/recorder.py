@@ -32,6 +32,8 @@ class Faults:
     close_after: int | None = None
     # Refuse every token.
     refuse: bool = False
+    # Answer events with what no server says.
+    nonsense: bool = False
     # A new history with each connection, and nothing of the old one known.
     forgets: bool = False
 
@@ -106,7 +108,9 @@ class Recorder:
                 if self.faults.close_after is not None and taken >= self.faults.close_after:
                     await socket.close()
                     break
-                if not self.faults.no_acks:
+                if self.faults.nonsense:
+                    await socket.send_str('{"type": "ACK", "run": [], "pubseq": 1e999}')
+                elif not self.faults.no_acks:
                     for run, pubseq in acknowledged.items():
                         await socket.send_json({"type": "ACK", "run": run, "pubseq": pubseq})
         return socket

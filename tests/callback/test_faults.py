@@ -55,6 +55,7 @@ def test_healthy(playbooks, recorder):
         pytest.param(Faults(no_acks=True), id="no-acknowledgements"),
         pytest.param(Faults(refuse=True), id="refused"),
         pytest.param(Faults(slow_seconds=2.0), id="slow"),
+        pytest.param(Faults(nonsense=True), id="nonsense"),
     ],
 )
 def test_useless_server(playbooks, faults):
@@ -103,6 +104,18 @@ def test_spool_of_its_own_accord(playbooks):
     assert [path.parent.parent for path in kept] == [playbooks.folder / "home" / "kubeferry-events"]
 
 
+def test_no_place_for_a_spool(playbooks, recorder):
+    """The disk is read-only, say: the server answers, so nothing is lost."""
+    (playbooks.folder / "file").touch()
+    run = playbooks.run(
+        "faults.yml", url=recorder.url, KUBEFERRY_EVENTS_SPOOL=str(playbooks.folder / "file" / "spool")
+    )
+    assert run.status == 0
+    assert len(run.warnings) == 1, run.stderr
+    assert "until the server has them they are in memory" in run.warnings[0]
+    assert_whole(recorder.events)
+
+
 def test_closing_server(playbooks, recorder):
     recorder.faults.close_after = 20
     run = playbooks.run("faults.yml", "-e", f"ready={playbooks.folder}", url=recorder.url)
@@ -140,14 +153,17 @@ def test_restarted_server(playbooks, recorder, forgets):
 
 
 def test_the_number_of_another_run(playbooks, recorder):
-    """The server takes its events for those that it has: the user is told, and nothing is left behind."""
+    """The server takes its events for those that it has: the user is told, and no later run sends them."""
     number = "11111111-2222-4333-8444-555555555555"
     assert playbooks.run("faults.yml", url=recorder.url, KUBEFERRY_RUN=number).warnings == []
     run = playbooks.run("faults.yml", url=recorder.url, KUBEFERRY_RUN=number)
     assert run.status == 0
     assert len(run.warnings) == 1, run.stderr
-    assert f"there is a run {number} already" in run.warnings[0]
+    assert f"acknowledges events of run {number} that it was not sent" in run.warnings[0]
+    assert "give every run a KUBEFERRY_RUN of its own" in run.warnings[0]
     assert playbooks.spooled() == ""
+    (kept,) = playbooks.spool.rglob(f"{number}*")
+    assert len(kept.read_text().splitlines()) == EVENTS
 
 
 def test_killed_playbook(playbooks, recorder):

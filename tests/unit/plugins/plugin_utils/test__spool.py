@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 
@@ -11,8 +12,9 @@ import pytest
 
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _spool
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._leftovers import Leftovers
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._spool import Spool, leftovers, spool_folder
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._spool import Spool, locked
 
 RUN = "11111111-2222-4333-8444-555555555555"
 LIMIT = 10_000_000
@@ -83,6 +85,20 @@ def test_a_full_disk_costs_no_event(tmp_path, monkeypatch):
     assert not path.exists()
 
 
+def test_where_there_can_be_no_file_events_are_in_memory(tmp_path):
+    path = tmp_path / "nowhere" / f"{RUN}.jsonl"
+    with pytest.raises(FileNotFoundError):
+        Spool(path, LIMIT)
+    spool = Spool.without_disk(path, LIMIT)
+    assert spool.in_memory
+    fill(spool, 25)
+    assert numbers(spool.batch(100_000, 100)) == list(range(1, 26))
+    spool.acknowledge(25)
+    assert spool.delivered
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_fits_nowhere_counts_as_undelivered(spool, monkeypatch):
     fill(spool, 2)
     monkeypatch.setattr(spool, "_put", lambda _line, _beyond: False)
@@ -91,12 +107,37 @@ def test_what_fits_nowhere_counts_as_undelivered(spool, monkeypatch):
     assert not spool.delivered
 
 
-def test_a_number_that_the_server_has_already_is_noticed(spool):
-    fill(spool, 3)
+def test_what_was_not_sent_can_not_be_acknowledged(spool):
+    """Another run has the number, or the server is none: nothing counts as delivered, and nothing more is sent."""
+    fill(spool, 5)
+    spool.batch(100_000, 3)
     spool.acknowledge(3)
-    assert not spool.taken
-    spool.acknowledge(20)
-    assert spool.taken
+    spool.batch(100_000, 1)
+    assert not spool.disputed
+    spool.acknowledge(5)
+    assert spool.disputed
+    assert (spool.delivered, spool.undelivered, spool.outstanding) == (False, 2, 0)
+    assert spool.batch(100_000, 100) == []
+    spool.reconnect(same_history=False)
+    assert spool.batch(100_000, 100) == []
+
+
+def test_what_an_earlier_process_may_have_sent_can_be_acknowledged(spool):
+    fill(spool, 5)
+    os.close(spool._file)
+    later = Spool(spool.path, LIMIT)
+    later.batch(100_000, 2)
+    later.acknowledge(5)
+    assert not later.disputed
+    later.close()
+
+
+def test_what_is_set_aside_stays(spool, tmp_path):
+    fill(spool, 1)
+    kept = spool.set_aside()
+    assert not spool.path.exists()
+    assert Leftovers(tmp_path, LIMIT).delivered
+    assert numbers(kept.read_bytes().splitlines()) == [1]
 
 
 def test_a_batch_is_bounded_but_never_empty(spool):
@@ -196,46 +237,27 @@ def test_what_was_lost_before_it_came_here_is_a_gap(spool):
     assert sent[2]["data"]["count"] == 7
 
 
-def test_a_later_process_goes_on(tmp_path):
-    folder = spool_folder(tmp_path / "spool", "server")
-    first = Spool(folder / f"{RUN}.jsonl", LIMIT)
-    fill(first, 3)
-    assert leftovers(folder, LIMIT, "other") == []  # somebody works with it
-    os.close(first._file)
-    with first.path.open("ab") as file:
-        file.write(b'{"specversion":"1.0","id":"half a li')
-    (second,) = leftovers(folder, LIMIT, "other")
-    sent = [json.loads(each) for each in second.batch(100_000, 100)]
-    assert [each["pubseq"] for each in sent] == [1, 2, 3, 4]
-    assert sent[-1]["data"] == {"status": "interrupted"}
-    second.acknowledge(4)
-    second.close()
-    assert list(folder.iterdir()) == []
-    assert folder.stat().st_mode & 0o077 == 0
+def test_a_file_is_for_one_process_at_a_time(spool):
+    with pytest.raises(BlockingIOError):
+        Spool(spool.path, LIMIT)
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path):
-    first = Spool(tmp_path / f"{RUN}.jsonl", LIMIT)
-    fill(first, 1)
-    first.append(event_line("run.finished", {"status": "ok"}, Redactor()))
-    os.close(first._file)
-    (second,) = leftovers(tmp_path, LIMIT, "other")
-    assert numbers(second.batch(100_000, 100)) == [1, 2]
-    os.close(second._file)
+def test_what_was_removed_before_it_was_locked_is_not_taken(tmp_path, monkeypatch):
+    """Another process has delivered it in between, and may have made a new one under its name."""
+    path = tmp_path / f"{RUN}.jsonl"
+    path.write_text("delivered")
+    lock = fcntl.flock
 
+    def late(file, operation):
+        path.unlink()
+        path.write_text("new")
+        lock(file, operation)
 
-def test_the_oldest_leftovers_go_first(tmp_path):
-    for age in (3, 2, 1):
-        spool = Spool(tmp_path / f"{age}.jsonl", LIMIT)
-        fill(spool, 100)
-        size = spool.path.stat().st_size
-        os.close(spool._file)
-        os.utime(spool.path, (1_000_000 - age, 1_000_000 - age))
-    kept = leftovers(tmp_path, 2 * size + 100, "other")
-    assert [spool.run for spool in kept] == ["2", "1"]
-    assert not (tmp_path / "3.jsonl").exists()
-    for spool in kept:
-        os.close(spool._file)
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(FileNotFoundError):
+        locked(path)
+    monkeypatch.undo()
+    os.close(locked(path))  # nobody holds the new one
 
 
 def test_a_link_is_not_followed(tmp_path):

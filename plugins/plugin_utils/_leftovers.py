@@ -1,0 +1,105 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""What earlier runs could not deliver, sent by later ones.
+
+Several runs may do that at once, each from the same folder: whoever locks a file delivers it, and what another process
+has taken or removed in the meantime is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from pathlib import Path
+
+from ._spool import SUFFIX, Spool, locked
+
+# Each has a descriptor, and there may be more of them than a process may have files open.
+MOST_AT_ONCE = 16
+# An empty file may be a run's that is about to lock it; after so long it is nobody's.
+STARTING_SECONDS = 3_600.0
+
+
+class Leftovers:
+    """The spools of one folder that nobody works with, oldest first, a few at a time."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """Find them. Beyond the limit, in bytes, the oldest are removed."""
+        self._limit = limit
+        self._waiting: deque[Path] = deque()
+        self.open: list[Spool] = []
+        files = _by_age(folder)
+        total = sum(found.st_size for _path, found in files)
+        for path, found in files:
+            if total > limit:
+                total -= found.st_size if _removed(path) else 0
+            elif not found.st_size:
+                if time.time() - found.st_mtime > STARTING_SECONDS:
+                    _removed(path)
+            elif path.suffix == SUFFIX:
+                self._waiting.append(path)
+
+    @property
+    def delivered(self) -> bool:
+        return not self.open and not self._waiting
+
+    def proceed(self) -> None:
+        """Let go of what was delivered, or is for a later run, and open the next ones."""
+        for spool in self.open:
+            if spool.delivered or spool.disputed:
+                spool.close()
+        self.open = [spool for spool in self.open if not (spool.delivered or spool.disputed)]
+        while self._waiting and len(self.open) < MOST_AT_ONCE:
+            if (following := self._opened(self._waiting[0])) is not None:
+                self.open = [*self.open, following]
+            self._waiting.popleft()
+
+    def _opened(self, path: Path) -> Spool | None:
+        try:
+            spool = Spool(path, self._limit, locked(path))
+            if spool.last:
+                spool.finish("interrupted")
+                return spool
+            spool.close()
+        except OSError:
+            pass  # a run that is still going on, one that another process delivers or has delivered, or not ours
+        return None
+
+    def let_go(self) -> None:
+        """The connection is lost: leave them to whoever is connected first. Here, the others have their turn first."""
+        for spool in self.open:
+            spool.close()
+            self._waiting.append(spool.path)
+        self.open = []
+
+
+def _by_age(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """Return the folder's files, oldest first."""
+    found: list[tuple[Path, os.stat_result]] = []
+    try:
+        for path in folder.iterdir():
+            try:
+                found.append((path, path.lstat()))
+            except FileNotFoundError:
+                continue  # delivered by another process just now
+    except OSError:
+        return []
+    return sorted(found, key=lambda file: file[1].st_mtime)
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file that nobody works with, and return whether it was one."""
+    try:
+        file = locked(path)
+    except OSError:
+        return False
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True

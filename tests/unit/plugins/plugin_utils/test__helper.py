@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _session
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._helper import Helper
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
+
+RUN = "11111111-2222-4333-8444-555555555555"
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Lets a helper without a server have one event, and returns what it says to the user."""
+    monkeypatch.setattr(_session, "HAS_WEBSOCKET", False)
+
+    def made(spool):
+        helper = Helper({"run": RUN, "url": "ws://server/ws", "spool": str(spool), "spool_bytes": 20_000_000})
+        helper._take([event_line("host.ok", {"task_id": "t", "host": "h"}, Redactor()).rstrip()])
+        helper._finish()
+        return capfd.readouterr().out.splitlines()
+
+    return made
+
+
+def test_what_is_not_delivered_is_kept(run, tmp_path):
+    (said,) = run(tmp_path / "spool")
+    assert "2 events were not delivered; the events are kept in" in said
+    (kept,) = (tmp_path / "spool").rglob(f"{RUN}.jsonl")
+    assert len(kept.read_bytes().splitlines()) == 2
+
+
+def test_where_nothing_can_be_kept_the_loss_is_told_too(run, tmp_path):
+    (tmp_path / "file").touch()
+    first, last = run(tmp_path / "file")
+    assert first.endswith("(Not a directory): until the server has them they are in memory")
+    assert last.endswith("2 events were not delivered")
+
+
+def test_a_number_that_is_in_use_is_named(run, tmp_path):
+    run(tmp_path / "spool")  # its lock is held as long as this process lives
+    (said,) = run(tmp_path / "spool")
+    assert said.startswith(f"a run {RUN} is going on already, so this one is not published")
+    assert os.listdir(tmp_path / "spool")

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _leftovers
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._leftovers import MOST_AT_ONCE, Leftovers
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._spool import Spool, locked, make_folder
+
+LIMIT = 10_000_000
+
+
+def write(path, events=1, finished=False):
+    """Leave a spool as a helper does that was killed, or whose server was away."""
+    spool = Spool(path, LIMIT)
+    for _event in range(events):
+        spool.append(event_line("host.ok", {"task_id": "t", "host": "h"}, Redactor()))
+    if finished:
+        spool.append(event_line("run.finished", {"status": "ok"}, Redactor()))
+    os.close(spool._file)
+    return path
+
+
+def deliver(leftovers):
+    """Deliver everything and return the numbers of each run's events, in the order of the runs."""
+    sent = {}
+    leftovers.proceed()
+    while leftovers.open:
+        for spool in leftovers.open:
+            events = [json.loads(line) for line in spool.batch(1_000_000, 1_000)]
+            sent[spool.run] = [event["pubseq"] for event in events]
+            spool.acknowledge(spool.last)
+        leftovers.proceed()
+    return sent
+
+
+def test_a_later_process_goes_on(tmp_path):
+    folder = tmp_path / "spool" / "server"
+    make_folder(folder)
+    path = write(folder / "a.jsonl", events=3)
+    with path.open("ab") as file:
+        file.write(b'{"specversion":"1.0","id":"half a li')
+    leftovers = Leftovers(folder, LIMIT)
+    leftovers.proceed()
+    (spool,) = leftovers.open
+    sent = [json.loads(each) for each in spool.batch(100_000, 100)]
+    assert [each["pubseq"] for each in sent] == [1, 2, 3, 4]
+    assert sent[-1]["data"] == {"status": "interrupted"}
+    assert not leftovers.delivered
+    spool.acknowledge(4)
+    leftovers.proceed()
+    assert leftovers.delivered
+    assert list(folder.iterdir()) == []
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    write(tmp_path / "a.jsonl", finished=True)
+    assert deliver(Leftovers(tmp_path, LIMIT)) == {"a": [1, 2]}
+
+
+def test_a_run_that_is_going_on_is_left_alone(tmp_path):
+    held = locked(write(tmp_path / "a.jsonl"))
+    assert deliver(Leftovers(tmp_path, LIMIT)) == {}
+    os.close(held)
+    assert deliver(Leftovers(tmp_path, LIMIT)) == {"a": [1, 2]}
+
+
+def test_very_many_are_taken_a_few_at_a_time(tmp_path):
+    for number in range(3 * MOST_AT_ONCE + 1):
+        write(tmp_path / f"{number}.jsonl")
+    leftovers = Leftovers(tmp_path, LIMIT)
+    assert leftovers.open == []
+    leftovers.proceed()
+    assert len(leftovers.open) == MOST_AT_ONCE
+    assert len(deliver(leftovers)) == 3 * MOST_AT_ONCE + 1
+    assert leftovers.delivered
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_share_them(tmp_path):
+    for number in range(2 * MOST_AT_ONCE):
+        write(tmp_path / f"{number}.jsonl")
+    one, other = Leftovers(tmp_path, LIMIT), Leftovers(tmp_path, LIMIT)
+    one.proceed()
+    assert len(deliver(other)) == MOST_AT_ONCE
+    assert len(deliver(one)) == MOST_AT_ONCE
+    assert one.delivered
+    assert other.delivered
+
+
+def test_a_lost_connection_leaves_them_to_others_and_begins_with_the_next(tmp_path):
+    for number in range(MOST_AT_ONCE + 1):
+        os.utime(write(tmp_path / f"{number:02}.jsonl"), (number + 1, number + 1))
+    leftovers = Leftovers(tmp_path, LIMIT)
+    leftovers.proceed()
+    leftovers.let_go()
+    assert not leftovers.delivered
+    os.close(locked(tmp_path / "00.jsonl"))
+    sent = deliver(leftovers)
+    assert next(iter(sent)) == f"{MOST_AT_ONCE:02}"
+    assert len(sent) == MOST_AT_ONCE + 1
+
+
+def test_what_others_remove_in_between_is_passed_over(tmp_path, monkeypatch):
+    for name in "abc":
+        write(tmp_path / f"{name}.jsonl")
+    look = Path.lstat
+
+    def late(path):
+        if path.stem == "a":
+            path.unlink(missing_ok=True)
+        return look(path)
+
+    monkeypatch.setattr(Path, "lstat", late)
+    leftovers = Leftovers(tmp_path, LIMIT)
+    (tmp_path / "b.jsonl").unlink()
+    assert deliver(leftovers) == {"c": [1, 2]}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_server_disputes_is_for_a_later_run(tmp_path):
+    path = write(tmp_path / "a.jsonl")
+    leftovers = Leftovers(tmp_path, LIMIT)
+    leftovers.proceed()
+    leftovers.open[0].batch(100_000, 100)
+    leftovers.open[0].acknowledge(3)
+    leftovers.proceed()
+    assert leftovers.delivered
+    assert path.exists()
+    assert deliver(Leftovers(tmp_path, LIMIT)) == {"a": [1, 2]}
+
+
+def test_a_run_that_is_just_starting_keeps_its_file(tmp_path):
+    """It has made the file and not locked it yet."""
+    path = tmp_path / "a.jsonl"
+    path.touch()
+    assert Leftovers(tmp_path, LIMIT).delivered
+    assert path.exists()
+    long_ago = time.time() - _leftovers.STARTING_SECONDS - 1
+    os.utime(path, (long_ago, long_ago))
+    assert Leftovers(tmp_path, LIMIT).delivered
+    assert not path.exists()
+
+
+def test_beyond_the_limit_the_oldest_go(tmp_path):
+    for age in (3, 2, 1):
+        path = write(tmp_path / f"{age}.jsonl", events=100)
+        os.utime(path, (1_000_000 - age, 1_000_000 - age))
+    size = path.stat().st_size
+    assert list(deliver(Leftovers(tmp_path, 2 * size + 100))) == ["2", "1"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "gone/a.jsonl"])
+def test_what_can_not_be_read_is_passed_over(tmp_path, name):
+    path = tmp_path / name
+    if path.parent == tmp_path:
+        path.symlink_to(tmp_path / "elsewhere")
+    assert deliver(Leftovers(path.parent, LIMIT)) == {}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the kubeferry.pvc contributors
+
+from __future__ import annotations
+
+import pytest
+from ansible.executor.stats import AggregateStats
+
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _run_data
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._bounded import Bounded
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_data import Counted, HiddenStats, stats_data
+
+
+@pytest.fixture
+def stats():
+    made = AggregateStats()
+    for what, host in (("ok", "h1"), ("changed", "h1"), ("failures", "h2")):
+        made.increment(what, host)
+    return made
+
+
+def recap(by_host):
+    return stats_data(by_host, {}, Bounded(Redactor()), HiddenStats())
+
+
+def test_a_recap_adds_up_its_hosts(stats):
+    told = recap(Counted().of_run(stats))
+    assert told["status"] == "failed"
+    assert (told["totals"]["ok"], told["totals"]["changed"], told["totals"]["failures"]) == (1, 1, 1)
+    assert list(told["stats"]) == ["h1", "h2"]
+    assert told["stats"]["h2"]["failures"] == 1
+
+
+def test_the_next_playbook_of_a_command_has_a_recap_of_its_own(stats):
+    counted = Counted()
+    counted.of_run(stats)
+    stats.increment("ok", "h1")
+    stats.increment("dark", "h3")
+    told = recap(counted.of_run(stats))
+    assert told["status"] == "failed"
+    assert list(told["stats"]) == ["h1", "h3"]
+    assert (told["totals"]["ok"], told["totals"]["failures"], told["totals"]["unreachable"]) == (1, 0, 1)
+    stats.increment("ok", "h2")
+    assert recap(counted.of_run(stats))["status"] == "ok"
+
+
+def test_of_very_many_hosts_only_the_totals_are_told(stats, monkeypatch):
+    monkeypatch.setattr(_run_data, "MOST_HOSTS", 1)
+    bounded = Bounded(Redactor())
+    told = stats_data(Counted().of_run(stats), {}, bounded, HiddenStats())
+    assert "stats" not in told
+    assert told["totals"]["ok"] == 1
+    assert bounded.truncated
