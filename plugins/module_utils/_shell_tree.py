@@ -16,7 +16,7 @@ from . import _tar as tar
 from ._asking import ANSWER_LIMIT, Asker, answers
 from ._complaints import Complaint
 from ._entry import Entry, Taken
-from ._errors import ConnectionLost, ProtocolError
+from ._errors import ConnectionLost, ProtocolError, Stuck
 from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._hold import Hold
 from ._look import Look
@@ -126,7 +126,11 @@ class ShellTree:
 
     def flush(self) -> Shown | None:
         kinds = " ".join(WRITTEN_OUT)
-        stream = tar.ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS), kinds),))
+        try:
+            answer = self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS), kinds)
+        except Stuck:
+            return None  # nothing can end it while the volume is written to
+        stream = tar.ByteStream((answer,))
         began, _inode, _device = output.beginning(stream)
         number, _blank, flushed = stream.rest(ANSWER_LIMIT).decode("ascii", "replace").partition(" ")
         return what_shows(number, began if flushed == "flushed" else 0)
@@ -191,7 +195,8 @@ class ShellTree:
             xattrs = dump([(b".", root.xattrs)]) if root.xattrs and self.facts().xattrs else b""
             data = xattrs + tar.header(root, b"./", 0, self._nanoseconds) + tar.end()
             first = "xattrs" if xattrs else ""
-            self._asker.feed(scripts.FINISH, (data,), len(data), f"{root.mode:04o}", first)
+            mode = f"{root.mode:04o}"
+            self._asker.feed(scripts.FINISH, (data,), len(data), mode, first, soon=True)
 
     def save(self, verified: Manifest, gone: Iterable[bytes], restless: Iterable[bytes]) -> None:
         """A pod's file system holds the attributes itself."""
