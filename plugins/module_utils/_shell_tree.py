@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -151,6 +152,8 @@ class ShellTree:
                 path = output.relative(member.name)
                 # Whatever else a pod sends (`..`, absolute names, devices) was not asked for and is passed over.
                 if path not in wanted or member.flag not in (b"0", b"\0"):
+                    if member.size > MOST_GROWTH:
+                        raise ProtocolError(f"{member.size} bytes came that were not asked for")
                     unasked += 1
                 elif member.size > wanted.pop(path) + MOST_GROWTH:
                     raise ProtocolError(f"{display(path)} has grown to {member.size} bytes")
@@ -214,7 +217,7 @@ class ShellTree:
         process, names = self._asker.ask(scripts.ADOPT, [b"./" + path + b"//" for path in paths], self._work)
         with self._asker.told(process, names, "Taking up what was received before below") as stream:
             for name, size in answers(output.links(stream), len(paths)):
-                if size.isdigit():
+                if re.fullmatch(rb"\d{1,19}", size):
                     sizes[output.relative(name)] = int(size)
         return sizes
 
