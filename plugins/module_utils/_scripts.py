@@ -410,6 +410,7 @@ for list in "$3"/ops/*; do
     setfattr) setfattr -h --restore=- <"$list" ;;
     strip) pairs 'setfattr -h -x "$1" -- "$2"' ;;
     touch) pairs 'touch -h -d "$1" -- "$2"' ;;
+    date) each 'touch -h -r "${TO%.to/}" -- "$@"' ;;
   esac
   if [ $? -gt 128 ]; then give_up broken; fi
 done
@@ -423,8 +424,9 @@ exit 0
 
 The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,
 `mv`, `strip` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves names into the directory that the link of
-the same number leads to. A list of names begins with how many bytes the others are, which is at most NAMES_BYTES: what
-was cut is not acted upon. What fails is found by the next scan, and a command that was killed ends it all."""
+the same number leads to, and `date` gives them the time of the list itself. A list of names begins with how many bytes
+the others are, which is at most NAMES_BYTES: what was cut is not acted upon. What fails is found by the next scan, and
+a command that was killed ends it all."""
 
 FINISH = (
     _START
