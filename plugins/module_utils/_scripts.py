@@ -57,6 +57,11 @@ elif [ -e "$path" ] || [ -L "$path" ]; then echo kind=other
 else echo kind=missing; fi
 if [ -r "$path" ] && [ -x "$path" ]; then echo readable=1; fi
 if [ -w "$path" ]; then echo writable=1; fi
+work=$path/.kubeferry
+if [ -L "$work" ] || { [ -e "$work" ] && [ ! -d "$work" ]; }; then echo foreign=1; fi
+for left in "$work"/* "$work"/.[!.]*; do
+  case ${left##*/} in '*' | '.[!.]*' | lock | busy | held | run-*) ;; *) echo foreign=1; break ;; esac
+done
 for tool; do
   if command -v "$tool" >/dev/null 2>&1; then echo "tool=$tool"; fi
 done

@@ -45,6 +45,7 @@ def probe(asker: Asker) -> Facts:
     inode, boot = values.get("inode", ""), values.get("boot", "")
     return Facts(
         kind=values.get("kind", "missing"),
+        foreign="foreign" in values,
         readable="readable" in values,
         writable="writable" in values,
         uid=int(values.get("uid") or 0),
