@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError
+from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError, Stuck
 from ._names import shown
-from ._runner import Process, Runner, chunks, done, is_full, last_words
+from ._runner import Process, Runner, done, is_full, last_words
 from ._scripts import BROKEN, FAILED, NO_DIRECTORY
 from ._tar import ByteStream
 
@@ -23,6 +25,10 @@ T = TypeVar("T")
 BANNER_LIMIT = 1 << 16
 ANSWER_LIMIT = 1 << 20
 """Bytes of an answer that is taken whole."""
+ANSWER_SECONDS = 300.0
+"""How long a command may take for what is next to nothing to do, as to begin. On a busy machine it takes seconds."""
+SILENT_SECONDS = 3600.0
+"""How long a command that reads may say nothing, and a second more for each name that it is asked about."""
 
 
 class Question:
@@ -34,6 +40,11 @@ class Question:
 
     def __len__(self) -> int:
         return len(self._data)
+
+    @property
+    def names(self) -> int:
+        """How many names end in it."""
+        return self._data.count(b"\0")
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self.pieces()
@@ -49,9 +60,35 @@ class Question:
         self._released = True
 
 
-def begun(process: Process, mark: str, where: str) -> ByteStream:
-    """The script's output after its mark. Raises EndpointError when it couldn't enter the directory."""
-    stream = ByteStream(chunks(process))
+class _Answer:
+    """What a command says. `patience` is the seconds within which each piece must come once it is wanted.
+
+    Until that is set, the deadline is that of the beginning.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.patience: float | None = None
+        process.deadline = time.monotonic() + ANSWER_SECONDS
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self._next():
+            yield piece
+
+    def _next(self) -> bytes:
+        if self.patience is not None:
+            self._process.deadline = time.monotonic() + self.patience
+        return self._process.read()
+
+
+def begun(process: Process, mark: str, where: str, patience: float | None) -> ByteStream:
+    """The script's output after its mark, which must come soon. Raises Stuck when it, or what follows, doesn't.
+
+    `patience` is for what follows, in seconds for each piece; None where all of it must come soon. Raises EndpointError
+    when the script couldn't enter the directory.
+    """
+    answer = _Answer(process)
+    stream = ByteStream(answer)
     try:
         stream.until(mark.encode() + b"\n", BANNER_LIMIT)
     except ConnectionLost as exc:
@@ -61,6 +98,7 @@ def begun(process: Process, mark: str, where: str) -> ByteStream:
         # A server that lost all of the output says that it went well.
         kind = ExecError if status or said else ConnectionLost
         raise kind(f"{where} gave no answer (exit status {status}): {said or 'it said nothing'}.") from exc
+    answer.patience = patience
     return stream
 
 
@@ -89,28 +127,48 @@ class Asker:
         return self.runner.start(self.argv(script, str(len(asked)), *arguments), asked), asked
 
     @contextmanager
-    def told(self, process: Process, asked: Question, doing: str) -> Iterator[ByteStream]:
+    def told(
+        self, process: Process, asked: Question, doing: str, patience: float | None = None
+    ) -> Iterator[ByteStream]:
         """What a script says that stays until all of it has arrived; at the end of the block it is let go.
 
-        `doing` begins the sentence of the error for a stream that breaks off, or makes no sense.
+        `doing` begins the sentence of the error for a stream that breaks off, makes no sense or comes to a stop.
+        `patience` is for how many seconds it may say nothing, by default as many as SILENT_SECONDS says.
         """
+        if patience is None:
+            patience = SILENT_SECONDS + asked.names
         try:
-            yield self.begun(process)
+            yield begun(process, self.mark, self.where, patience)
             asked.release()
+            process.deadline = time.monotonic() + ANSWER_SECONDS
             process.wait()
+        except Stuck as exc:
+            raise self._stopped(doing, exc) from exc
         except (ConnectionLost, ProtocolError) as exc:
             raise type(exc)(f"{doing} {self.where} broke off: {exc}.") from exc
         finally:
             process.close()
 
     def begun(self, process: Process) -> ByteStream:
-        return begun(process, self.mark, self.where)
+        """What a script says that may be silent for as long as it likes once it has begun."""
+        try:
+            return begun(process, self.mark, self.where, math.inf)
+        except Stuck as exc:
+            raise self._stopped("Starting to work in", exc) from exc
+
+    def _stopped(self, doing: str, exc: Stuck) -> Stuck:
+        return Stuck(f"{doing} {self.where} came to a stop: {exc}")
 
     def run(self, script: str, *arguments: str) -> bytes:
-        """All that a script without input prints. Raises ProtocolError where that is more than ANSWER_LIMIT."""
+        """All that a script without input prints, which must come soon.
+
+        Raises ProtocolError where that is more than ANSWER_LIMIT, and Stuck where it takes more than ANSWER_SECONDS.
+        """
         process = self.runner.start(self.argv(script, *arguments))
         try:
-            return self.begun(process).rest(ANSWER_LIMIT)
+            return begun(process, self.mark, self.where, None).rest(ANSWER_LIMIT)
+        except Stuck as exc:
+            raise self._stopped("Asking about", exc) from exc
         except ProtocolError as exc:
             raise ProtocolError(
                 f"What {self.where} answered is no answer: {exc}. Check the tools of its container."
@@ -118,18 +176,24 @@ class Asker:
         finally:
             process.close()
 
-    def feed(self, script: str, stdin: Iterable[bytes], size: int, *arguments: str) -> None:
+    def feed(
+        self, script: str, stdin: Iterable[bytes], size: int, *arguments: str, soon: bool = False
+    ) -> None:
         """Run a script with `size` bytes of input to its end. The exit status proves nothing: the next scan does.
 
-        Raises EndpointError if the volume is full, and ConnectionLost if a command was killed.
+        Raises EndpointError if the volume is full, ConnectionLost if a command was killed, and Stuck where it is to end
+        `soon` and doesn't.
         """
         process = self.runner.start(self.argv(script, *arguments), stdin, size)
+        process.deadline = time.monotonic() + (ANSWER_SECONDS if soon else math.inf)
         try:
             ended = done(process, FAILED, BROKEN)
             if is_full(process.stderr()):
                 raise full(self.where)
             if ended == BROKEN:
                 raise ConnectionLost(f"A command that wrote to {self.where} was killed, or its input cut.")
+        except Stuck as exc:
+            raise self._stopped("Writing below", exc) from exc
         finally:
             process.close()
 

@@ -19,7 +19,7 @@ from ._manifest import Manifest
 from ._names import display, some
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, make_plan, undecided
 from ._progress import Progress
-from ._selection import Selection
+from ._selection import WORK_DIR, Selection
 from ._store import Store
 from ._tree import Tree
 
@@ -41,15 +41,30 @@ class Criteria:
     still: Callable[[Manifest], bool] = lambda _earlier: False
 
 
-def not_compared(source: Tree, seen: Manifest, metadata: str) -> list[str]:
-    """What differences in attributes can't be found in.
+def not_compared(source: Tree, seen: Manifest, selection: Selection, metadata: str) -> list[str]:
+    """What differences can't be found in.
 
     That is all extended attributes where the source has no tools that would show them, else those that were `seen`
-    there and are no part of a copy.
+    there and are no part of a copy; and what has the work directory's name and is somebody's own.
     """
+    left_out = [WORK_DIR.decode()] if _leaves_out(source, selection) else []
     if metadata == "ignore":
+        return left_out
+    return left_out + (sorted(seen.uncopied) if source.facts().xattrs else ["xattrs"])
+
+
+def left_out(source: Tree, selection: Selection) -> list[str]:
+    """A warning of what is never copied and may be missed."""
+    if not _leaves_out(source, selection):
         return []
-    return sorted(seen.uncopied) if source.facts().xattrs else ["xattrs"]
+    name = WORK_DIR.decode()
+    return [
+        f"{name} in {source.where} has something of yours and is never copied: move that, or exclude {name}."
+    ]
+
+
+def _leaves_out(source: Tree, selection: Selection) -> bool:
+    return selection.misses_work and source.facts().foreign
 
 
 class Comparison:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
-from ._comparison import not_compared
+from ._comparison import left_out, not_compared
 from ._copy import Copy, Options, Outcome
 from ._errors import ExecError
 from ._interrupt import interruptible
@@ -58,7 +58,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         except ExecError as exc:
             exc.passed_over = transport.passed_over
             raise
-        blind = not_compared(source, outcome.source, options.metadata)
+        blind = not_compared(source, outcome.source, selection, options.metadata)
+        warnings += left_out(source, selection)
         hop = _hop(outcome, options, source.where, target.where, transport, blind)
         digest = target.manifest_digest if isinstance(target, StagedTree) else None
     if params["report"] and not check_mode:

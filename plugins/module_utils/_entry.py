@@ -62,8 +62,8 @@ def possible(path: bytes, kind: str, size: int, *numbers: int) -> None:
         raise ValueError("a path that leaves the tree")
     if path == b"." and kind != DIR:
         raise ValueError("no such thing can be")
-    if not 0 <= size < 1 << 63:
-        raise ValueError("a size or time that no file has")
+    if not 0 <= size < 1 << 63 or (size and kind != FILE):
+        raise ValueError("a size that nothing of its kind has")
     if not 0 <= min(numbers) <= max(numbers) < NOBODY:
         raise ValueError("an owner or device that no file has")
 
@@ -75,8 +75,8 @@ def checked(entry: Entry) -> Entry:
         raise ValueError("a path that leaves the tree")
     if b"\0" in entry.link:
         raise ValueError("no such thing can be")
-    if abs(entry.mtime) >= 1 << 80:
-        raise ValueError("a size or time that no file has")
+    if not 0 <= entry.mode <= 0o7777 or abs(entry.mtime) >= 1 << 80:
+        raise ValueError("a mode or time that no file has")
     return entry
 
 

@@ -93,6 +93,17 @@ class Stalled(ConnectionLost):
     """Nothing arrived for longer than the limit, although the connection stands."""
 
 
+class Stuck(ExecError):
+    """A command goes on and on without the answer that it was started for: to ask once more would do no better."""
+
+
+def silent_for(seconds: float) -> Stuck:
+    """The error for a command that had its time, after so many seconds without a word of it."""
+    return Stuck(
+        f"nothing more was said for {seconds:.0f} s, so a tool hangs there, or the volume: mend that, and run again."
+    )
+
+
 class RouteFailed(ExecError):
     """The way that the contents were to take isn't open; another one may be."""
 

@@ -12,6 +12,7 @@ hashed for minutes without a byte of output.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import ssl
@@ -23,7 +24,7 @@ from signal import SIGKILL, SIGTERM
 from socket import socket
 
 from ._api_errors import capital
-from ._errors import ConnectionLost, ExecError, KubeferryError, Stalled
+from ._errors import ConnectionLost, ExecError, KubeferryError, Stalled, silent_for
 from ._exec_errors import Target, command_failed, gone_pod, missing_program
 from ._exec_protocol import CLOSE_STDIN, Batch, Decoder, exit_code, messages, parse_status, unmasked
 from ._runner import STDERR_LIMIT, Stdin
@@ -90,6 +91,7 @@ class ExecProcess:
     def __init__(
         self, sock: socket, target: Target, argv: Sequence[str], stdin: Input | None, limits: Limits
     ) -> None:
+        self.deadline = math.inf
         self._sock = sock
         self._target = target
         self._argv = argv
@@ -104,7 +106,7 @@ class ExecProcess:
         self._code: int | None = None
         self._error: KubeferryError | None = None
         self._ended = self._closed = self._writable = False
-        self._alive = self._pinged = self._moved = time.monotonic()
+        self._alive = self._pinged = self._moved = self._spoke = time.monotonic()
         self._broken = ""
         sock.setblocking(False)
 
@@ -115,10 +117,17 @@ class ExecProcess:
                 break
             piece = self._step()
             if piece:
+                self._spoke = time.monotonic()
                 return piece
+            self._require_in_time()
         if self._error is not None:
             raise self._error
         return b""
+
+    def _require_in_time(self) -> None:
+        now = time.monotonic()
+        if now >= self.deadline and not (self._ended or self._decoder.status_complete):
+            raise self._fail(silent_for(now - self._spoke))
 
     def wait(self) -> int:
         while self.read():
@@ -277,7 +286,7 @@ class ExecProcess:
                 idle = 0.0
                 self._queue(b"", ABNF.OPCODE_PING)
                 self._send()
-            pause = min(self._limits.ping - idle, self._limits.stall - silent)
+            pause = min(self._limits.ping - idle, self._limits.stall - silent, self.deadline - now)
         self._sleep(max(pause, 0.0))
 
     def _sleep(self, seconds: float) -> None:

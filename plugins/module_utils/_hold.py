@@ -15,7 +15,8 @@ from ._leftovers import foreign
 from ._runner import Process, Runner, last_words
 from ._scripts import BUSY, FOREIGN
 
-TAKE_SECONDS = 60.0
+TAKE_SECONDS = 3600.0
+"""What a dead run has left is removed first, which are up to 20,000 files."""
 BEAT_SECONDS = 10.0
 """How often a container is told that this run is alive."""
 DEAD_SECONDS = 30

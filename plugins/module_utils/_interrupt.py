@@ -7,10 +7,15 @@
 Told to end, ansible-playbook passes SIGTERM or SIGINT on to its workers, and each worker to its process group, so
 that the module gets it; then they die at once, without `always`. The module may take the time to clean up,
 which is why the signal becomes an exception here.
+
+A task's `timeout` sends no signal: Ansible just stops listening, and goes on with the play while the module works on.
+So a module whose result nobody would read any more ends itself in the same way.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,6 +25,7 @@ from types import FrameType
 from ._errors import Interrupted
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STDOUT = 1
 
 
 class _Signalled(BaseException):
@@ -37,8 +43,31 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
+def _listened_to() -> Iterator[None]:
+    """Send this process SIGTERM when whoever reads its standard output stops doing so during the block."""
+    ended, ending = os.pipe()
+
+    def watch() -> None:
+        poll = select.poll()
+        # Nothing is asked for: a pipe without a reader is an error, and one without a writer a hang-up, in any case.
+        for descriptor in (_STDOUT, ended):
+            poll.register(descriptor, 0)
+        if poll.poll() == [(_STDOUT, select.POLLERR)]:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=watch, name="kubeferry-listened", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.close(ending)
+        thread.join()
+        os.close(ended)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first SIGTERM, SIGINT or SIGHUP unwind the block, which leaves it as Interrupted.
+    """Let the first SIGTERM, SIGINT or SIGHUP unwind the block, which leaves it as Interrupted; so does a lost reader.
 
     Further ones are ignored: the cleaning up that the first one has started is to be finished. Outside the
     main thread, where Python handles no signals, the block is left alone.
@@ -54,7 +83,8 @@ def interruptible() -> Iterator[None]:
 
     before = {each: signal.signal(each, handle) for each in _SIGNALS}
     try:
-        yield
+        with _listened_to():
+            yield
     except _Signalled as exc:
         raise Interrupted(f"{exc} ended the task before its work was done: run it again to finish.") from None
     finally:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from ._errors import EndpointError
 from ._folder import Folder
 from ._local_steps import attempt, permit, rmdir, unlink
+from ._selection import WORK_DIR
 from ._tree import PART
 
 
@@ -76,6 +77,17 @@ def strangers(base: bytes) -> list[bytes]:
         for name in os.listdir(base)
         if name not in (b"lock", b"busy", b"held") and not name.startswith(b"run-")
     )
+
+
+def foreign_in(root: bytes) -> bool:
+    """Whether what has the work directory's name in `root` is, or holds, what no copy has put there."""
+    base = os.path.join(root, WORK_DIR)
+    try:
+        return os.path.islink(base) or bool(strangers(base))
+    except NotADirectoryError:
+        return True
+    except OSError:
+        return False
 
 
 def set_aside(base: bytes, run: bytes) -> None:

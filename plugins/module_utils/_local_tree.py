@@ -22,7 +22,7 @@ from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken, provabl
 from ._errors import BusyError, EndpointError
 from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._folder import Folder
-from ._leftovers import clear, foreign, keeps_parts, set_aside, strangers
+from ._leftovers import clear, foreign, foreign_in, keeps_parts, set_aside, strangers
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
 from ._local_pieces import LocalPieces, LocalPlace
 from ._local_rows import rows
@@ -84,6 +84,7 @@ class LocalTree:
         status, space = os.stat(place), os.statvfs(place)
         return Facts(
             kind=kind,
+            foreign=kind == "dir" and foreign_in(self._root),
             readable=os.access(place, os.R_OK | os.X_OK),
             writable=os.access(place, os.W_OK | os.X_OK),
             uid=os.geteuid(),

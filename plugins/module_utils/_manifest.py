@@ -19,7 +19,7 @@ from ._look import Look
 from ._names import display
 from ._row import COLUMNS, entry_of, marked, row_of
 from ._selection import Selection, work_path
-from ._store import BATCH, Row, Store, batched
+from ._store import BATCH, Row, Store, added, batched, total
 from ._xattrs import Xattrs, copied, pack
 
 CHANGED, VANISHED = "changed", "vanished"
@@ -279,10 +279,8 @@ class Manifest:
 
     def sums(self, condition: str) -> tuple[int, int]:
         """Number and total size of the entries that meet a condition."""
-        count, size = self.store.one(
-            f"SELECT count(*), coalesce(sum(size), 0) FROM {self.table} WHERE {condition}"
-        )
-        return int(count), int(size)
+        count, *size = self.store.one(f"SELECT count(*), {total('size')} FROM {self.table} WHERE {condition}")
+        return int(count), added(*size)
 
 
 def below(inner: str, outer: str) -> str:

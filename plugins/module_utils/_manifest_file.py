@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ._checksum import hasher
-from ._entry import BLOCK, CHAR, DIGEST_BYTES, FILE, KINDS, SYMLINK, Entry, checked
+from ._entry import BLOCK, CHAR, DIGEST_BYTES, FILE, KINDS, NANOSECOND, SECOND, SYMLINK, Entry, checked
 from ._errors import ManifestError
 from ._manifest import Manifest
 from ._names import from_json, shown, to_json
@@ -143,7 +143,8 @@ class _Reader:
         if (
             record["kubeferry_manifest"] != FORMAT
             or record["checksum"] not in DIGEST_BYTES
-            or record["mtime_unit_ns"] < 1
+            or record["mtime_unit_ns"] not in (NANOSECOND, SECOND)
+            or not isinstance(record["root"], str)
         ):
             raise ValueError("unknown format")
         self.manifest.checksum = record["checksum"]
@@ -211,19 +212,26 @@ def _entry(record: dict[str, Any]) -> Entry:
     entry = Entry(
         path=from_json(record["path"]),
         kind=record["type"],
-        size=int(record["size"]),
-        mode=int(record["mode"], 8) & 0o7777,
-        uid=int(record["uid"]),
-        gid=int(record["gid"]),
-        mtime=int(record["mtime_ns"]),
+        size=_number(record["size"]),
+        mode=int(record["mode"], 8),
+        uid=_number(record["uid"]),
+        gid=_number(record["gid"]),
+        mtime=_number(record["mtime_ns"]),
         link=from_json(record.get("link", "")),
         hardlink=from_json(record.get("hardlink", "")),
-        device=(int(major), int(minor)),
+        device=(_number(major), _number(minor)),
         digest=_digest(record.get("digest", "")),
         implied=bool(record.get("implied", False)),
         xattrs=tuple(_xattr(*pair) for pair in record.get("xattrs", ())),
     )
     return checked(entry)
+
+
+def _number(value: object) -> int:
+    """A number as JSON has it: neither a part of one, nor text, nor a truth."""
+    if type(value) is not int:
+        raise ValueError("no whole number")
+    return value
 
 
 def _xattr(name: object, value: str) -> tuple[bytes, bytes]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from itertools import islice, zip_longest
 from typing import Any
 
+from ._comparison import left_out
 from ._endpoint import opened
 from ._entry import FILE, Entry
 from ._errors import EndpointError, ManifestError
@@ -37,6 +38,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         progress.phase("preflight")
         require_directory(tree.facts(), tree.where)
         selection = select(tree.path, params["files"], params["include"], params["exclude"])
+        warnings += left_out(tree, selection)
         manifest = tree.scan(selection)
         manifest.checksum = params["checksum"]
         absent = [n for n in selection.files if n not in manifest and n not in manifest.unreadable]

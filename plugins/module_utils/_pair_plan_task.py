@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from . import _mount
 from ._cluster import Cluster, connect
-from ._errors import ClaimTaken, ClusterError, UsageError
+from ._errors import ClaimTaken, ClusterError, ProtocolError, UsageError
 from ._helper_spec import HelperRequest
 from ._interrupt import interruptible
 from ._new_claim import NewClaim
@@ -20,6 +21,8 @@ from ._runner import output
 
 # The size of each file, how many names it has, and which file it is; what a file isn't costs next to nothing.
 _SIZES = 'cd "$1" && find . -path ./.kubeferry -prune -o -type f -exec stat -c "%s %h %d:%i" {} +'
+
+_SIZE = re.compile(rb"(\d{1,19}) (\d{1,10}) (\d{1,20}:\d{1,20})")
 
 
 def run(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +85,10 @@ def _measure(cluster: Cluster, endpoint: Mapping[str, Any], plan: PairPlan) -> d
 
 def _totals(printed: bytes) -> dict[str, int]:
     """Files and their bytes, each once, however many names it has."""
-    files = [line.split() for line in printed.splitlines()]
+    lines = printed.splitlines()
+    files = [found.groups() for line in lines if (found := _SIZE.fullmatch(line))]
+    if len(files) != len(lines):
+        raise ProtocolError("The source can't be measured: its stat prints what can't be; check the image.")
     linked = {which: int(size) for size, names, which in files if names != b"1"}
     alone = [int(size) for size, names, _which in files if names == b"1"]
     return {"files": len(alone) + len(linked), "bytes": sum(alone) + sum(linked.values())}

@@ -21,7 +21,7 @@ from ._manifest import Manifest, below
 from ._names import display, parents
 from ._row import COLUMNS, WIDTH, entry_of
 from ._selection import LOST_AND_FOUND
-from ._store import Row
+from ._store import Row, added, total
 
 CREATE, REPLACE, METADATA, DELETE = "create", "replace", "metadata", "delete"
 EXTRA = "extra"
@@ -168,21 +168,20 @@ class Plan:
         return self._content("want.size")
 
     def _content(self, weight: str) -> tuple[int, int]:
-        count, size = self._store.one(
-            f"SELECT count(*), coalesce(sum({weight}), 0) FROM {self._table} AS plan "
+        count, *size = self._store.one(
+            f"SELECT count(*), {total(weight)} FROM {self._table} AS plan "
             f"JOIN {self._source.table} AS want ON want.path = plan.path "
             f"WHERE {_in((CREATE, REPLACE), 'plan.action')} AND want.kind = '{FILE}' AND want.hardlink = x''"
         )
-        return int(count), int(size)
+        return int(count), added(*size)
 
     def replaced_bytes(self) -> int:
         """The bytes of the files that others take the place of."""
-        return int(
-            self._store.one(
-                f"SELECT coalesce(sum(have.size - have.holes), 0) FROM {self._table} AS plan "
-                f"JOIN {self._target.table} AS have ON have.path = plan.path WHERE plan.action = '{REPLACE}'"
-            )[0]
+        size = self._store.one(
+            f"SELECT {total('have.size - have.holes')} FROM {self._table} AS plan "
+            f"JOIN {self._target.table} AS have ON have.path = plan.path WHERE plan.action = '{REPLACE}'"
         )
+        return added(*size)
 
     def _compare(self, rules: Rules) -> None:
         insert = f"INSERT INTO {self._table} (path, action, reasons)"

@@ -11,6 +11,7 @@ to do can be tested against a directory on this machine.
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import subprocess
@@ -18,7 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias, Union
 
-from ._errors import CommandNotFound, ConnectionLost, ExecError, Stalled
+from ._errors import CommandNotFound, ConnectionLost, ExecError, Stalled, silent_for
 
 READ_SIZE = 1 << 18
 STDERR_LIMIT = 4 << 20
@@ -36,12 +37,17 @@ class Process(Protocol):
     """A started command. One thread drives it: `read()` also feeds the standard input.
 
     Read until `b""`, then ask `wait()`. Leave early with `close()`, which ends the stream at once.
+
+    `deadline` is when it must have said more, by the monotonic clock: infinite, until whoever asks sets it.
     """
+
+    deadline: float
 
     def read(self) -> bytes:
         """Next piece of standard output in bytes, `b""` once the output has ended.
 
-        Raises ConnectionLost or Stalled if the stream breaks, and whatever the `stdin` iterable raises.
+        Raises ConnectionLost or Stalled if the stream breaks, Stuck after the deadline, and whatever the `stdin`
+        iterable raises.
         """
 
     def wait(self) -> int:
@@ -157,6 +163,8 @@ class LocalProcess:
     """A child process whose three pipes are pumped by `read()`."""
 
     def __init__(self, child: subprocess.Popen[bytes], stdin: Stdin | None, stall_seconds: float) -> None:
+        self.deadline = math.inf
+        self._spoke = time.monotonic()
         self._child = child
         self._source = stdin if isinstance(stdin, int) else CLOSED
         self._pieces = iter(() if stdin is None or isinstance(stdin, int) else stdin)
@@ -175,20 +183,23 @@ class LocalProcess:
         self._await_stdin()
 
     def read(self) -> bytes:
-        deadline = time.monotonic() + self._stall_seconds
+        stalled = time.monotonic() + self._stall_seconds
         self._await_stdin()
         while self._stdout != CLOSED or self._diagnostics != CLOSED:
             ready = {key.fd for key, _events in self._selector.select(timeout=1.0)}
             if ready or self._source != CLOSED:
-                deadline = time.monotonic() + self._stall_seconds
-            elif time.monotonic() > deadline:
+                stalled = time.monotonic() + self._stall_seconds
+            elif time.monotonic() > stalled:
                 raise Stalled(f"A command on this machine was silent for {self._stall_seconds:.0f} s.")
             if self._stdin in ready or self._source in ready:
                 self._feed()
             if self._diagnostics in ready:
                 self._take_diagnostics()
             if self._stdout in ready and (data := self._take_output()):
+                self._spoke = time.monotonic()
                 return data
+            if time.monotonic() > self.deadline:
+                raise silent_for(time.monotonic() - self._spoke)
         return b""
 
     def wait(self) -> int:

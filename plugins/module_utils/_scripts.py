@@ -57,6 +57,11 @@ elif [ -e "$path" ] || [ -L "$path" ]; then echo kind=other
 else echo kind=missing; fi
 if [ -r "$path" ] && [ -x "$path" ]; then echo readable=1; fi
 if [ -w "$path" ]; then echo writable=1; fi
+work=$path/.kubeferry
+if [ -L "$work" ] || { [ -e "$work" ] && [ ! -d "$work" ]; }; then echo foreign=1; fi
+for left in "$work"/* "$work"/.[!.]*; do
+  case ${left##*/} in '*' | '.[!.]*' | lock | busy | held | run-*) ;; *) echo foreign=1; break ;; esac
+done
 for tool; do
   if command -v "$tool" >/dev/null 2>&1; then echo "tool=$tool"; fi
 done
@@ -413,6 +418,7 @@ for list in "$3"/ops/*; do
     setfattr) setfattr -h --restore=- <"$list" ;;
     strip) pairs 'setfattr -h -x "$1" -- "$2"' ;;
     touch) pairs 'touch -h -d "$1" -- "$2"' ;;
+    date) each 'touch -h -r "${TO%.to/}" -- "$@"' ;;
   esac
   if [ $? -gt 128 ]; then give_up broken; fi
 done
@@ -426,9 +432,10 @@ exit 0
 
 The step is the name's ending: `wipe`, `rm`, `rmdir` and `mkdir` take names, as do `chown.OWNER` and `chmod.MODE`; `ln`,
 `mv`, `strip` and `touch` take pairs, `make` and `dirs` archives; `mvto` moves names into the directory that the link of
-the same number leads to. A list of names begins with how many bytes the others are, which is at most NAMES_BYTES: what
-was cut is not acted upon. What fails is found by the next scan, and a command that was killed ends it all, as does a
-`wipe` that leaves something: a directory would be moved into place with it."""
+the same number leads to, and `date` gives them the time of the list itself. A list of names begins with how many bytes
+the others are, which is at most NAMES_BYTES: what was cut is not acted upon. What fails is found by the next scan, and
+a command that was killed ends it all, as does a `wipe` that leaves something: a directory would be moved into place
+with it."""
 
 FINISH = (
     _START

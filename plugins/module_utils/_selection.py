@@ -76,6 +76,14 @@ class Selection:
             return False
         if path == b".":
             return self.whole
+        return self._chosen(path)
+
+    @property
+    def misses_work(self) -> bool:
+        """Whether the work directory would be selected, had it any other name."""
+        return not self.files and self._chosen(WORK_DIR)
+
+    def _chosen(self, path: bytes) -> bool:
         if self.include and not any(pattern.matches(path) for pattern in self.include):
             return False
         return not self._excludes(path)

@@ -278,7 +278,7 @@ def _escaped(name: bytes) -> Iterator[bytes]:
 
 def free(line: str, unit: int) -> int | None:
     """The free amount in a line of `df -P`, times `unit`: device, total, used, free, percentage, mount point."""
-    found = re.search(r"\s\d+\s+-?\d+\s+(-?\d+)\s+(?:\d+%|-)\s+/", line)
+    found = re.search(r"\s\d+\s+-?\d+\s+(-?\d{1,30})\s+(?:\d+%|-)\s+/", line)
     return None if found is None else max(0, int(found.group(1))) * unit
 
 

@@ -12,13 +12,16 @@ from . import _scripts as scripts
 from . import _shell_output as output
 from ._asking import Asker
 from ._entry import NANOSECOND, SECOND
-from ._errors import ExecError, ToolMissing
+from ._errors import ExecError, ProtocolError, ToolMissing
 from ._tree import Facts
 
 NEEDED = (
     *("sh", "head", "find", "xargs", "stat", "tar", "mkdir", "mv", "rm", "rmdir"),
     *("chmod", "chown", "touch", "readlink", "ln"),
 )
+INODE = r"\d{1,20}:\d{1,20}"
+TELLING = {"uid": r"\d{0,10}", "boot": r"[\w-]{0,64}", "inode": f"({INODE})?", "above": f"({INODE} ?)*"}
+"""What an answer looks like that more is made of; where a tool is missing there is none."""
 
 
 def probe(asker: Asker) -> Facts:
@@ -26,6 +29,12 @@ def probe(asker: Asker) -> Facts:
     values, tools = output.values(asker.run(scripts.PROBE, *scripts.TOOLS))
     if values.get("end") != "1":
         raise ExecError(f"{asker.where} did not answer the first question whole: try again.")
+    for key, pattern in TELLING.items():
+        if not re.fullmatch(pattern, values.get(key, ""), re.ASCII):
+            raise ProtocolError(
+                f"{asker.where} answered the first question with {key}={values[key][:80]!r}, which can't be: check the "
+                "tools of its container."
+            )
     missing = [tool for tool in NEEDED if tool not in tools]
     if missing:
         raise ToolMissing(
@@ -37,6 +46,7 @@ def probe(asker: Asker) -> Facts:
     uid = int(values.get("uid") or 0)
     return Facts(
         kind=values.get("kind", "missing"),
+        foreign="foreign" in values,
         readable="readable" in values,
         writable="writable" in values,
         uid=uid,

@@ -9,6 +9,7 @@ Whatever they print may be made up by a hostile pod, so everything that is taken
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -166,7 +167,8 @@ class ShellReading:
         wanted = set(paths)
         told = 0
         process, asked = self._asker.ask(scripts.DIGEST, [prefix + path for path in paths], checksum, tool)
-        with self._asker.told(process, asked, "Reading the files below") as stream:
+        # A large file is read to its end before a word is said of it.
+        with self._asker.told(process, asked, "Reading the files below", math.inf) as stream:
             for batch in output.batches(stream, with_unreadable=False):
                 told += len(batch.names)
                 if told > len(paths):

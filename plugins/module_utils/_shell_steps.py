@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from . import _tar as tar
-from ._entry import DIR, FILE, SOCKET, SYMLINK, Entry
+from ._entry import DIR, FILE, SECOND, SOCKET, SYMLINK, Entry
 from ._names import parents
 from ._scripts import NAMES_BYTES
 from ._tree import Changes
@@ -18,6 +18,8 @@ from ._xattrs import dump
 
 FEW = 3
 """From so many files on, a directory's files are moved by one command instead of one each."""
+UNSAID = -1
+"""The time in seconds that BusyBox's touch takes for the failure to read one. Its tar sets it."""
 
 
 class Steps:
@@ -138,7 +140,16 @@ class Steps:
             self._add(b"setfattr", data)
 
     def _times(self, entries: list[Entry], prefix: bytes) -> None:
-        self._pairs(b"touch", [(self._time(entry), prefix + entry.path) for entry in entries])
+        said: list[tuple[bytes, bytes]] = []
+        unsaid: list[tuple[bytes]] = []
+        for entry in entries:
+            if self._nanoseconds or entry.mtime // SECOND != UNSAID:
+                said.append((self._time(entry), prefix + entry.path))
+            else:
+                unsaid.append((prefix + entry.path,))
+        self._pairs(b"touch", said)
+        for some in _lists(unsaid):
+            self._add(b"date", some, UNSAID * SECOND)
 
     def _time(self, entry: Entry) -> bytes:
         return b"@" + (
@@ -152,9 +163,9 @@ class Steps:
         for some in _lists(pairs):
             self._add(step, some)
 
-    def _add(self, step: bytes, data: bytes) -> None:
+    def _add(self, step: bytes, data: bytes, mtime: int = 0) -> None:
         self._number += 1
-        entry = Entry(b"", FILE, 0, 0o600, 0, 0, 0)
+        entry = Entry(b"", FILE, 0, 0o600, 0, 0, mtime)
         self._members.append(
             tar.header(entry, b"%06d.%b" % (self._number, step), len(data)) + data + tar.padding(len(data))
         )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from . import _tar as tar
 from ._asking import ANSWER_LIMIT, Asker, answers
 from ._complaints import Complaint
 from ._entry import Entry, Taken, provable
-from ._errors import ConnectionLost, ProtocolError
+from ._errors import ConnectionLost, ProtocolError, Stuck
 from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._hold import Hold
 from ._look import Look
@@ -127,7 +128,11 @@ class ShellTree:
 
     def flush(self) -> Shown | None:
         kinds = " ".join(WRITTEN_OUT)
-        stream = tar.ByteStream((self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS), kinds),))
+        try:
+            answer = self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS), kinds)
+        except Stuck:
+            return None  # nothing can end it while the volume is written to
+        stream = tar.ByteStream((answer,))
         began, _inode, _device = output.beginning(stream)
         number, _blank, flushed = stream.rest(ANSWER_LIMIT).decode("ascii", "replace").partition(" ")
         return what_shows(number, began if flushed == "flushed" else 0)
@@ -148,6 +153,8 @@ class ShellTree:
                 path = output.relative(member.name)
                 # Whatever else a pod sends (`..`, absolute names, devices) was not asked for and is passed over.
                 if path not in wanted or member.flag not in (b"0", b"\0"):
+                    if member.size > MOST_GROWTH:
+                        raise ProtocolError(f"{member.size} bytes came that were not asked for")
                     unasked += 1
                 elif member.size > wanted.pop(path) + MOST_GROWTH:
                     raise ProtocolError(f"{display(path)} has grown to {member.size} bytes")
@@ -197,7 +204,8 @@ class ShellTree:
             xattrs = dump([(b".", root.xattrs)]) if root.xattrs and self.facts().xattrs else b""
             data = xattrs + tar.header(root, b"./", 0, self._nanoseconds) + tar.end()
             first = "xattrs" if xattrs else ""
-            self._asker.feed(scripts.FINISH, (data,), len(data), f"{root.mode:04o}", first)
+            mode = f"{root.mode:04o}"
+            self._asker.feed(scripts.FINISH, (data,), len(data), mode, first, soon=True)
 
     def save(self, verified: Manifest, gone: Iterable[bytes], restless: Iterable[bytes]) -> None:
         """A pod's file system holds the attributes itself."""
@@ -215,7 +223,7 @@ class ShellTree:
         process, names = self._asker.ask(scripts.ADOPT, [b"./" + path + b"//" for path in paths], self._work)
         with self._asker.told(process, names, "Taking up what was received before below") as stream:
             for name, size in answers(output.links(stream), len(paths)):
-                if size.isdigit():
+                if re.fullmatch(rb"\d{1,19}", size):
                     sizes[output.relative(name)] = int(size)
         return sizes
 

@@ -83,6 +83,19 @@ class Store:
             rows = self.page(more, (*values, rows[-1][0]))
 
 
+def total(column: str) -> str:
+    """Two columns of a query that make up a sum together, as `added` adds them: SQLite's own fails beyond 63 bits.
+
+    Two files with a hole almost as long as a file may be are enough for that.
+    """
+    return f"coalesce(sum(({column}) >> 32), 0), coalesce(sum(({column}) & {0xFFFFFFFF}), 0)"
+
+
+def added(upper: int, lower: int) -> int:
+    """The sum of what was asked for by `total`."""
+    return (upper << 32) + lower
+
+
 def _full(exc: sqlite3.OperationalError) -> EndpointError:
     return EndpointError(
         f"The directory for temporary files on this machine can't hold what is known of the trees ({exc}): make room "

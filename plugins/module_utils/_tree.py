@@ -23,7 +23,8 @@ from ._store import Store
 class Facts:
     """What preflight needs to know about an endpoint.
 
-    `kind` is `dir`, `missing`, `block` or `other`; `volume` tells apart two directories (empty: unknown), `above` has
+    `kind` is `dir`, `missing`, `block` or `other`; `foreign` is whether what has the name of the work directory is,
+    or holds, what no copy has put there; `volume` tells apart two directories (empty: unknown), `above` has
     the same of the directories above it; `free_bytes` and `free_inodes` are None where the endpoint can't tell;
     `precision` is the unit of the modification times that it tells in nanoseconds, `settable` that of those that it can
     set; `tools` are the commands found there; `xattrs` is whether it can tell extended attributes, `devices` whether
@@ -31,6 +32,7 @@ class Facts:
     """
 
     kind: str
+    foreign: bool = False
     readable: bool = True
     writable: bool = True
     uid: int = 0

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from ._comparison import Comparison, Criteria, not_compared
+from ._comparison import Comparison, Criteria, left_out, not_compared
 from ._endpoint import opened
 from ._entry import FILE
 from ._errors import EndpointError, UsageError
@@ -45,7 +45,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
             else stack.enter_context(opened(params, "source", progress, warnings)).tree
         )
         target = stack.enter_context(opened(params, "target", progress, warnings)).tree
-        hop = _compare(params, source, target, progress)
+        hop = _compare(params, source, target, progress, warnings)
     hop.numbers["seconds"] = round(time.monotonic() - started, 3)
     if params["report"] and not check_mode:
         record(params["report"], params["label"] or "verify", hop)
@@ -58,7 +58,11 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
 
 
 def _compare(
-    params: Mapping[str, Any], source: AnyTree | ManifestTree, target: AnyTree, progress: Progress
+    params: Mapping[str, Any],
+    source: AnyTree | ManifestTree,
+    target: AnyTree,
+    progress: Progress,
+    warnings: list[str],
 ) -> Hop:
     checksum = params["checksum"] or (source.checksum if isinstance(source, ManifestTree) else "sha256")
     if isinstance(source, ManifestTree) and source.checksum != checksum:
@@ -72,6 +76,7 @@ def _compare(
     comparison = Comparison(source, target, selection, Criteria(checksum, params["metadata"]), progress)
     here, there = comparison.manifests()
     _refuse_undigested(here, source)
+    warnings += left_out(source, selection)
     counts = params["extra"] == "fail"
     # A manifest tells nothing of what changed while its files were staged.
     found = parity(comparison.plan(here, there), here, there, extra_counts=counts).at_rest()
@@ -84,7 +89,7 @@ def _compare(
         numbers=dict(zip(("files", "bytes"), here.totals(), strict=True)),
         words={
             "metadata": params["metadata"],
-            "not_compared": not_compared(source, here, params["metadata"]),
+            "not_compared": not_compared(source, here, selection, params["metadata"]),
         },
     )
 

@@ -355,6 +355,8 @@ not_compared:
     - V(xattrs) where the source has no tools that tell extended attributes.
     - Else the names of those that some of its files have and that are no part of a copy, as most mean something on
       their own file system alone. These are all but C(user.*), ACLs, capabilities and the labels of SELinux.
+    - V(.kubeferry) where the source has something of this name, or in a directory of it, that no copy has put there. It
+      is never copied, and a warning says so.
   returned: always, unless the task could not be carried out
   type: list
   elements: str

@@ -406,3 +406,18 @@ def test_rsync_is_refused_where_it_cannot_work(boxes, tmp_path):
         UsageError, match=r"transport: rsync can't be used here, since rsync isn't installed at .*busybox"
     ):
         engine.copy(*ends, transport="rsync")
+
+
+@pytest.mark.parametrize("kinds", FEW)
+@pytest.mark.parametrize("mtime", [-BILLION, -1])
+def test_the_second_before_1970(boxes, tmp_path, kinds, mtime):
+    """BusyBox's touch takes it for a failure."""
+    ends = Ends(boxes, tmp_path, kinds)
+    os.symlink("a", ends.source / "link")
+    for name, data in {"a": b"x", "kept": b"kept", "large": bytes(9 << 20) + b"z"}.items():
+        write(ends.source, name, data)
+    write(ends.target, "kept", b"kept")
+    for name in ("link", "a", "kept", "large", "."):
+        os.utime(ends.source / name, ns=(mtime, mtime), follow_symlinks=False)
+    assert engine.whole(ends.copy())
+    assert ends.unlike() == {}

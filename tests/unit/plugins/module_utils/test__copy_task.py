@@ -433,3 +433,44 @@ def test_what_is_no_report_is_refused_before_the_copy(ends, tmp_path):
     with pytest.raises(UsageError, match=r"^report: .*other.json exists and isn't a report"):
         copy(*ends, report=str(tmp_path / "other.json"))
     assert set(snapshot(ends[1])) == {b"."}
+
+
+OWN = {
+    "a file in it": ".kubeferry/notes",
+    "a hidden file in it": ".kubeferry/.notes",
+    "a file": ".kubeferry",
+    "what a copy left": ".kubeferry/run-1/tree/x",
+    "a lock": ".kubeferry/lock",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_has_the_name_of_the_work_directory_at_the_source(ends, boxes, tmp_path, name):
+    source, target = ends
+    named = [".kubeferry"] if "file" in name else []
+    if OWN[name]:
+        write(source, OWN[name], b"precious")
+    assert {engine.end(boxes, kind, source).facts().foreign for kind in ("local", "gnu", "busybox")} == {
+        bool(named)
+    }
+    made = _manifest_task.run(params(source, dest=str(tmp_path / "m.jsonl")), check_mode=False)
+    copied, again = copy(source, target), copy(source, target)
+    verified = _verify_task.run(params(source, target), check_mode=False)
+    for result in (copied, again, verified):
+        assert result["parity"] is True
+        assert result["not_compared"] == named
+    for result in (made, copied, again, verified):
+        said = [
+            text
+            for text in result["warnings"]
+            if text.startswith(f".kubeferry in {source} on this machine has something of yours")
+        ]
+        assert len(said) == len(named)
+    for chosen in ({"files": ["10"]}, {"include": ["1*"]}, {"exclude": [".kubeferry"]}):
+        assert _verify_task.run(params(source, target, **chosen), check_mode=False)["not_compared"] == []
+
+
+def test_a_link_with_the_name_of_the_work_directory(boxes, tmp_path):
+    (tmp_path / ".kubeferry").symlink_to("elsewhere")
+    assert all(engine.end(boxes, kind, tmp_path).facts().foreign for kind in ("local", "gnu", "busybox"))

@@ -27,6 +27,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     NotFound,
     PodNotRunning,
     Stalled,
+    Stuck,
     Throttled,
     Unauthorized,
     Unreachable,
@@ -232,6 +233,18 @@ def test_a_silent_command_is_kept_alive_by_pings(server, runner):
     # Twice the stall limit without a byte: only the pongs tell that somebody is there.
     assert output(runner, ["sleep", "4"])[0] == 0
     assert server.execs[-1].pings >= 10
+
+
+@pytest.mark.parametrize("command", ["sleep 20", "yes >&2"])
+def test_a_command_that_goes_on_after_its_deadline(runner, command):
+    process = runner.start(["sh", "-c", f"echo word; {command}"])
+    assert process.read() == b"word\n"
+    process.deadline = time.monotonic() + 1
+    with pytest.raises(
+        Stuck, match=r"^nothing more was said for 1 s, so a tool hangs there, or the volume: "
+    ):
+        process.read()
+    process.close()
 
 
 # What kubelets say whose container runtime is being restarted; the second one's socket isn't made yet.

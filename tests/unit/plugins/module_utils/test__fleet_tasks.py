@@ -25,6 +25,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     Forbidden,
     Interrupted,
     NotFound,
+    ProtocolError,
     UsageError,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
@@ -462,3 +463,9 @@ def test_a_file_with_several_names_is_measured_once(boxes, tmp_path, kind):
     _status, printed, said = output(boxes[kind].runner(), script)
     assert said == b""
     assert _pair_plan_task._totals(printed) == {"files": 2, "bytes": 1010}
+
+
+@pytest.mark.parametrize("line", [b"", b"1 1", b"-1 1 1:1", b"9" * 5000 + b" 1 1:1", b"1 1 1:1 1"])
+def test_what_no_stat_prints_is_no_measure(line):
+    with pytest.raises(ProtocolError, match=r"^The source can't be measured: its stat prints what can't be"):
+        _pair_plan_task._totals(b"1 1 1:1\n" + line + b"\n")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -72,3 +73,28 @@ def test_other_threads_are_left_alone():
     thread.start()
     thread.join(5)
     assert done == [signal.SIG_DFL]
+
+
+def test_a_task_that_nobody_listens_to_any_more():
+    """As after the task's `timeout`."""
+    kept = os.dup(1)
+    reading, writing = os.pipe()
+    os.dup2(writing, 1)
+    os.close(writing)
+    cleaned = []
+
+    def work():
+        with interruptible():
+            try:
+                os.close(reading)
+                time.sleep(20)
+            finally:
+                cleaned.append("all")
+
+    try:
+        with pytest.raises(Interrupted):
+            work()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert cleaned == ["all"]

@@ -300,3 +300,14 @@ def test_what_vanished_from_the_source_counts_unless_it_is_forgiven():
     assert found.at_rest().holds("strict")
     assert sentence(found.at_rest(), "strict") == ""
     assert found.at_rest().true_counts()["changed_at_source"] == 2
+
+
+def test_sizes_that_are_more_than_63_bits_together():
+    """As of two files with long holes."""
+    long = (1 << 63) - 1
+    names = b"a", b"b", b"c"
+    source = manifest(*(replace(BASE, path=name, size=long, holes=0) for name in names))
+    target = manifest(*(replace(BASE, path=name, size=long - 1, digest="bb") for name in names))
+    plan = make_plan(source, target, ALL)
+    assert source.totals() == plan.content() == (3, 3 * long)
+    assert (plan.room(), plan.replaced_bytes()) == (3 * long, 3 * (long - 1))

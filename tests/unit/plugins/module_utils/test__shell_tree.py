@@ -19,6 +19,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import _scripts as s
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _tar as tar
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import BLOCK, DIR, FILE, SYMLINK, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    EndpointError,
     KubeferryError,
     ProtocolError,
     ToolMissing,
@@ -381,6 +382,60 @@ def test_names_that_can_not_be_read_are_bounded_by_what_they_take(jail, monkeypa
     )
     error = jail.copy("local", SCAN=told)
     assert "unreadable ones: copy it in parts" in str(error)
+
+
+FACTS = (
+    b"kind=dir\nreadable=1\nwritable=1\n"
+    + b"".join(b"tool=%b\n" % tool.encode() for tool in scripts.TOOLS)
+    + b"uid=0\nend=1\n"
+)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(b"uid=" + uid for uid in (b"root", b"-1", b"9" * 5000, "\u0661".encode())),
+        *(b"inode=" + inode for inode in (b"x:1", b"1", b"-1:5", b"1:" + b"9" * 5000)),
+        *(b"boot=" + boot for boot in (b"a:b", b"b" * 65)),
+        *(b"above=" + above for above in (b"1:x", b"1:2 3")),
+    ],
+    ids=lambda said: repr(said[:20]),
+)
+def test_facts_that_can_not_be(jail, said):
+    with pytest.raises(
+        ProtocolError, match="source in pod bad/liar answered the first question with"
+    ) as error:
+        jail.liar(PROBE=FACTS + said + b"\n").facts()
+    assert len(str(error.value)) < 400
+
+
+def test_room_that_can_not_be_is_not_known(jail):
+    line = b"bytes=/dev/sda 1 1 " + b"9" * 5000 + b" 1% /mnt\n"
+    assert jail.liar(PROBE=FACTS + line).facts().free_bytes is None
+
+
+def test_a_received_file_of_a_size_that_can_not_be(jail):
+    tree = jail.liar(ADOPT=b"./good\0" + b"9" * 5000 + b"\0end\0")
+    tree.begin()
+    assert tree.adopt([b"good"]) == {}
+    tree.close()
+
+
+@pytest.mark.parametrize("kind", ["local", "gnu"])
+def test_sizes_that_no_volume_has(jail, kind):
+    """More than SQLite adds up."""
+    huge = b"81a4 %d 0 0 1 %d 1 0 0 %d 512 0 0|%b|%b\n"
+    lines = [huge % ((1 << 63) - 1, inode, 1 << 54, WORDS, WORDS) for inode in (77, 78)]
+    error = jail.copy(kind, SCAN=scan((b"./good", lines[0]), (b"./more", lines[1])))
+    assert isinstance(error, EndpointError)
+    assert "bytes free and the copy needs 18446744073709551614: make room" in str(error)
+
+
+def test_a_huge_member_that_was_not_asked_for(jail):
+    header = header_of(b"./other", 1 << 62)
+    error = jail.copy("local", SCAN=scan((b"./good", jail.line())), PULL=header + bytes(5000))
+    assert isinstance(error, ProtocolError)
+    assert f"{1 << 62} bytes came that were not asked for" in str(error)
 
 
 def test_a_path_that_no_kernel_takes(jail):
