@@ -144,3 +144,47 @@ async def test_every_view_of_another_history(server, look):
     await shoot(pages[1], "reconnect-another-history")
     await publish(server, events[-1:])
     await as_a_reload_shows_it(pages, 3)
+
+
+async def test_a_token_that_may_not_look_is_refused(server, browser):
+    page = await browser.new_page()
+    await page.goto(server.url)
+    await page.fill("#token", PUBLISH_TOKEN)
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("[role=alert]")
+    assert await page.inner_text("[role=alert]") == "The token of this connection isn't one to view with."
+    await page.close()
+
+
+async def test_a_run_is_shown_once_the_server_has_it(server, publisher, look):
+    p = sample.Publisher()
+    page = await look.page(server.url)
+    await page.goto(f"{server.url}/runs/{p.run}")
+    await page.wait_for_selector("#link[data-state=asking]")
+    assert "No such run" in await page.inner_text("main")
+    await publisher.publish([p.started(), *p.task("t", "Talk", {"a": "ok"})])
+    await page.wait_for_selector(".step")
+    await page.wait_for_selector(LIVE)
+    assert await page.inner_text("#notices") == ""
+
+
+async def test_a_thousand_hosts_after_the_server_forgot_them(server, look):
+    p = sample.Publisher()
+    events = sample.wide_run(1000, 20, p)
+    await publish(server, events[:-1])
+    page = await look.page(server.url, f"/runs/{p.run}/matrix")
+    await page.wait_for_selector(".cell[id]")
+    memory = await page.context.new_cdp_session(page)
+    await memory.send("HeapProfiler.enable")
+    used = []
+    for _time in range(3):
+        await forgets(server, page)
+        await page.wait_for_selector("#link[data-state=asking]", timeout=30_000)
+        await publish(server, events[:-1])
+        await page.wait_for_selector(LIVE)
+        await holds(page, "document.querySelector('.tile b').textContent === '13,269'", 60)
+        await memory.send("HeapProfiler.collectGarbage")
+        used.append((await memory.send("Runtime.getHeapUsage"))["usedSize"])
+    assert used[-1] < used[0] * 1.2
+    assert await page.locator(".cell[id]").count() < 3000
+    await shoot(page, "reconnect-thousand")
