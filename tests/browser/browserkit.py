@@ -95,8 +95,12 @@ class Look:
 
     def tell_kubernetes_events(self, events: list[dict[str, object]]) -> None:
         """What the server tells the page of a namespace's events; nobody else may."""
+        self.tell({"type": "EVENTS", "events": events})
+
+    def tell(self, message: dict[str, object]) -> None:
+        """What the server might tell the page."""
         assert self._socket is not None
-        self._socket.send(json.dumps({"type": "EVENTS", "events": events}))
+        self._socket.send(json.dumps(message))
 
 
 @pytest_asyncio.fixture(loop_scope="module")

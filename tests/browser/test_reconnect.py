@@ -168,6 +168,28 @@ async def test_a_run_is_shown_once_the_server_has_it(server, publisher, look):
     assert await page.inner_text("#notices") == ""
 
 
+async def test_the_history_was_replaced_under_the_server(server, publisher, look):
+    """It then shows nothing of a run until it has looked for it, which it does when it is asked."""
+    p = sample.Publisher()
+    await publisher.publish([p.started(), *p.task("t", "Talk", {"a": "ok"})])
+    page = await look.page(server.url, f"/runs/{p.run}", between=True)
+    await page.wait_for_selector(".step")
+    state = {
+        name: []
+        for name in ("plays", "tasks", "hosts", "progress", "parity", "problems", "gaps", "namespaces")
+    }
+    state["summary"] = {"run": p.run, "status": "running", "counts": {}}
+    about = {"type": "SNAPSHOT", "run": p.run, "epoch": "another", "seq": 0, "resync": "epoch_changed"}
+    look.tell({**about, "state": state})
+    await page.wait_for_selector("#link[data-state=asking]")
+    assert "The server has no such run now" in await page.inner_text("#notices")
+    assert await texts(page, ".step .link-like") == ["Talk"]
+    await page.wait_for_selector(LIVE)
+    await publisher.publish([*p.task("t2", "Tell", {"a": "ok"}), p.finished("failed")])
+    await page.wait_for_selector(".badge[data-s=failed]")
+    assert await texts(page, ".step .link-like") == ["Talk", "Tell"]
+
+
 async def test_a_thousand_hosts_after_the_server_forgot_them(server, look):
     p = sample.Publisher()
     events = sample.wide_run(1000, 20, p)
