@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, ServerProcess, running
-from playwright.async_api import Browser, Page, WebSocketRoute, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, WebSocketRoute, async_playwright
 
 SHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 # Debian's Chromium as root, without its conversations with the outside.
@@ -57,6 +57,7 @@ class Look:
         self.browser = browser
         self.faults: list[str] = []
         self.requests: list[str] = []
+        self.contexts: list[BrowserContext] = []
         self._socket: WebSocketRoute | None = None
 
     async def page(
@@ -73,6 +74,7 @@ class Look:
         context = await self.browser.new_context(
             color_scheme=scheme, viewport={"width": width, "height": height}, **more
         )
+        self.contexts.append(context)
         page = await context.new_page()
         page.set_default_timeout(8000)
         page.on("pageerror", lambda error: self.faults.append(str(error)))
@@ -93,14 +95,20 @@ class Look:
 
     def tell_kubernetes_events(self, events: list[dict[str, object]]) -> None:
         """What the server tells the page of a namespace's events; nobody else may."""
+        self.tell({"type": "EVENTS", "events": events})
+
+    def tell(self, message: dict[str, object]) -> None:
+        """What the server might tell the page."""
         assert self._socket is not None
-        self._socket.send(json.dumps({"type": "EVENTS", "events": events}))
+        self._socket.send(json.dumps(message))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def look(browser: Browser) -> AsyncIterator[Look]:
     made = Look(browser)
     yield made
+    for context in made.contexts:
+        await context.close()
     # A server that was stopped on purpose is a fault of the network, and shows as one.
     assert [
         fault for fault in made.faults if "ERR_CONNECTION" not in fault and "WebSocket" not in fault

@@ -33,6 +33,8 @@ async ({ events, snapshot }) => {
     progress: [...run.progress.values()],
     parity: run.parity,
     problems: run.problems,
+    gaps: run.gaps,
+    missing: run.missing,
     namespaces: [...run.namespaces],
   }));
 }

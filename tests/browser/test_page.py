@@ -548,7 +548,7 @@ async def test_how_a_transfer_ended(server, publisher, look):
 
 async def test_the_page_and_the_server_see_the_same(server, publisher, look):
     """The page's model.js and the server's run_state.py are two renderings of the same rules."""
-    events = [*sample.wide_run(20, 6), *sample.copy_run(), *sample.included_run(5)]
+    events = [*sample.wide_run(20, 6), *sample.copy_run(), *sample.included_run(5), *holed_run()]
     page = await look.page(server.url)
     shown = await page.evaluate(COMPARE.read_text(), {"events": events})
     states: dict[str, RunState] = {}
@@ -558,9 +558,32 @@ async def test_the_page_and_the_server_see_the_same(server, publisher, look):
         assert seen == comparable(state)
 
 
-@pytest.mark.parametrize("before", [3, 9, 16, 30])
-async def test_the_page_goes_on_from_a_snapshot_as_the_server_does(server, look, before):
-    events = sample.included_run(5)
+def holed_run():
+    """Events that come late, one by one and among others, in holes that close, split and stay; and gaps."""
+    p = sample.Publisher()
+    numbered = {}
+    for number in range(1, 41):
+        numbered[number] = p.result(f"t{number}", "Task", "h", "ok")
+    for first, last in ((16, 20), (30, 34)):
+        about = {
+            "reason": "spool_full",
+            "count": last - first + 1,
+            "first_pubseq": first,
+            "last_pubseq": last,
+        }
+        numbered[last] |= {"type": "kubeferry.v1.gap", "data": about}
+    order = [1, 2, 6, 4, 3, 12, 8, 10, 9, 5, 20, 14, 15, 25, 34, 13, 7, 22, 40, 39, 36, 31, 17]
+    return [numbered[number] for number in order]
+
+
+FROM_A_SNAPSHOT = [
+    *((sample.included_run(5), before) for before in (3, 9, 16, 30)),
+    *((holed_run(), before) for before in (1, 3, 6, 10, 12, 14, 15, 17, 19)),
+]
+
+
+@pytest.mark.parametrize(("events", "before"), FROM_A_SNAPSHOT)
+async def test_the_page_goes_on_from_a_snapshot_as_the_server_does(server, look, events, before):
     page = await look.page(server.url)
     state = RunState(events[0]["runid"])
     for seq, event in enumerate(events[:before], 1):
@@ -575,7 +598,7 @@ async def test_the_page_goes_on_from_a_snapshot_as_the_server_does(server, look,
 def comparable(state: RunState) -> dict[str, object]:
     """What compare.js returns of a run."""
     ours = state.as_dict()
-    names = ("hosts", "tasks", "plays", "progress", "parity", "problems", "namespaces")
+    names = ("hosts", "tasks", "plays", "progress", "parity", "problems", "namespaces", "gaps", "missing")
     summary = {name: ours["summary"][name] for name in ("counts", "status", "mismatches")}
     return json.loads(json.dumps({name: ours[name] for name in names} | summary))
 

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 import sample
-from eventkit import FILES, VIEW_TOKEN, metric
+from eventkit import FILES, PUBLISH_TOKEN, VIEW_TOKEN, Client, metric
 
 MODES = pytest.mark.parametrize("mode", [[], ["--json"]], ids=["text", "json"])
 
@@ -125,6 +125,53 @@ async def test_the_next_run_is_told(server, publisher):
     first, second = (json.loads(line) for line in told.splitlines())
     assert first["runid"] == second["runid"]
     assert first["runid"] in begun
+
+
+async def followed(server, p):
+    """A tail that has told a run's first event, and what it tells from then on."""
+    process = await tail("--url", f"ws://127.0.0.1:{server.port}/ws", "--run", p.run, "--json")
+    assert json.loads(await asyncio.wait_for(process.stdout.readline(), 15))["pubseq"] == 1
+    return process, asyncio.create_task(ended(process))
+
+
+async def forgets(server):
+    """The server is killed, and comes back with nothing."""
+    await server.stop(signal.SIGKILL)
+    for path in server.directory.glob("history.db*"):
+        path.unlink()
+    await server.start()
+
+
+async def test_the_server_forgot_a_run_that_goes_on(server):
+    """What the publisher sends again isn't told again, and what nobody has any more is named."""
+    p = sample.Publisher()
+    events = [p.started(), *p.task("t1", "Talk", {"a": "ok"})]
+    async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish(events)
+    process, watching = await followed(server, p)
+    await forgets(server)
+    await asyncio.sleep(2)
+    assert process.returncode is None
+    p.pubseq += 3
+    rest = [*p.task("t2", "Talk", {"a": "ok"}), p.finished()]
+    async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish([*events[2:], *rest])
+    told, said = await watching
+    assert process.returncode == 0
+    assert [json.loads(line)["pubseq"] for line in told.splitlines()] == [2, 3, 4, *range(8, 12)]
+    waits, lacks = said.decode().splitlines()
+    assert waits.startswith("tail: The server has no such run now: its history is another one")
+    assert waits.endswith("Asking again for 30 s.")
+    assert lacks == "tail: of this run's events, number 5 to 7 did not arrive"
+
+
+async def test_a_run_that_never_was_is_refused_at_once(server):
+    process = await tail("--url", f"ws://127.0.0.1:{server.port}/ws", "--run", sample.Publisher().run)
+    _none, said = await ended(process)
+    assert (process.returncode, said) == (
+        2,
+        b"tail: The history has no such run: it may have been dropped for its age.\n",
+    )
 
 
 async def test_letters_that_the_terminal_lacks(server, publisher):

@@ -5,7 +5,9 @@
 usage: python -m kubeferry_events.tail --url ws://127.0.0.1:9000/ws [--run UUID] [--json] [--ca FILE] [--patience S]
 
 Without --run it follows the newest run that is going on, or the next one that begins. The view token comes from
-KUBEFERRY_VIEW_TOKEN. With --json every event is one line of JSON. After a lost connection it goes on where it was.
+KUBEFERRY_VIEW_TOKEN. With --json every event is one line of JSON. After a lost connection it goes on where it was, also
+with a server that has lost its history: it waits for the run to come back there, tells what it hasn't told yet, and
+names what is missing.
 
 Exit status: 0 the run ended well, 1 it failed or was interrupted, 2 wrong usage, refused, no connection or nowhere to
 write, 141 (as a shell says it of SIGPIPE) whoever read its output has gone.
@@ -27,14 +29,20 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from .ledger import Ledger
 from .tail_output import Output, ReaderGone, Unwritable
 from .tail_text import Text, plain
+from .wire import GAP, PROGRESS, kind_of
 
 EXIT = {"ok": 0, "failed": 1, "interrupted": 1}
 EXIT_REFUSED = 2
 EXIT_READER_GONE = 128 + 13
 HEARTBEAT_SECONDS = 20.0
 RETRY_SECONDS = 0.5
+# Who wasn't refused for so long was let in meanwhile.
+LULL_SECONDS = 5.0
+# What a server answers that will soon answer otherwise.
+PASSING = ("server_error", "rate_limited")
 
 
 class Refused(Exception):
@@ -45,15 +53,27 @@ class Tail:
     """One run as it goes on. `show` is given each event once, `note` what is to be said beside them."""
 
     def __init__(
-        self, token: str, run: str | None, show: Callable[[dict[str, Any]], None], note: Callable[[str], None]
+        self,
+        token: str,
+        run: str | None,
+        show: Callable[[dict[str, Any]], None],
+        note: Callable[[str], None],
+        patience: float,
     ) -> None:
-        self._token = token
+        self._token, self._patience = token, patience
         self._run = run
         self._show, self._note = show, note
+        # Whether a server has had the run; since when one refuses it, and when it last did.
+        self._known = False
+        self._refused = self._refused_last = -LULL_SECONDS
         # Those that were there when it first saw the list.
         self._over: set[str] | None = None
         self._epoch: str | None = None
         self._seq: int | None = None
+        # The publisher's numbers, which mean the same in every history: those told, and with them those that gaps stand
+        # for. Progress has a count of its own.
+        self._told, self._accounted = Ledger(), Ledger()
+        self._progress = 0
         self.status: str | None = None
 
     async def converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -67,29 +87,45 @@ class Tail:
             if kind == "ERROR":
                 if message.get("code") in ("shutting_down", "slow_viewer"):
                     return
-                raise Refused(str(message.get("message")))
-            if kind == "WELCOME":
-                await socket.send_json(self._subscription(str(message["epoch"])))
+                await self._wait(message)
+                await socket.send_json(self._subscription())
+            elif kind == "WELCOME":
+                await socket.send_json(self._subscription())
             elif self._run is None:
                 await self._choose(socket, message)
             elif kind == "SNAPSHOT" and message.get("run") == self._run:
-                self._resync(message)
+                await self._resync(socket, message)
             elif kind == "EVENTS":
                 for event in message["events"]:
                     self._take(event)
             if self.status is not None:
                 return
 
-    def _subscription(self, epoch: str) -> dict[str, Any]:
+    def _subscription(self) -> dict[str, Any]:
         if self._run is None:
             # The list alone: events of all runs that are on their way while one is chosen would be taken for its first.
             return {"type": "SUBSCRIBE", "summaries": True}
-        wanted: dict[str, Any] = {"type": "SUBSCRIBE", "run": self._run, "after_seq": self._seq or 0}
-        if self._seq is not None and self._epoch is not None:
-            wanted["epoch"] = self._epoch
-        else:
-            self._epoch = epoch
-        return wanted
+        if self._seq is None:
+            return {"type": "SUBSCRIBE", "run": self._run, "after_seq": 0}
+        return {"type": "SUBSCRIBE", "run": self._run, "after_seq": self._seq, "epoch": self._epoch}
+
+    async def _wait(self, refusal: dict[str, Any]) -> None:
+        """Wait before asking again. Raises Refused where that won't help, or hasn't helped for too long."""
+        code, why = refusal.get("code"), str(refusal.get("message"))
+        if code == "unknown_run" and self._known:
+            why = "The server has no such run now: its history is another one, or has dropped the run for its age."
+        elif code not in PASSING:
+            raise Refused(why)
+        # Whatever the history then is, what was told already is left out.
+        self._seq = None
+        now = time.monotonic()
+        if now > self._refused_last + LULL_SECONDS:
+            self._refused = now
+            self._note(f"{why} Asking again for {self._patience:g} s.")
+        self._refused_last = now
+        if now + RETRY_SECONDS >= self._refused + self._patience:
+            raise Refused(f"{why} It stayed so for {self._patience:g} s.")
+        await asyncio.sleep(RETRY_SECONDS)
 
     async def _choose(self, socket: aiohttp.ClientWebSocketResponse, message: dict[str, Any]) -> None:
         """Ask for the newest run that goes on, from its beginning, where a message has the list or changes of it."""
@@ -103,20 +139,38 @@ class Tail:
         newest = max(wanted, key=lambda row: str(row.get("started", "")), default=None)
         if newest is not None:
             self._run = str(newest["run"])
-            await socket.send_json({"type": "SUBSCRIBE", "run": self._run, "after_seq": 0})
+            self._known = True
+            await socket.send_json(self._subscription())
 
     def _take(self, event: dict[str, Any]) -> None:
-        seq = event.get("seq")
-        if seq is not None:
-            if self._seq is not None and seq <= self._seq:
-                return
-            self._seq, self._epoch = seq, event.get("epoch", self._epoch)
-        if event["type"] == "kubeferry.v1.run.finished":
-            self.status = str(event["data"].get("status"))
+        self._known = True
+        self._seq, self._epoch = event["seq"], event["epoch"]
+        if self._is_told(event):
+            return
         self._show(event)
+        if kind_of(event) == "run.finished":
+            self.status = str(event["data"].get("status"))
+            for first, last in self._accounted.missing():
+                self._note(f"of this run's events, number {first} to {last} did not arrive")
 
-    def _resync(self, message: dict[str, Any]) -> None:
-        """The events since then can't be had: say so and go on from now."""
+    def _is_told(self, event: dict[str, Any]) -> bool:
+        """Whether it was told before, perhaps from another history; from now on it is."""
+        number, kind = event["pubseq"], kind_of(event)
+        if kind == PROGRESS:
+            count = int(str(event["id"]).rpartition(".")[2])
+            told = count <= self._progress
+            self._progress = max(self._progress, count)
+            return told
+        self._accounted.cover(event["data"].get("first_pubseq", number) if kind == GAP else number, number)
+        return not self._told.add(number)
+
+    async def _resync(self, socket: aiohttp.ClientWebSocketResponse, message: dict[str, Any]) -> None:
+        """The events since then can't be had as they were asked for."""
+        if message.get("resync") == "epoch_changed":
+            self._note("the server's history is another one: what it had before may be missing here")
+            self._seq = None
+            await socket.send_json(self._subscription())
+            return
         self._note(f"events are missing here ({message.get('resync', 'the server sent a summary')})")
         self._epoch, self._seq = str(message["epoch"]), int(message["seq"])
         status = message["state"].get("summary", {}).get("status")
@@ -177,7 +231,10 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
     parser.add_argument("--ca", help="certificate authorities to trust, a file")
     parser.add_argument(
-        "--patience", type=float, default=30.0, help="give up after so many seconds without a connection (30)"
+        "--patience",
+        type=float,
+        default=30.0,
+        help="give up after so many seconds without a connection, or without the run once there was one (30)",
     )
     return parser.parse_args(arguments)
 
@@ -198,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_address(options.url)
         tls = ssl.create_default_context(cafile=options.ca) if options.url.startswith("wss:") else None
         token = os.environ.get("KUBEFERRY_VIEW_TOKEN", "")
-        tail = Tail(token, options.run, write_json if options.json else text.show, note)
+        tail = Tail(token, options.run, write_json if options.json else text.show, note, options.patience)
         asyncio.run(follow(tail, options.url, tls, options.patience))
         text.clear()
     except ReaderGone:

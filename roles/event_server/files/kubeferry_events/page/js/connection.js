@@ -10,12 +10,17 @@ const LATEST = 15000;
 const QUIET = 15000;
 const ANSWER = 10000;
 const LONGEST_ANSWER = 80000;
+// What was refused is asked for again after so long.
+const AGAIN = 2000;
+// Of a SUBSCRIBE: who has this token, or none any more, may not look.
+const STRANGER = ["unauthenticated", "forbidden"];
 
 export class Connection extends EventTarget {
   #socket = null;
   #token = "";
   #timer = 0;
   #silence = 0;
+  #again = 0;
   #patience = ANSWER;
   #failures = 0;
   #wanted = null; // the subscription: {run} or {summaries: true}
@@ -33,12 +38,19 @@ export class Connection extends EventTarget {
   subscribe(wanted) {
     this.#wanted = wanted;
     this.#cursor = null;
-    this.#ask();
+    this.ask();
   }
 
   // Remember how far the events have come, to go on from there after a break.
   reached(epoch, seq) {
     this.#cursor = { epoch, seq };
+  }
+
+  // What was asked for is not to be had now: ask for a new snapshot of it a little later.
+  askAgain() {
+    this.#cursor = null;
+    clearTimeout(this.#again);
+    this.#again = setTimeout(() => this.ask(), AGAIN);
   }
 
   send(message) {
@@ -47,7 +59,9 @@ export class Connection extends EventTarget {
     return true;
   }
 
-  #ask() {
+  // Ask for what is wanted, from where it was.
+  ask() {
+    clearTimeout(this.#again);
     if (!this.welcome || !this.#wanted) return;
     const message = { type: "SUBSCRIBE", ...this.#wanted };
     if (this.#cursor && this.#wanted.run) {
@@ -92,11 +106,12 @@ export class Connection extends EventTarget {
       this.welcome = message;
       this.#failures = 0;
       this.#tell("link", { state: "live" });
+      this.ask();
       this.#tell("welcome", message);
-      this.#ask();
       return;
     }
-    if (message.type === "ERROR" && !this.welcome && message.request === "HELLO") {
+    if (message.type === "ERROR" && (this.welcome ? message.request === "SUBSCRIBE" && STRANGER.includes(message.code) : message.request === "HELLO")) {
+      this.#wanted = null;
       this.#drop();
       this.#tell("refused", message);
       return;
@@ -118,6 +133,7 @@ export class Connection extends EventTarget {
   #drop() {
     clearTimeout(this.#timer);
     clearTimeout(this.#silence);
+    clearTimeout(this.#again);
     this.welcome = null;
     const socket = this.#socket;
     this.#socket = null;

@@ -24,8 +24,21 @@ export function showResult(owner, { task, host }) {
   }
   const body = dialog(title, h("p", { class: "quiet" }, "Reading the history …"));
   const id = task && host ? Run.owner(task, owner.run.hostNumber.get(host)) ?? task.task_id : task?.task_id;
-  asked = { owner, body, task, task_id: id, host, events: [] };
-  if (!ask()) put(body, h("p", {}, "Not connected now: try again when the page is live."));
+  asked = { owner, body, task, task_id: id, host, events: [], waiting: true };
+  if (!ask()) put(body, h("p", {}, "Not connected now: the result comes here when the page is live again."));
+}
+
+export function historyRefused(message) {
+  if (!asked) return;
+  asked.waiting = false;
+  put(asked.body, h("p", {}, message.message));
+}
+
+// What was asked for over a connection that was lost is not answered any more.
+export function askHistoryAgain() {
+  if (!asked?.waiting) return;
+  asked.events = [];
+  ask();
 }
 
 // The newest events, or those before what is there: an answer has as many as the server puts into one.
@@ -41,6 +54,7 @@ export function receiveHistory(message) {
   if (!older.length && asked.events.length) return; // asked for twice
   asked.events.push(...older);
   if (message.more && asked.events.length < NEWEST && ask()) return;
+  asked.waiting = false;
   const results = asked.events.filter((event) => /^kubeferry\.v1\.(host|item)\./.test(event.type) && !event.type.endsWith(".started"));
   put(asked.body,
     asked.task && facts(asked.task),

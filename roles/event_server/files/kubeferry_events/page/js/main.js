@@ -4,7 +4,7 @@
 // The page as a whole: who is looking, at what, and how the connection is.
 
 import { Connection } from "./connection.js";
-import { receiveHistory } from "./detail.js";
+import { askHistoryAgain, historyRefused, receiveHistory } from "./detail.js";
 import { announce, attribute, dialog, h, put, text } from "./dom.js";
 import { plural } from "./format.js";
 import { ClusterEvents } from "./kubernetes.js";
@@ -13,10 +13,10 @@ import { RunsView } from "./runs.js";
 
 const TOKEN = "kubeferry-view-token";
 const THEME = "kubeferry-theme";
-const LINKS = { live: "live", connecting: "connecting", reconnecting: "reconnecting …", refused: "not signed in" };
+const LINKS = { live: "live", connecting: "connecting", reconnecting: "reconnecting …", asking: "asking again …", refused: "not signed in" };
 const GAPS = {
   slow_viewer: "Gap: this page could not keep up and was given a new snapshot. Nothing is missing from what it shows.",
-  epoch_changed: "Gap: the server's history is a new one. What came before it is gone.",
+  epoch_changed: "Gap: the server's history is another one. What it had of this run before may be missing.",
   retention: "Gap: older events were dropped from the history.",
 };
 const KEYS = [["/", "search"], ["1 – 5", "views of a run"], ["g", "back to the list of runs"], ["t", "light or dark"], ["Arrows, Enter", "move in the matrix, open a result"], ["Esc", "close"], ["?", "this list"]];
@@ -68,7 +68,8 @@ class App {
     this.view?.close?.();
     this.view = view;
     this.unshown = 0;
-    this.clear("unshown");
+    for (const kind of ["unshown", "gap", "unfollowed"]) this.clear(kind);
+    if (this.connection.welcome) this.#link("live");
     this.connection.subscribe(subscription);
   }
 
@@ -87,7 +88,7 @@ class App {
   }
 
   gapNotice(reason) {
-    this.notice("gap", GAPS[reason] ?? "Gap: events are missing.", 12000);
+    this.notice("gap", GAPS[reason] ?? "Gap: events are missing.", reason === "slow_viewer" ? 12000 : 0);
   }
 
   // A line below the bar; one of each kind.
@@ -112,17 +113,39 @@ class App {
   }
 
   #welcome(welcome) {
+    const user = welcome.login?.user;
+    if (user) this.clear("signed-out");
+    else if (this.user) this.#signedOut("Kubernetes events have stopped.");
     this.#drawUser(welcome);
-    if (welcome.login?.user) this.clear("signed-out");
     if (!this.view) {
       put(main);
       this.route();
     }
     this.clusterEvents.reconnected();
+    askHistoryAgain();
+    this.view?.draw();
+  }
+
+  #signedOut(what) {
+    this.notice("signed-out", h("strong", {}, "You are signed out."), 0, what, h("a", { href: "/login" }, "Sign in again"));
+    announce("You are signed out.");
+  }
+
+  // What is shown isn't followed: said until a snapshot comes, which is asked for again and again.
+  unfollowed(why) {
+    this.#link("asking");
+    this.connection.askAgain();
+    if (why && !notices.querySelector("[data-kind=unfollowed]")) this.notice("unfollowed", `${why} What you see is the last that was known; this page goes on asking.`);
+  }
+
+  #followed() {
+    this.clear("unfollowed");
+    this.#link("live");
   }
 
   #drawUser(welcome) {
     const { configured, user } = welcome.login ?? {};
+    this.user = user;
     const out = h("button", { class: "plain", type: "button", onclick: signOut }, "Sign out");
     put(document.getElementById("user"), user ? [h("span", { class: "name" }, user), out] : configured ? h("a", { href: "/login" }, "Sign in") : null);
   }
@@ -154,12 +177,16 @@ class App {
   }
 
   #receive(message) {
+    if (message.type === "SNAPSHOT") this.#followed();
     if (message.type === "HISTORY") receiveHistory(message);
+    else if (message.type === "ERROR" && message.request === "GET_HISTORY") historyRefused(message);
+    else if (message.type === "ERROR" && message.request === "SUBSCRIBE" && message.code !== "unknown_run") this.unfollowed(message.message);
     else if (message.type === "ERROR" && (message.code === "signed_out" || message.code === "k8s_unauthorized")) {
-      this.notice("signed-out", h("strong", {}, "You are signed out."), 0, message.code === "signed_out" ? "Kubernetes events have stopped." : "The Kubernetes token is no longer accepted.", h("a", { href: "/login" }, "Sign in again"));
-      announce("You are signed out.");
+      this.#signedOut(message.code === "signed_out" ? "Kubernetes events have stopped." : "The Kubernetes token is no longer accepted.");
       if (this.connection.welcome?.login) this.connection.welcome.login.user = null;
       this.#drawUser(this.connection.welcome ?? {});
+      // The session may have been what let this page look.
+      if (message.code === "signed_out") this.connection.ask();
     } else if (message.type === "ERROR" && message.code === "rate_limited") this.notice("rate", message.message, 5000);
     if (message.type === "EVENTS") this.each(message.events, (event) => this.#apply(event));
     this.clusterEvents.receive(message);

@@ -36,6 +36,10 @@ export class Run {
     this.seq = snapshot.seq;
     Object.assign(this, { summary: state.summary, stats: state.stats ?? {}, parity: state.parity, problems: state.problems });
     Object.assign(this, { gaps: state.gaps, missing: state.missing ?? [] });
+    // The publisher's highest number that has come: so many as have come, are stood for, or are missing. Of some gaps
+    // among many the snapshot doesn't tell: then no number is called missing that it doesn't call so.
+    const stoodFor = state.gaps.reduce((sum, gap) => sum + gap.last_pubseq - gap.first_pubseq || sum, this.summary.events ?? 0);
+    this.highest = state.gaps.length < LIMITS.gaps ? this.missing.reduce((sum, [first, last]) => sum + last - first + 1, stoodFor) : Infinity;
     this.namespaces = new Set(state.namespaces);
     this.plays = new Map(state.plays.map((play) => [play.play_id, play]));
     this.tasks = new Map();
@@ -56,11 +60,24 @@ export class Run {
     const [group, what] = kind.split(".");
     const { data, time } = event;
     const summary = this.summary;
-    if (kind !== "progress") summary.events = (summary.events ?? 0) + 1;
+    if (kind !== "progress") {
+      summary.events = (summary.events ?? 0) + 1;
+      this.#arrived(kind === "gap" ? data.first_pubseq ?? event.pubseq : event.pubseq, event.pubseq);
+    }
     if (!(summary.updated >= time)) summary.updated = time;
     if (summary.status === "silent") summary.status = "running";
     for (const name of data.namespaces ?? []) if (this.namespaces.size < LIMITS.namespaces) this.namespaces.add(name);
     this[`_${group}`]?.(what, data, time, event);
+  }
+
+  // The publisher's numbers from first to last have come, or a gap stands for them.
+  #arrived(first, last) {
+    if (first <= (this.missing.at(-1)?.[1] ?? 0)) {
+      this.missing = this.missing.flatMap(([from, to]) => [[from, Math.min(to, first - 1)], [Math.max(from, last + 1), to]].filter(([one, other]) => one <= other));
+    }
+    // What is over the run's limit never comes, and the gap that says so stands for it.
+    if (first > this.highest + 1 && !this.gaps.some((gap) => gap.reason === "run_limit")) this.missing.push([this.highest + 1, first - 1]);
+    this.highest = Math.max(this.highest, last);
   }
 
   _run(what, data, time) {

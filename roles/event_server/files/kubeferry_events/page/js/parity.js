@@ -31,9 +31,11 @@ export class ParityView {
     this.owner = owner;
     this.search = h("input", { type: "search", placeholder: "Search paths …", "aria-label": "Search paths", "data-search": true, oninput: () => owner.draw() });
     this.onlyProblems = false;
+    this.run = null;
+    this.snapshots = 0;
     this.button = h("button", { type: "button", class: "plain", "aria-pressed": "false", onclick: () => this.toggle() }, "Only mismatches");
     this.list = h("div", { class: "reports" });
-    this.empty = h("div", { class: "card empty" }, h("strong", {}, "No parity report yet"), "Each copy and each comparison leaves one when it ends.");
+    this.empty = h("div", { class: "card empty" });
     put(root, h("div", { class: "tools" }, this.search, this.button), this.list, this.empty);
   }
 
@@ -44,13 +46,16 @@ export class ParityView {
   }
 
   draw(run) {
+    // A new snapshot may have other reports in the same places.
+    if (this.run !== run) this.snapshots += 1;
+    this.run = run;
     const query = this.search.value.toLowerCase();
     const reports = run.parity.map((entry, at) => ({ ...entry, at, name: entry.item || entry.task || run.taskOf(entry.task_id)?.name || "comparison" }));
     const shown = reports.map((entry) => ({ ...entry, rows: rows(entry.report).filter((row) => row.path.toLowerCase().includes(query)) }))
       .filter((entry) => (!query || entry.rows.length) && (!this.onlyProblems || entry.rows.some((row) => STATE[row.kind] === "failed")));
-    keyed(this.list, shown, (entry) => `${entry.at} ${query}`, (entry) => this.#make(entry));
+    keyed(this.list, shown, (entry) => `${this.snapshots} ${entry.at} ${query}`, (entry) => this.#make(entry));
     this.empty.hidden = shown.length > 0;
-    if (!shown.length && run.parity.length) put(this.empty, h("strong", {}, "No report matches"));
+    put(this.empty, run.parity.length ? h("strong", {}, "No report matches") : [h("strong", {}, "No parity report yet"), "Each copy and each comparison leaves one when it ends."]);
   }
 
   #make({ report, name, host, time, rows: found }) {

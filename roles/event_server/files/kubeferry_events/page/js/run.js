@@ -22,6 +22,9 @@ export const TABS = [
 ];
 const TILES = [["ok", "ok"], ["changed", "changed"], ["failed", "failed"], ["unreachable", "unreachable"], ["ignored", "ignored"], ["skipped", "skipped"]];
 
+// A run that was not heard of for so long is asked for anew: a little more than after what the server calls it silent.
+const SILENCE = 301000;
+
 export class RunView {
   constructor(root, app, id, tab) {
     Object.assign(this, { root, app, id, tab, run: null, view: null });
@@ -37,6 +40,8 @@ export class RunView {
     put(root,
       h("p", { class: "small quiet crumbs" }, h("a", { href: "/", "data-link": true }, "Runs"), " / ", id.slice(0, 8)),
       h("div", { class: "head" }, this.title, this.status), this.facts, this.tiles, this.tabs, this.body, this.waiting);
+    this.epoch = null; // names the history that the run was read from
+    this.heard = 0;
     this.show(tab);
   }
 
@@ -55,28 +60,48 @@ export class RunView {
 
   receive(message) {
     if (message.type === "SNAPSHOT" && message.run === this.id) {
-      if (message.resync) this.app.gapNotice(message.resync);
-      this.run = new Run(message);
-      this.app.connection.reached(message.epoch, message.seq);
-    } else if (message.type === "ERROR" && message.code === "unknown_run") {
-      put(this.waiting, h("strong", {}, "No such run"), message.message);
-      return;
+      // A server whose history was replaced while it ran shows nothing of a run until it has looked for it.
+      if (message.state.summary.updated) this.#snapshot(message);
+      else this.#unknown();
+    } else if (message.type === "ERROR" && message.code === "unknown_run" && message.request === "SUBSCRIBE" && message.run === this.id) {
+      put(this.waiting, h("strong", {}, "No such run"), message.message, " It is shown here as soon as the server has it.");
+      this.#unknown();
     }
-    this.view.receive?.(message);
     this.draw();
+  }
+
+  #snapshot(message) {
+    const another = this.run && this.epoch !== message.epoch;
+    const reason = another ? "epoch_changed" : message.resync;
+    if (reason) this.app.gapNotice(reason);
+    this.run = new Run(message);
+    this.epoch = message.epoch;
+    this.heard = performance.now();
+    this.app.connection.reached(message.epoch, message.seq);
+  }
+
+  #unknown() {
+    this.app.unfollowed(this.run && "The server has no such run now: its history is another one, or has dropped the run for its age.");
   }
 
   apply(event) {
     if (!this.run || event.runid !== this.id) return;
     const { summary } = this.run;
     const before = summary.status;
+    this.heard = performance.now();
     this.app.connection.reached(event.epoch, Math.max(event.seq, this.run.seq));
     this.run.apply(event);
     if (before !== summary.status) announce(`The run has ${summary.status === "ok" ? "succeeded" : summary.status}.`);
   }
 
   tick() {
-    if (this.run?.summary.status === "running") this.draw();
+    if (this.run?.summary.status !== "running") return;
+    // Whether a run is silent is the server's to say, and it is in snapshots alone.
+    if (performance.now() - this.heard > SILENCE) {
+      this.heard = performance.now();
+      this.app.connection.subscribe({ run: this.id });
+    }
+    this.draw();
   }
 
   #draw() {

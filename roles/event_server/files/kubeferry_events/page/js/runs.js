@@ -54,7 +54,7 @@ export class RunsView {
   }
 
   receive(message) {
-    if (message.type === "SNAPSHOT") {
+    if (message.type === "SNAPSHOT" && message.state.runs) {
       this.rows = new Map(message.state.runs.map((row) => [row.run, row]));
       this.ready = true;
     } else if (message.type === "RUNS") {
@@ -114,8 +114,8 @@ export class RunsView {
     text(parts.when, ago(row.started ?? row.updated));
     attribute(parts.when, "title", dateTime(row.started ?? row.updated));
     text(parts.took, `${row.status === "running" ? "for" : "took"} ${took(row)}`);
-    if (element.seq === row.seq) return;
-    element.seq = row.seq;
+    if (element.row === row) return;
+    element.row = row;
     put(parts.bar, countsBar(row.counts));
     const notes = [plural(row.hosts ?? 0, "host"), plural(row.tasks ?? 0, "task")];
     if (row.mismatches) notes.push(h("span", { class: "alert" }, plural(row.mismatches, "mismatch", "mismatches")));

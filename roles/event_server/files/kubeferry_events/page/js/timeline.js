@@ -78,8 +78,10 @@ export class TimelineView {
 
   #make(row) {
     if (!row.task) return h("li", { class: row.gap ? "gap-row" : "play" });
+    // By its name: of every snapshot the task is another object.
+    const id = row.task.task_id;
     const parts = {
-      at: h("span", { class: "at" }), name: h("button", { type: "button", class: "link-like", onclick: () => showResult(this.owner, { task: row.task }) }),
+      at: h("span", { class: "at" }), name: h("button", { type: "button", class: "link-like", onclick: () => showResult(this.owner, { task: this.owner.run.taskOf(id) }) }),
       sub: h("div", { class: "quiet small" }), marks: h("div", { class: "marks" }), bar: h("div"), gantt: h("i"), beside: h("div", { class: "beside" }),
     };
     const element = h("li", { class: "step" }, parts.at,
@@ -125,8 +127,8 @@ export class TimelineView {
     const shown = run.problems.filter((problem) => !problem.ignored).slice(-5).reverse();
     this.problems.hidden = shown.length === 0;
     const key = shown.map((problem) => problem.seq).join();
-    if (this.problemKey === key) return;
-    this.problemKey = key;
+    if (this.problemKey === key && this.problemRun === run) return;
+    Object.assign(this, { problemKey: key, problemRun: run });
     const all = run.problems.filter((problem) => !problem.ignored).length;
     put(this.problems,
       h("h2", {}, all > shown.length ? `${plural(all, "problem")}, the newest first` : plural(all, "problem")),
