@@ -22,6 +22,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ._event_line import learn_line
 from ._forks import tell_of_forks
 from ._helper_process import HelperProcess
+from ._play_secrets import PlaySecrets
 from ._progress_socket import SOCKET, bind
 from ._redact import MOST_LEARNT, Redactor
 
@@ -59,6 +60,7 @@ class Publisher:
     def __init__(self, helper: HelperProcess, redactor: Redactor, publishes: bool) -> None:
         self._helper = helper
         self.redactor = redactor
+        self.secrets = PlaySecrets(redactor)
         # Without a server the helper only shows progress, and events need not be made.
         self.publishes = publishes
         self._owner = os.getpid()
