@@ -21,10 +21,10 @@ description:
   - Arguments, facts and differences are never published, and nothing at all of a result under C(no_log). A C(no_log)
     that is still a template counts as true.
   - What stands behind a telling name, and has six letters or more, is taken out of everything that follows, whatever
-    field it turns up in, by itself or as JSON, a part of an address or base64 has it. Such names are looked for in
-    the variables of plays, roles, blocks, tasks and their hosts, of the command line and of a host that is added; in
-    arguments, C(environment), items of loops, facts, what a program answers in JSON, and the environment of Ansible
-    itself; in each of them among the first 20000 values.
+    field it turns up in, by itself or as JSON, an address, a shell's quotes or base64 have it. Such names are looked
+    for in the variables of plays, roles, blocks, tasks and their hosts, of the command line and of a host that is
+    added; in arguments, C(environment), items of loops, facts, what a program answers in JSON, and the environment of
+    Ansible itself; in each of them among the first 20000 values.
   - So is what was typed unseen at a prompt, a variable that is encrypted by itself, and a single word of eight
     letters or more that a command said under C(no_log), where that was registered.
   - The variables of a host outside the play are looked at when a task is delegated to it or C(hostvars) is used with
@@ -36,7 +36,8 @@ description:
     variable of C(environment) with a telling name had it in a result. Where such a value is used before, in a task's
     name, a message or a command, use C(no_log) and leave it out of the name, or list it in O(redact_values).
   - A secret that nothing tells of has to be listed in O(redact_values), such as one in the middle of a text, one
-    under a harmless name in an encrypted file, or what a task makes of a secret by changing it.
+    under a harmless name, be it in an encrypted file or of a fact that was set under C(no_log), and what a task makes
+    of a secret by changing it.
   - A run that has more than 1000 secret values is published without results from there on, with a warning.
 requirements:
   - enabling in the configuration, with C(callbacks_enabled=kubeferry.pvc.events)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus
 
@@ -257,6 +258,8 @@ class Redactor:
             quote_plus(value),
             base64.b64encode(value.encode(errors="replace")).decode(),
         ]
+        if "'" in value:
+            forms.append(shlex.quote(value)[1:-1])
         # A value of several lines turns up line by line in stdout_lines and in logs.
         forms += [line.strip() for line in value.splitlines() if len(line.strip()) >= 8]
         inside = json.dumps(value)[1:-1]

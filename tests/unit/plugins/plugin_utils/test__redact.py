@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from urllib.parse import quote
 
 import pytest
@@ -89,7 +90,7 @@ def test_what_does_not(text):
 
 
 @pytest.mark.parametrize(
-    "value", ["hunter2", 'with "quotes" and \\', "snow ☃ man", "a=b&c d", "two\nlines of secret"]
+    "value", ["hunter2", 'with "quotes" and \\', "snow ☃ man", "a=b&c d", "it's $5", "two\nlines of secret"]
 )
 def test_listed_values_in_all_their_forms(value):
     redactor = Redactor(values=[value])
@@ -99,6 +100,7 @@ def test_listed_values_in_all_their_forms(value):
         "base64": base64.b64encode(value.encode()).decode(),
         "json in a text": json.dumps({"inner": value}),
         "lines": value.splitlines(),
+        "command": f"echo {shlex.quote(value)}",
         "deeper": {f"key {value}": [value]},
     }
     assert redactor.suspects(json.dumps(data))
@@ -107,6 +109,7 @@ def test_listed_values_in_all_their_forms(value):
         value,
         quote(value, safe=""),
         json.dumps(value)[1:-1],
+        shlex.quote(value)[1:-1] if "'" in value else value,
         base64.b64encode(value.encode()).decode(),
     ):
         assert form not in left
