@@ -82,7 +82,7 @@ _BEGINNING = 6
 # A text that is searched for secrets as JSON is no longer than this.
 LONGEST_JSON = 65_536
 # What is searched at once for telling names has no more values than this; the facts of a large machine have 5,000, and
-# take 2 ms.
+# take 6 ms.
 MOST_SEARCHED = 20_000
 # Templates behind telling names that wait for somebody who has variables.
 MOST_TEMPLATES = 200
