@@ -20,10 +20,24 @@ description:
     has them, if need be until the next run.
   - Arguments, facts and differences are never published, and nothing at all of a result under C(no_log). A C(no_log)
     that is still a template counts as true.
-  - What stands behind a telling name is taken out of everything, in arguments, facts, results, answers in JSON, the
-    environment, and the variables of plays and hosts; so is a variable that is encrypted by itself, or that such a name
-    refers to, and a single word that a command said under C(no_log). A secret that nothing tells of, such as one in the
-    middle of a text or under a harmless name in an encrypted file, has to be listed in O(redact_values).
+  - What stands behind a telling name, and has six letters or more, is taken out of everything that follows, whatever
+    field it turns up in, by itself or as JSON, an address, a shell's quotes or base64 have it. Such names are looked
+    for in the variables of plays, roles, blocks, tasks and their hosts, of the command line and of a host that is
+    added; in arguments, C(environment), items of loops, facts, what a program answers in JSON, and the environment of
+    Ansible itself; in each of them among the first 20000 values.
+  - So is what was typed unseen at a prompt, a variable that is encrypted by itself, and a single word of eight
+    letters or more that a command said under C(no_log), where that was registered.
+  - The variables of a host outside the play are looked at when a task is delegated to it or C(hostvars) is used with
+    its name. Where C(hostvars) is used otherwise, those of the first 200 hosts of the inventory are.
+  - A template behind a telling name is followed if it only puts together variables, their fields, lists and texts,
+    with no other filters than C(default), C(mandatory), C(string), C(trim), C(lower), C(upper), C(replace), C(join),
+    C(first), C(last), C(from_json), C(b64encode) and C(b64decode). Nothing that has a side effect is ever run for
+    this. So what comes from a lookup, another filter, a condition or a method is known only once an argument or a
+    variable of C(environment) with a telling name had it in a result. Where such a value is used before, in a task's
+    name, a message or a command, use C(no_log) and leave it out of the name, or list it in O(redact_values).
+  - A secret that nothing tells of has to be listed in O(redact_values), such as one in the middle of a text, one
+    under a harmless name, be it in an encrypted file or of a fact that was set under C(no_log), and what a task makes
+    of a secret by changing it.
   - A run that has more than 1000 secret values is published without results from there on, with a warning.
 requirements:
   - enabling in the configuration, with C(callbacks_enabled=kubeferry.pvc.events)
@@ -165,16 +179,16 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._hook_types import (
     Stats,
     Task,
 )
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._play_secrets import HostSecrets, learn_of_play
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._play_secrets import PlaySecrets
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._publisher import (
     Options,
     Publisher,
     start_publisher,
 )
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._result_data import (
     asks_for_secrecy,
     item_label,
+    learn_of_result,
     namespaces,
     result_data,
 )
@@ -199,9 +213,8 @@ class CallbackModule(CallbackBase):
         super().__init__(*args, **kwargs)
         self._publisher: Publisher | None = None
         self._state = RunState()
-        self._secrets: HostSecrets | None = None
         # Ansible goes on with variables and statistics through all playbooks of one command, and so does this.
-        self._redactor: Redactor | None = None
+        self._secrets: PlaySecrets | None = None
         self._hidden_stats = HiddenStats()
         self._counted = Counted()
         self._began = time.monotonic()
@@ -223,12 +236,12 @@ class CallbackModule(CallbackBase):
         # Not the option's default: those of callbacks are never templated.
         given["spool"] = given["spool"] or os.path.join(constants.ANSIBLE_HOME, "kubeferry-events")
         options = Options(**given)
-        publisher, warning = start_publisher(options, self._redactor)
+        publisher, warning = start_publisher(options, self._secrets)
         self._say(warning)
         if publisher is None:
             self.disabled = True
             return
-        self._publisher, self._redactor = publisher, publisher.redactor
+        self._publisher, self._secrets = publisher, publisher.secrets
         self._began = time.monotonic()
         self._state = RunState(os.path.dirname(os.path.abspath(str(playbook._file_name or ""))))  # noqa: SLF001
         self._tell("run.started", run_data(playbook))
@@ -250,8 +263,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         if self._publisher is not None:
-            learn_of_play(play, self._publisher.redactor)
-            self._secrets = HostSecrets(play, self._publisher.redactor)
+            self._publisher.secrets.play_started(play)
             for kind, data in self._state.play_started(play):
                 self._tell(kind, data)
 
@@ -270,8 +282,7 @@ class CallbackModule(CallbackBase):
     def _tell_of_task(self, task: Task, told: list[tuple[str, dict[str, Any]]]) -> None:
         for kind, data in told:
             if kind == "task.started" and self._publisher is not None:
-                self._publisher.redactor.learn_arguments(task.args)
-                self._publisher.redactor.learn_arguments(task.vars)
+                self._publisher.secrets.task_started(task)
                 if named := namespaces(task.args):
                     data["namespaces"] = named
                 if asks_for_secrecy(task):
@@ -284,8 +295,7 @@ class CallbackModule(CallbackBase):
         name = host.get_name()
         run, told = self._state.host_started(name, task)
         self._tell_of_task(task, told)
-        if self._secrets is not None:
-            self._secrets.learn(host)
+        self._publisher.secrets.learn(host)
         set_context(f"{run.task_id} {name}" if run.copies else "")
         if run.copies:
             self._publisher.share_secrets()
@@ -360,7 +370,9 @@ class CallbackModule(CallbackBase):
         if ignored:
             data["ignored"] = True
         if delegate := result.task.delegate_to:
+            self._publisher.secrets.learn_named(str(delegate))
             data["delegated_to"] = bounded.text(delegate, 1_000)
+        learn_of_result(found, result.task_fields, self._publisher.redactor)
         self._attempt(kind, data, run, found)
         if asks_for_secrecy(result.task, found):
             data["no_log"] = True
@@ -376,8 +388,8 @@ class CallbackModule(CallbackBase):
 
     def _hidden(self, result: Result) -> None:
         """Nothing is told of this result; nor may anything be of what later tasks make of it."""
-        if self._secrets is not None:
-            self._secrets.hidden(result.host, result.task)
+        if self._publisher is not None:
+            self._publisher.secrets.hidden(result.host, result.task)
         self._hidden_stats.note(result.task)
 
     def _attempt(self, kind: str, data: dict[str, Any], run: TaskRun, found: Mapping[str, object]) -> None:

@@ -7,17 +7,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Host(Protocol):
     def get_name(self) -> str: ...
 
 
+class Role(Protocol):
+    _uuid: str
+
+    def get_default_vars(self, dep_chain: object) -> Mapping[str, object]: ...
+
+    def get_vars(self, dep_chain: object) -> Mapping[str, object]: ...
+
+
 class Task(Protocol):
     # The only identity that Ansible gives a task or a play.
     _uuid: str
-    _role: Any
+    _role: Role | None
     action: str
     args: Mapping[str, object]
     vars: Mapping[str, object]
@@ -26,14 +34,29 @@ class Task(Protocol):
     no_log: object
     delegate_to: object
     register: object
+    environment: Iterable[object] | None
+    loop_control: object
 
     def get_name(self) -> str: ...
+
+    def get_vars(self) -> Mapping[str, object]: ...
+
+    def get_dep_chain(self) -> object: ...
 
     def get_path(self) -> str | None: ...
 
 
+class Inventory(Protocol):
+    @property
+    def hosts(self) -> Mapping[str, Host]: ...
+
+    def get_hosts(self) -> Iterable[Host]: ...
+
+
 class Variables(Protocol):
-    def get_vars(self, *, play: Play, host: Host, include_hostvars: bool) -> Mapping[str, object]: ...
+    def get_vars(
+        self, *, play: Play | None, host: Host | None, include_hostvars: bool
+    ) -> Mapping[str, object]: ...
 
 
 class Play(Protocol):
@@ -45,7 +68,7 @@ class Play(Protocol):
 
     def get_name(self) -> str: ...
 
-    def get_variable_manager(self) -> Variables: ...
+    def get_variable_manager(self) -> Variables | None: ...
 
 
 class Playbook(Protocol):

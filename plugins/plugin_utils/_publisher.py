@@ -22,6 +22,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ._event_line import learn_line
 from ._forks import tell_of_forks
 from ._helper_process import HelperProcess
+from ._play_secrets import PlaySecrets
 from ._progress_socket import SOCKET, bind
 from ._redact import MOST_LEARNT, Redactor
 
@@ -56,9 +57,10 @@ class Options:
 class Publisher:
     """What the callback writes to."""
 
-    def __init__(self, helper: HelperProcess, redactor: Redactor, publishes: bool) -> None:
+    def __init__(self, helper: HelperProcess, secrets: PlaySecrets, publishes: bool) -> None:
         self._helper = helper
-        self.redactor = redactor
+        self.secrets = secrets
+        self.redactor = secrets.redactor
         # Without a server the helper only shows progress, and events need not be made.
         self.publishes = publishes
         self._owner = os.getpid()
@@ -106,11 +108,13 @@ class Publisher:
             self._helper.abandon(FINISH_SECONDS)
 
 
-def start_publisher(options: Options, learnt: Redactor | None = None) -> tuple[Publisher | None, str | None]:
+def start_publisher(
+    options: Options, learnt: PlaySecrets | None = None
+) -> tuple[Publisher | None, str | None]:
     """Return a publisher, or None where there is nothing to do, and a warning where there is something to know.
 
-    `learnt` is the redactor of the playbook before this one in the same command: their variables are the same. Only the
-    first one gets the run's number that the options may have.
+    `learnt` is what the playbook before this one in the same command has: their variables are the same. Only the first
+    one gets the run's number that the options may have.
     """
     wants_line = options.progress == "always" or (
         options.progress == "auto" and sys.stdout.isatty() and sys.stderr.isatty()
@@ -119,10 +123,10 @@ def start_publisher(options: Options, learnt: Redactor | None = None) -> tuple[P
         return None, None
     values = [*options.redact_values, *([options.token] if options.token else [])]
     try:
-        redactor = learnt or Redactor(options.redact_keys, values)
+        secrets = learnt or PlaySecrets(Redactor(options.redact_keys, values))
     except re.error as error:
         return None, f"an entry of redact_keys is not a regular expression ({error}), so nothing is published"
-    redactor.learn_environment(os.environ)
+    secrets.redactor.learn_environment(os.environ)
     url, wrong = _server_url(options.url)
     if wrong:
         return None, wrong
@@ -144,7 +148,7 @@ def start_publisher(options: Options, learnt: Redactor | None = None) -> tuple[P
         "ca": options.ca_cert,
         "verify": verify,
         "redact_keys": options.redact_keys,
-        "redact_values": redactor.known(),
+        "redact_values": secrets.redactor.known(),
         "spool": options.spool,
         "spool_bytes": max(1, options.spool_mebibytes) * 1_048_576,
         "place": place,
@@ -165,7 +169,7 @@ def start_publisher(options: Options, learnt: Redactor | None = None) -> tuple[P
         # Before the first fork, so that every worker and so every module that runs here inherits it.
         os.environ[SOCKET_VARIABLE] = f"{place}/{SOCKET}"
         tell_of_forks(f"{place}/{SOCKET}")
-    return Publisher(helper, redactor, bool(url)), _exposed(url, options.token, verify)
+    return Publisher(helper, secrets, bool(url)), _exposed(url, options.token, verify)
 
 
 def _server_url(given: str | None) -> tuple[str | None, str | None]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus
 
@@ -80,7 +81,36 @@ FEW_FORMS = 300
 _BEGINNING = 6
 # A text that is searched for secrets as JSON is no longer than this.
 LONGEST_JSON = 65_536
+# What is searched at once for telling names has no more values than this; the facts of a large machine have 5,000, and
+# take 6 ms.
+MOST_SEARCHED = 20_000
+# Templates behind telling names that wait for somebody who has variables.
+MOST_TEMPLATES = 200
+# Names that tell of nothing: directories that every shell sets, and the users of a machine.
+_HARMLESS = {"PWD", "OLDPWD", "getent_passwd"}
+# What is said of a unit or a package, whose own name may be any word (service_facts, package_facts).
+_OF_A_PROGRAM = {
+    "name", "source", "state", "status", "version", "arch", "release", "epoch", "category", "origin", "priority",
+    "section",
+}  # fmt: skip
 _REFERENCE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*(?:\|[^{}]*)?-?\}\}")
+
+
+def _has_names(value: object) -> bool:
+    """Whether there may be names in a value, as in a text that looks like JSON."""
+    if isinstance(value, str):
+        return value[:1] in ("{", "[")
+    return isinstance(value, (Mapping, list))
+
+
+def _from_json(text: str) -> object:
+    """What a program or a server answers is JSON as often as not, and a later task takes a field of it."""
+    if len(text) > LONGEST_JSON or not _hinted(text):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # it only began like it
 
 
 class Redactor:
@@ -91,7 +121,9 @@ class Redactor:
 
         Raises re.error for an expression that isn't one.
         """
-        self._keys = re.compile("|".join([KEYS, *(f"(?:{key})" for key in keys)]), re.IGNORECASE)
+        self._given_keys = [re.compile(key, re.IGNORECASE) for key in keys]
+        given = (f"(?:{key.pattern})" for key in self._given_keys)
+        self._keys = re.compile("|".join([KEYS, *given]), re.IGNORECASE)
         self._known_keys: dict[str, bool] = {}
         # Each known text, and how it looks inside JSON.
         self._values: dict[str, str] = {}
@@ -99,6 +131,7 @@ class Redactor:
         # With many of them, what they begin with, by its length.
         self._beginnings: dict[int, set[str]] = {}
         self._named: set[str] = set()
+        self._templates: dict[str, None] = {}
         self._fresh: list[str] = []
         self._learnt = 0
         # Whether there was more to learn than can be kept.
@@ -111,7 +144,9 @@ class Redactor:
     def is_secret_key(self, key: str) -> bool:
         known = self._known_keys.get(key)
         if known is None:
-            known = self._known_keys[key] = key in self._named or self._keys.search(key) is not None
+            known = self._known_keys[key] = key in self._named or (
+                key not in _HARMLESS and self._keys.search(key) is not None
+            )
             if len(self._known_keys) > 10_000:
                 self._known_keys.clear()
         return known
@@ -122,23 +157,27 @@ class Redactor:
 
     def learn(self, value: object) -> None:
         """Take a value that stood behind a secret name out of everything from now on."""
-        if isinstance(value, Mapping):
-            if "changed" in value:
-                self._learn_registered(value)
-                return
-            for inner in value.values():
-                self.learn(inner)
-        elif isinstance(value, (list, tuple)):
-            for inner in value:
-                self.learn(inner)
-        elif isinstance(value, (str, int)) and not isinstance(value, bool):
-            self._learn_text(str(value))
+        waiting, left = [value], MOST_SEARCHED
+        while waiting and left > 0:
+            left -= 1
+            value = waiting.pop()
+            if isinstance(value, Mapping):
+                if "changed" in value:
+                    waiting += self._learn_registered(value)
+                elif not ("name" in value and "source" in value and _OF_A_PROGRAM.issuperset(value)):
+                    waiting.extend(value.values())
+            elif isinstance(value, (list, tuple)):
+                waiting.extend(value)
+            elif isinstance(value, (str, int)) and not isinstance(value, bool):
+                self._learn_text(str(value))
 
     def _learn_text(self, text: str) -> None:
         if "{{" in text:
             # What a secret option is given is a secret wherever it comes from.
             if found := _REFERENCE.fullmatch(text.strip()):
                 self.learn_name(found[1])
+            if len(self._templates) < MOST_TEMPLATES:
+                self._templates[text] = None
             return
         if len(text) < SHORTEST_LEARNT or text in self._values:
             return
@@ -151,15 +190,17 @@ class Redactor:
         self._fresh.append(text)
         self._add(text)
 
-    def _learn_registered(self, result: Mapping[str, object]) -> None:
-        """Of a result that somebody kept under a secret name: what a program said, but not its command line."""
+    def _learn_registered(self, result: Mapping[str, object]) -> list[object]:
+        """Of a result that somebody kept under a secret name: what a program said, but not its command line.
+
+        Returns the results of its items.
+        """
         self.learn_arguments(result)
         for name in ("stdout", "content", "value"):
             said = result.get(name)
             if isinstance(said, str) and len(word := said.strip()) >= 8 and not re.search(r"\s", word):
                 self._learn_text(word)
-        if isinstance(items := result.get("results"), list):
-            self.learn(items)
+        return items if isinstance(items := result.get("results"), list) else []
 
     def learn_name(self, name: str) -> None:
         """Take the values of this name, a variable's, for secrets from now on."""
@@ -167,42 +208,41 @@ class Redactor:
             self._named.add(name)
             self._known_keys[name] = True
 
-    @property
-    def names_learnt(self) -> int:
-        """How many names were found that tell of a secret: what was looked at before has to be looked at again."""
-        return len(self._named)
+    def templates(self) -> list[str]:
+        """Return the templates that stood behind secret names since the last call: their values are secrets."""
+        found = list(self._templates)
+        self._templates.clear()
+        return found
 
     def fresh(self) -> list[str]:
         """Return the values that were learnt since the last call, for the helper, which has progress to search."""
         fresh, self._fresh = self._fresh, []
         return fresh
 
-    def learn_environment(self, environment: Mapping[str, str]) -> None:
-        for name, value in environment.items():
-            if _ENVIRONMENT.search(name) and not _NOT_A_VALUE.search(name):
+    def learn_environment(self, environment: Mapping[str, object]) -> None:
+        for given, value in environment.items():
+            name = str(given)
+            telling = _ENVIRONMENT.search(name) or any(key.search(name) for key in self._given_keys)
+            if telling and not _NOT_A_VALUE.search(name):
                 self.learn(value)
 
-    def learn_arguments(self, arguments: object, depth: int = 4) -> None:
-        """Find secrets among a task's arguments or variables, which themselves are never sent."""
-        if depth and isinstance(arguments, Mapping):
-            for key, value in arguments.items():
-                if self.is_secret_key(str(key)):
-                    self.learn(value)
-                elif isinstance(value, (Mapping, list, str)):
-                    self.learn_arguments(value, depth - 1)
-        elif depth and isinstance(arguments, str):
-            self._learn_json(arguments, depth)
-        elif depth and isinstance(arguments, list):
-            for value in arguments[:100]:
-                self.learn_arguments(value, depth - 1)
-
-    def _learn_json(self, text: str, depth: int) -> None:
-        """What a program or a server answers is JSON as often as not, and a later task takes a field of it."""
-        if text[:1] in ("{", "[") and len(text) <= LONGEST_JSON and _hinted(text):
-            try:
-                self.learn_arguments(json.loads(text), depth)
-            except (ValueError, RecursionError):
-                pass  # it only began like it
+    def learn_arguments(self, arguments: object) -> None:
+        """Find secrets among a task's arguments, variables or facts, which themselves are never sent."""
+        waiting, left = [arguments], MOST_SEARCHED
+        while waiting and left > 0:
+            value = waiting.pop()
+            if isinstance(value, Mapping):
+                left -= len(value)
+                for key, inner in value.items():
+                    if self.is_secret_key(str(key)):
+                        self.learn(inner)
+                    elif _has_names(inner):
+                        waiting.append(inner)
+            elif isinstance(value, list):
+                left -= len(value)
+                waiting += [inner for inner in value if _has_names(inner)]
+            elif isinstance(value, str):
+                waiting.append(_from_json(value))
 
     def known(self) -> list[str]:
         """Return all values that are taken out, for the helper, which has progress to search."""
@@ -218,6 +258,8 @@ class Redactor:
             quote_plus(value),
             base64.b64encode(value.encode(errors="replace")).decode(),
         ]
+        if "'" in value:
+            forms.append(shlex.quote(value)[1:-1])
         # A value of several lines turns up line by line in stdout_lines and in logs.
         forms += [line.strip() for line in value.splitlines() if len(line.strip()) >= 8]
         inside = json.dumps(value)[1:-1]

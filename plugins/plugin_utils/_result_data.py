@@ -26,7 +26,6 @@ _LEFT_OUT = {
 }  # fmt: skip
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MOST_NAMESPACES = 20
-_FEW_FACTS = 50
 
 
 def asks_for_secrecy(task: Task, result: Mapping[str, Any] | None = None) -> bool:
@@ -61,24 +60,26 @@ def item_label(result: Mapping[str, Any], bounded: Bounded) -> str | None:
     return kept if isinstance(kept, str) else bounded.text(kept, 1_000)
 
 
-def _learn(result: Mapping[str, Any], redactor: Redactor) -> list[str]:
-    """Learn what is secret from a result, and return the namespaces that its arguments name."""
-    facts, invocation = result.get("ansible_facts"), result.get("invocation")
-    if isinstance(facts, Mapping) and len(facts) <= _FEW_FACTS:
-        redactor.learn_arguments(facts)  # set_fact, whose values turn up in later tasks
-    for name in ("stdout", "content"):
-        redactor.learn_arguments(result.get(name))  # JSON, as often as not
-    if not isinstance(invocation, Mapping):
-        return []
-    arguments = invocation.get("module_args")
-    redactor.learn_arguments(arguments)
-    return namespaces(arguments)
+def learn_of_result(result: Mapping[str, Any], fields: Mapping[str, object], redactor: Redactor) -> None:
+    """Learn what is secret from a result and from the task's fields, as they were for it, before any of it is told."""
+    redactor.learn_arguments(fields.get("args"))  # also those that a result only shows as hidden
+    environments = fields.get("environment")
+    for environment in environments if isinstance(environments, list) else ():
+        if isinstance(environment, Mapping):
+            redactor.learn_environment(environment)
+    invocation = result.get("invocation")
+    if isinstance(invocation, Mapping):
+        redactor.learn_arguments(invocation.get("module_args"))
+    for name in ("ansible_facts", "add_host", str(result.get("ansible_loop_var")), "stdout", "content"):
+        if name in result:
+            redactor.learn_arguments(result[name])
 
 
 def result_data(result: Mapping[str, Any], bounded: Bounded, redactor: Redactor) -> dict[str, Any]:
     """Return the fields that an event has of a result that is no secret."""
     data: dict[str, Any] = {}
-    if named := _learn(result, redactor):
+    invocation = result.get("invocation")
+    if isinstance(invocation, Mapping) and (named := namespaces(invocation.get("module_args"))):
         data["namespaces"] = named
     for name in ("msg", "stdout", "stderr"):
         value = result.get(name)

@@ -122,3 +122,17 @@ def test_with_more_secrets_than_can_be_kept_no_results_are_told(playbooks, recor
     (told,) = recorder.of("host.ok")
     assert told["redacted"] is True
     assert told["truncated"] is True
+
+
+@pytest.mark.parametrize("core", ["2.19", "2.20", "2.21"])
+def test_what_is_told_before_its_result_does_not_leave(playbooks, recorder, check_schema, core):
+    playbooks.settings = {"ANSIBLE_LIBRARY": str(DATA / "library")}
+    others = str(DATA / "others.ini")
+    run = playbooks.run("before.yml", "-i", others, url=recorder.url, core=core)
+    assert run.status == 0, run.stdout + run.stderr
+    assert run.warnings == []
+    sent = "".join(recorder.frames[1:])
+    assert leaks(sent) == set()
+    for marker in re.findall(r"MARKER-[-\w]+", (DATA / "before.yml").read_text()):
+        assert marker in sent
+    check_schema(recorder.events)

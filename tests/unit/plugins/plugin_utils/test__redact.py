@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import MASK, MOST_LEARNT, Redactor
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import (
+    MASK,
+    MOST_LEARNT,
+    MOST_SEARCHED,
+    Redactor,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,7 @@ def test_what_does_not(text):
 
 
 @pytest.mark.parametrize(
-    "value", ["hunter2", 'with "quotes" and \\', "snow ☃ man", "a=b&c d", "two\nlines of secret"]
+    "value", ["hunter2", 'with "quotes" and \\', "snow ☃ man", "a=b&c d", "it's $5", "two\nlines of secret"]
 )
 def test_listed_values_in_all_their_forms(value):
     redactor = Redactor(values=[value])
@@ -94,6 +100,7 @@ def test_listed_values_in_all_their_forms(value):
         "base64": base64.b64encode(value.encode()).decode(),
         "json in a text": json.dumps({"inner": value}),
         "lines": value.splitlines(),
+        "command": f"echo {shlex.quote(value)}",
         "deeper": {f"key {value}": [value]},
     }
     assert redactor.suspects(json.dumps(data))
@@ -102,6 +109,7 @@ def test_listed_values_in_all_their_forms(value):
         value,
         quote(value, safe=""),
         json.dumps(value)[1:-1],
+        shlex.quote(value)[1:-1] if "'" in value else value,
         base64.b64encode(value.encode()).decode(),
     ):
         assert form not in left
@@ -181,7 +189,8 @@ def test_names_in_the_environment(name, learnt):
 def test_what_a_secret_option_refers_to_is_secret():
     redactor = Redactor()
     redactor.learn_arguments({"url_password": "{{ plain | default('x') }}", "token": "{{ one }}-{{ two }}"})
-    assert redactor.names_learnt == 1
+    assert redactor.templates() == ["{{ plain | default('x') }}", "{{ one }}-{{ two }}"]
+    assert redactor.templates() == []
     redactor.learn_arguments({"plain": "hunter22", "one": "harmless"})
     assert redactor.text("hunter22 harmless") == f"{MASK} harmless"
 
@@ -223,3 +232,52 @@ def test_what_was_learnt_is_told_once():
     redactor.learn("hunter22")
     assert redactor.fresh() == ["hunter22"]
     assert redactor.fresh() == []
+
+
+def test_facts_are_searched_through_by_name():
+    redactor = Redactor()
+    facts = {f"fact_{number}": {"inner": [number, "text"]} for number in range(2_000)}
+    facts["env"] = {"PWD": "/home/somebody", "REMOTE_DB_PASSWORD": "hunter22"}
+    facts["deep"] = {"a": {"b": {"c": {"d": {"e": {"f": {"token": "sesame-open"}}}}}}}
+    redactor.learn_arguments({"ansible_facts": facts})
+    assert redactor.text("hunter22 sesame-open /home/somebody") == f"{MASK} {MASK} /home/somebody"
+
+
+def test_how_much_is_searched_is_bounded():
+    redactor = Redactor()
+    endless = {"a": [0] * MOST_SEARCHED}
+    endless["again"] = endless
+    redactor.learn_arguments(endless)
+    redactor.learn([[endless]])
+    assert redactor.known() == []
+
+
+def test_the_names_of_programs_tell_of_nothing():
+    redactor = Redactor()
+    redactor.learn_arguments(
+        {
+            "services": {
+                "systemd-ask-password.service": {
+                    "name": "systemd-ask-password.service",
+                    "state": "running",
+                    "status": "enabled",
+                    "source": "systemd",
+                }
+            },
+            "packages": {
+                "passwdqc": [{"name": "passwdqc", "version": "1.4.0-1", "arch": "x86_64", "source": "rpm"}]
+            },
+            "getent_passwd": {"root": ["x", "0", "0", "root", "/root", "/bin/bash"]},
+            "db_password": {"name": "db", "source": "vault", "value": "hunter22"},
+        }
+    )
+    assert (
+        redactor.text("running systemd x86_64 /bin/bash hunter22")
+        == f"running systemd x86_64 /bin/bash {MASK}"
+    )
+
+
+def test_a_users_names_hold_for_the_environment_too():
+    redactor = Redactor(keys=["^my_"])
+    redactor.learn_environment({"MY_FIELD": "hunter22", "OTHER": "harmless", 1: "harmless"})
+    assert redactor.text("hunter22 harmless") == f"{MASK} harmless"

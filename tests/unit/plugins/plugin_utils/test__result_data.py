@@ -12,6 +12,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import MASK,
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._result_data import (
     asks_for_secrecy,
     item_label,
+    learn_of_result,
     namespaces,
     result_data,
 )
@@ -43,7 +44,7 @@ def told(result):
 
 
 def test_what_is_left_out():
-    data, _bounded, redactor = told(
+    data, _bounded, _redactor = told(
         {
             "changed": True,
             "msg": "done",
@@ -67,7 +68,36 @@ def test_what_is_left_out():
         "namespaces": ["shop"],
         "result": {"rc": 0},
     }
-    assert redactor.text("from-an-argument") == MASK
+
+
+def test_secrets_are_learnt_of_all_that_a_result_has():
+    redactor = Redactor()
+    result = {
+        "invocation": {
+            "module_args": {"api_key": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER", "token": "of-a-default"}
+        },
+        "ansible_facts": {"env": {"DB_PASSWORD": "of-a-fact"}},
+        "add_host": {"host_name": "new", "host_vars": {"new_password": "of-a-new-host"}},
+        "ansible_loop_var": "user",
+        "user": {"password": "of-an-item"},
+        "stdout": '{"token": "of-an-answer"}',
+    }
+    fields = {
+        "args": {"api_key": "of-an-argument"},
+        "environment": [{"APP_SECRET": "of-the-environment"}, "{{ more }}"],
+    }
+    learn_of_result(result, fields, redactor)
+    learn_of_result({}, {}, redactor)
+    for name in (
+        "a-default",
+        "a-fact",
+        "a-new-host",
+        "an-item",
+        "an-answer",
+        "an-argument",
+        "the-environment",
+    ):
+        assert redactor.text(f"of-{name}") == MASK
 
 
 def test_texts_are_texts():
