@@ -372,7 +372,7 @@ class CallbackModule(CallbackBase):
         if delegate := result.task.delegate_to:
             self._publisher.secrets.learn_named(str(delegate))
             data["delegated_to"] = bounded.text(delegate, 1_000)
-        learn_of_result(found, result.task_fields, self._publisher.redactor)
+        learn_of_result(found, result.task, self._publisher.redactor)
         self._attempt(kind, data, run, found)
         if asks_for_secrecy(result.task, found):
             data["no_log"] = True

@@ -60,11 +60,10 @@ def item_label(result: Mapping[str, Any], bounded: Bounded) -> str | None:
     return kept if isinstance(kept, str) else bounded.text(kept, 1_000)
 
 
-def learn_of_result(result: Mapping[str, Any], fields: Mapping[str, object], redactor: Redactor) -> None:
-    """Learn what is secret from a result and from the task's fields, as they were for it, before any of it is told."""
-    redactor.learn_arguments(fields.get("args"))  # also those that a result only shows as hidden
-    environments = fields.get("environment")
-    for environment in environments if isinstance(environments, list) else ():
+def learn_of_result(result: Mapping[str, Any], task: Task, redactor: Redactor) -> None:
+    """Learn what is secret from a result and its task, whose fields are as they were for it, before any is told."""
+    redactor.learn_arguments(task.args)  # also those that a result only shows as hidden
+    for environment in task.environment or ():
         if isinstance(environment, Mapping):
             redactor.learn_environment(environment)
     invocation = result.get("invocation")

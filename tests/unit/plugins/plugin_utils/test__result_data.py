@@ -82,12 +82,12 @@ def test_secrets_are_learnt_of_all_that_a_result_has():
         "user": {"password": "of-an-item"},
         "stdout": '{"token": "of-an-answer"}',
     }
-    fields = {
-        "args": {"api_key": "of-an-argument"},
-        "environment": [{"APP_SECRET": "of-the-environment"}, "{{ more }}"],
-    }
-    learn_of_result(result, fields, redactor)
-    learn_of_result({}, {}, redactor)
+    task = SimpleNamespace(
+        args={"api_key": "of-an-argument"},
+        environment=[{"APP_SECRET": "of-the-environment"}, "{{ more }}"],
+    )
+    learn_of_result(result, task, redactor)
+    learn_of_result({}, SimpleNamespace(args={}, environment=None), redactor)
     for name in (
         "a-default",
         "a-fact",
