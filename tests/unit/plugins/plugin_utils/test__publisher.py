@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _publisher
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._helper_process import HelperProcess
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._play_secrets import PlaySecrets
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
 
 
@@ -40,7 +41,7 @@ def test_a_helper_that_still_works_for_the_playbook_before_keeps_its_place(left)
 def test_a_helper_that_is_gone_is_told_of_at_the_end_too():
     """A short run has written everything before it could notice."""
     helper = HelperProcess({}, os.environ, None)
-    publisher = _publisher.Publisher(helper, Redactor(), publishes=True)
+    publisher = _publisher.Publisher(helper, PlaySecrets(Redactor()), publishes=True)
     helper._process.kill()
     helper._process.wait()
     assert "helper process is gone" in (publisher.finish() or "")
