@@ -17,7 +17,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils import _scripts as s
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import Stuck
 from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import Selection
 
-HANGING = {"silent": "exec sleep 20", "zeros": "exec cat /dev/zero", "complaints": "exec yes >&2"}
+HANGING = {"silent": "exec sleep 20", "zeros": "exec cat /dev/zero", "complaints": "exec timeout 5 yes >&2"}
 SAID = "came to a stop: nothing more was said for 1 s, so a tool hangs there, or the volume: mend that, and run again."
 READING = r"^Reading the names below /.*/source in pod shop/web came to a stop: nothing more was said for "
 
