@@ -229,8 +229,8 @@ def _entry(record: dict[str, Any]) -> Entry:
 
 def _number(value: object) -> int:
     """A number as JSON has it: neither a part of one, nor text, nor a truth."""
-    if type(value) is not int:
-        raise ValueError("no whole number")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("no whole number")
     return value
 
 

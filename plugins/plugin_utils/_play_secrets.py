@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import cast
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -278,7 +278,8 @@ class PlaySecrets:
 
 def _together(first: Mapping[str, object], second: Mapping[str, object]) -> Mapping[str, object]:
     # Only read, so that neither needs to be a mapping that can be changed.
-    return ChainMap(cast("Any", first), cast("Any", second))
+    mappings = cast(tuple[dict[str, object], dict[str, object]], (first, second))
+    return ChainMap(*mappings)
 
 
 def _extra_vars(play: Play) -> Mapping[str, object]:

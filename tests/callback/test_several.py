@@ -62,7 +62,7 @@ def test_each_has_its_own_status(playbooks, recorder, several, check_schema):
     assert run.warnings == []
     assert run.after < 2.0
     check_schema(recorder.events)
-    first, second = runs_of(recorder).values()
+    first, second = list(runs_of(recorder).values())
     assert first[0]["runid"] == NUMBER
     for number, events in enumerate((first, second)):
         assert [event["pubseq"] for event in events] == list(range(1, len(events) + 1))

@@ -78,8 +78,9 @@ async def test_a_row_that_is_behind_is_made_anew_at_the_start():
         await server.stop()
         # As a crash can leave them: the younger run has a newer row.
         row = {"run": old.run, "status": "running", "events": 1, "seq": 1}
-        with contextlib.closing(sqlite3.connect(server.history)) as database, database:
+        with contextlib.closing(sqlite3.connect(server.history)) as database:
             database.execute("REPLACE INTO runs VALUES (?, '', 0, ?)", [old.run, json.dumps(row)])
+            database.commit()
         await server.start()
         async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
             rows = (await viewer.ask({"type": "SUBSCRIBE", "summaries": True}))["state"]["runs"]

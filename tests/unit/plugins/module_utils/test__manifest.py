@@ -219,13 +219,13 @@ def test_a_count_that_does_not_fit_is_refused(tmp_path, records):
 
 
 def test_something_below_a_link_is_refused(tmp_path):
-    link = {**GOOD, "path": "l", "type": "symlink", "link": "/etc"}
+    link = {**GOOD, "path": "l", "type": "symlink", "size": 0, "link": "/etc"}
     with pytest.raises(ManifestError, match=r"l/x can't lie in a symlink"):
         read(forged(tmp_path, HEADER, {**GOOD, "path": "l/x"}, link, {"entries": 2}))
 
 
 def test_lines_in_any_order_make_the_same_manifest(tmp_path):
-    folder = {**GOOD, "path": "d", "type": "dir"}
+    folder = {**GOOD, "path": "d", "type": "dir", "size": 0}
     path = forged(tmp_path, HEADER, {**GOOD, "path": "d/x"}, folder, {"entries": 2})
     assert [entry.path for entry in read(path)] == [b"d", b"d/x"]
 

@@ -46,12 +46,12 @@ LIBRARIES = ["server", "web", "access", "internal", "websocket", "client"]
     "name", [f"aiohttp.{part}" for part in LIBRARIES] + ["asyncio", "redis", "kubeferry"]
 )
 def test_of_a_library_only_the_kind_and_the_place_are_written(written, name):
-    log = logging.getLogger(name)
+    log, said = logging.getLogger(name), f"about {CANARY}"
     try:
         int(CANARY)
     except ValueError:
-        log.exception(f"about {CANARY}: %r", CANARY)  # noqa: G004 -- as libraries do
-    log.warning(f"about {CANARY}", stack_info=True)  # noqa: G004
+        log.exception(said + ": %r", CANARY)  # noqa: G003 -- as libraries do
+    log.warning(said, stack_info=True)
     failure, message = written().splitlines()
     assert CANARY not in written()
     assert failure.startswith(f"ERROR {name}: ValueError (test_logs.py:")
