@@ -255,6 +255,8 @@ HOLD = (
     + """
 if [ -L .kubeferry ]; then exit 73; fi
 mkdir -p .kubeferry || exit 73
+# The holder before removes it at its end, which may be now. A shell ends where `exec` can't open something.
+trap 'if [ ! -d .kubeferry ]; then exit 75; fi' 0
 for left in .kubeferry/* .kubeferry/.[!.]*; do
   case ${left#.kubeferry/} in
     '*' | '.[!.]*' | lock | busy | held | run-*) ;;
@@ -303,6 +305,7 @@ done
 rm -rf -- "$3/old"
 patience=
 if (echo | read -t 1 -r word) 2>/dev/null; then patience="-t $6"; fi
+trap - 0
 printf 'held\\n'
 while read $patience -r word && [ "$word" != done ]; do
   if [ "$word" = keep ]; then break; fi

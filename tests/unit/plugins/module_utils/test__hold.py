@@ -139,6 +139,19 @@ def test_a_hold_that_nobody_speaks_to_ends(tmp_path, target, monkeypatch):
     assert set(snapshot(target)) == {b"."}
 
 
+@pytest.mark.parametrize("kind", ["gnu", "busybox"])
+def test_a_work_directory_that_goes_right_now_is_another_runs(tmp_path, target, kind):
+    """The holder before ends between two steps of the next one."""
+    box = Box(str(tmp_path / "box"), kind, without=["mkdir"])
+    mkdir = tmp_path / "box" / "mkdir"
+    mkdir.write_text(
+        f'#!{found("sh", "dash")}\n{found("mkdir", "coreutils")} "$@" && exec rmdir .kubeferry\n'
+    )
+    mkdir.chmod(0o755)
+    with pytest.raises(BusyError, match=r"^Another run is copying to "):
+        engine.shell(box, target).begin()
+
+
 def test_what_a_dead_run_still_removes_keeps_the_next_one_out(tmp_path, target):
     """The controller is killed; the command that it had started in the pod goes on."""
     box = Box(str(tmp_path / "slow"), "gnu", without=["rm"])

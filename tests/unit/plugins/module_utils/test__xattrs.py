@@ -20,6 +20,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._comparison import n
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import FILE, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, ProtocolError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
+from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import Selection
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tar import ByteStream
 from ansible_collections.kubeferry.pvc.plugins.module_utils._xattrs import copied, dump, dumped, pack, unpack
 
@@ -166,10 +167,10 @@ def test_the_source_of_a_copy_tells_which_others_it_has(boxes, source, tmp_path,
     assert second.proven
     for outcome in (first, second):
         assert outcome.source.uncopied == {"user.of a directory", *named}
-    assert not_compared(engine.end(boxes, kind, source), second.source, "strict") == sorted(
+    assert not_compared(engine.end(boxes, kind, source), second.source, Selection(), "strict") == sorted(
         first.source.uncopied
     )
-    assert not_compared(engine.end(boxes, kind, source), second.source, "ignore") == []
+    assert not_compared(engine.end(boxes, kind, source), second.source, Selection(), "ignore") == []
 
 
 @pytest.mark.parametrize(
