@@ -61,6 +61,8 @@ async def as_a_reload_shows_it(pages, tasks):
     """Compare what pages show of a run that is over and has so many tasks with what they show anew."""
     for page in pages:
         await page.wait_for_selector(".badge[data-s=failed]", timeout=30_000)
+        # The list of runs may have another one that failed.
+        await holds(page, "!document.querySelector('main .badge[data-s=running]')")
         await holds(page, f"document.querySelector('main').innerText.includes('{tasks} tasks')")
         shown = await page.evaluate(SEEN)
         await page.reload()
