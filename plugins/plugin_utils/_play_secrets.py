@@ -100,11 +100,8 @@ class PlaySecrets:
         given = task.get_vars()
         for value in (getattr(task, "_ds", None), given):
             self._look(value)
-        for value in (task.args, given):
-            self.redactor.learn_arguments(value)
-        for environment in task.environment or ():
-            if isinstance(environment, Mapping):
-                self.redactor.learn_environment(environment)
+        self.redactor.learn_task(task.args, task.environment or ())
+        self.redactor.learn_arguments(given)
         self._follow_of_task(task, {**self._of_role(task), **given})
         if isinstance(task.delegate_to, str):
             self.learn_named(task.delegate_to)

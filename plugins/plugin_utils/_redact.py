@@ -226,6 +226,13 @@ class Redactor:
             if telling and not _NOT_A_VALUE.search(name):
                 self.learn(value)
 
+    def learn_task(self, arguments: object, environments: Iterable[object]) -> None:
+        """Find secrets among a task's arguments and in its keyword `environment`, templates or what they came to."""
+        self.learn_arguments(arguments)
+        for environment in environments:
+            if isinstance(environment, Mapping):
+                self.learn_environment(environment)
+
     def learn_arguments(self, arguments: object) -> None:
         """Find secrets among a task's arguments, variables or facts, which themselves are never sent."""
         waiting, left = [arguments], MOST_SEARCHED

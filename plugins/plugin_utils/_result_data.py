@@ -62,10 +62,7 @@ def item_label(result: Mapping[str, Any], bounded: Bounded) -> str | None:
 
 def learn_of_result(result: Mapping[str, Any], task: Task, redactor: Redactor) -> None:
     """Learn what is secret from a result and its task, whose fields are as they were for it, before any is told."""
-    redactor.learn_arguments(task.args)  # also those that a result only shows as hidden
-    for environment in task.environment or ():
-        if isinstance(environment, Mapping):
-            redactor.learn_environment(environment)
+    redactor.learn_task(task.args, task.environment or ())  # also what a result only shows as hidden
     invocation = result.get("invocation")
     if isinstance(invocation, Mapping):
         redactor.learn_arguments(invocation.get("module_args"))
