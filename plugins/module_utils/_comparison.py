@@ -47,10 +47,10 @@ def not_compared(source: Tree, seen: Manifest, selection: Selection, metadata: s
     That is all extended attributes where the source has no tools that would show them, else those that were `seen`
     there and are no part of a copy; and what has the work directory's name and is somebody's own.
     """
-    left_out = [WORK_DIR.decode()] if _leaves_out(source, selection) else []
+    work = [WORK_DIR.decode()] if _leaves_out(source, selection) else []
     if metadata == "ignore":
-        return left_out
-    return left_out + (sorted(seen.uncopied) if source.facts().xattrs else ["xattrs"])
+        return work
+    return work + (sorted(seen.uncopied) if source.facts().xattrs else ["xattrs"])
 
 
 def left_out(source: Tree, selection: Selection) -> list[str]:
