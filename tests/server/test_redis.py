@@ -243,6 +243,15 @@ async def test_a_row_that_is_behind_is_made_anew_at_the_start(database, pair):
     assert {row["run"]: row["status"] for row in rows} == {old.run: "ok", young.run: "running"}
 
 
+async def half_kept(forgetful, publisher, viewer, events):
+    """Publish twenty of a run's events, of which Redis keeps ten; a viewer's snapshot of the run, who has seen all."""
+    await publisher.publish(events[:10])
+    forgetful.client().save()
+    await publisher.publish(events[10:20])
+    await asyncio.sleep(0.3)
+    return await viewer.ask({"type": "SUBSCRIBE", "run": events[0]["runid"]})
+
+
 async def test_an_older_state_of_the_same_history_is_another_one(forgetful):
     p = sample.Publisher()
     events = [p.started(), *(p.result("t", "Task", f"h{n}", "ok") for n in range(29))]
@@ -253,11 +262,7 @@ async def test_an_older_state_of_the_same_history_is_another_one(forgetful):
         await Client.connect(two.url, VIEW_TOKEN) as viewer,
         await Client.connect(two.url, VIEW_TOKEN) as other,
     ):
-        await publisher.publish(events[:10])
-        forgetful.client().save()
-        await publisher.publish(events[10:20])
-        await asyncio.sleep(0.3)
-        old = await viewer.ask({"type": "SUBSCRIBE", "run": p.run})
+        old = await half_kept(forgetful, publisher, viewer, events)
         assert (old["seq"], old["state"]["summary"]["events"]) == (20, 20)
         await asyncio.sleep(1.5)  # the rows of the list are kept
         forgetful.stop()
@@ -283,11 +288,7 @@ async def test_an_older_state_is_noticed_also_where_it_has_grown_since(forgetful
         await Client.connect(one.url, PUBLISH_TOKEN) as publisher,
         await Client.connect(one.url, VIEW_TOKEN) as viewer,
     ):
-        await publisher.publish(events[:10])
-        forgetful.client().save()
-        await publisher.publish(events[10:20])
-        await asyncio.sleep(0.3)
-        old = await viewer.ask({"type": "SUBSCRIBE", "run": p.run})
+        old = await half_kept(forgetful, publisher, viewer, events)
         os.kill(one.pid, signal.SIGSTOP)
         forgetful.stop()
         forgetful.start()

@@ -5,17 +5,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from execserver import ExecServer
 from fakeapi import claim, status
 
-ROOT = Path(__file__).parents[3]
 HOSTS = {
     name: {
         "claim_source": {"namespace": "ns", "pvc": name},
@@ -39,35 +35,20 @@ def server():
 
 
 @pytest.fixture
-def migrate(server, tmp_path):
-    """Runs the playbook on both claims; its exit status, the lines that its report has, and all that it printed."""
+def migrate(server, playbook, tmp_path):
+    """Runs the playbook on both claims."""
     inventory = tmp_path / "claims.json"
     inventory.write_text(json.dumps({"claims": {"hosts": HOSTS, "vars": {"ansible_connection": "local"}}}))
-    environment = {
-        **os.environ,
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "src"),
-        "ANSIBLE_HOME": str(tmp_path / "ansible"),
-        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-    }
-    login = {
+    extra = {
         "source_host": server.url,
         "target_host": server.url,
         "source_api_key": "a-token",
         "target_api_key": "a-token",
+        "ansible_python_interpreter": sys.executable,
     }
-    extra = {**login, "ansible_python_interpreter": sys.executable}
-    program = Path(sys.executable).with_name("ansible-playbook")
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [program, "-i", inventory, "kubeferry.pvc.migrate", "-e", json.dumps(extra), *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+    def run(*arguments: str):
+        return playbook("migrate", "-i", inventory, *arguments, seconds=240, variables=extra)
 
     return run
 

@@ -4,42 +4,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def play(tmp_path):
+def play(playbook, tmp_path):
     """Runs a playbook of the collection between two directories, the first of which holds a file."""
     for name in ("source", "target"):
         (tmp_path / name).mkdir()
     (tmp_path / "source" / "10").write_text("ten\n")
-    environment = {
-        **os.environ,
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "src"),
-        "ANSIBLE_HOME": str(tmp_path / "ansible"),
-        "ANSIBLE_LOCALHOST_WARNING": "false",
-    }
 
-    def run(name: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
+    def run(name: str, *arguments: str, **variables: object):
         both = {"source_path": str(tmp_path / "source"), "target_path": str(tmp_path / "target"), **variables}
-        command = [Path(sys.executable).with_name("ansible-playbook"), f"kubeferry.pvc.{name}", *arguments]
-        return subprocess.run(
-            [*command, "-e", json.dumps(both)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return playbook(name, *arguments, seconds=120, variables=both)
 
     return run
 
