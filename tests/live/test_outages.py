@@ -58,8 +58,8 @@ done
 echo never
 """
 FILL = {
-    "bytes": 'cat /dev/zero >"$1/filler" 2>/dev/null; true',
-    "inodes": 'mkdir "$1/fillers"; n=0; while touch "$1/fillers/$n" 2>/dev/null; do n=$((n + 1)); done; true',
+    "bytes": f'head -c {2 * ROOM} /dev/zero >"$1/filler" 2>/dev/null; true',
+    "inodes": 'mkdir "$1/fillers"; n=0; while [ "$n" -lt 200 ] && touch "$1/fillers/$n" 2>/dev/null; do n=$((n + 1)); done; true',
 }
 
 
@@ -80,8 +80,8 @@ def own_cluster() -> Cluster:
     return Cluster(Layout(ROOT))
 
 
-def pod(name: str, claim: str) -> None:
-    """Start a sleeping pod with a claim of the target's namespace, and wait for it."""
+def pod(name: str, claim: str, node: str = "") -> None:
+    """Start a sleeping pod with a claim of the target's namespace, on a node or on any, and wait for it."""
     book = json.loads(kubectl("get", "pod", SLEEPER, "-n", TARGET, "-o", "json"))
     spec = book["spec"]["containers"][0]
     container = {key: spec[key] for key in ("name", "image", "command")}
@@ -93,6 +93,7 @@ def pod(name: str, claim: str) -> None:
         "spec": {
             "containers": [{**container, "volumeMounts": mounts}],
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
+            "nodeSelector": {"kubernetes.io/hostname": node} if node else {},
         },
     }
     kubectl("apply", "-f", "-", stdin=json.dumps(made))
@@ -122,11 +123,15 @@ def tight(files) -> Iterator[None]:
     node = cluster.nodes(cluster.instance())[0]
     place = f"/run/kubeferry/volumes/{TARGET}/{TIGHT}"
     node.group.enter("mount", "-t", "tmpfs", "-o", f"size={ROOM},nr_inodes=100", "tight", place)
-    pod(TIGHT, TIGHT)
-    yield
-    remove(TIGHT)
-    node.group.enter("busybox", "umount", "-l", place)  # the other one wants a /proc of its own
-    subprocess.run([*program, "--delete"], check=True, capture_output=True, timeout=60)
+    try:
+        pod(TIGHT, TIGHT, node.name)  # another node has the host's own directory there
+        room = in_target(TIGHT, 'echo "$(($(stat -f -c "%b * %S" "$1")))"', "/mnt/pvc-0")
+        assert int(room) == ROOM, "the pod doesn't see the small volume"
+        yield
+    finally:
+        remove(TIGHT)
+        node.group.enter("busybox", "umount", "-l", place)  # the other one wants a /proc of its own
+        subprocess.run([*program, "--delete"], check=True, capture_output=True, timeout=60)
 
 
 def in_target(name: str, script: str, *arguments: str, seconds: float = 40) -> str:
