@@ -243,6 +243,7 @@ def base_environment() -> dict[str, str]:
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "ANSIBLE_COLLECTIONS_PATH": str(CACHE / "collections"),
         "ANSIBLE_HOME": str(CACHE / "ansible"),
+        "ANSIBLE_CONFIG": str(ROOT / "tests" / "ansible.cfg"),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -29,6 +29,7 @@ from ._pieces import (
     islands,
     piece_count,
     piece_length,
+    with_the_rest,
 )
 
 ZEROS = bytes(READ_SIZE)
@@ -90,8 +91,9 @@ class LocalPieces:
     def _digests(self, folder: Folder, file: Asked, checksum: str) -> list[str]:
         path = self._received(file.path) if file.received else file.path
         with contextlib.suppress(OSError), opened(folder, path) as descriptor:
-            return list(_pieces(descriptor, file, checksum))
-        return []
+            size = os.fstat(descriptor).st_size
+            return with_the_rest(list(_pieces(descriptor, file, size, checksum)), file, size)
+        return with_the_rest([], file, 0)
 
     def _write(self, folder: Folder, work: Work, incoming: Iterator[Part]) -> None:
         path = self._received(work.entry.path)
@@ -140,9 +142,9 @@ def _begun(folder: Folder, path: bytes, anew: bool) -> int:
     return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | COMMON, 0o600, dir_fd=parent)
 
 
-def _pieces(descriptor: int, file: Asked, checksum: str) -> Iterator[str]:
-    """The digests of a file's pieces. Those in holes are not read."""
-    size, length = os.fstat(descriptor).st_size, piece_length(file.size)
+def _pieces(descriptor: int, file: Asked, size: int, checksum: str) -> Iterator[str]:
+    """The digests of the pieces of a file of `size` bytes. Those in holes are not read."""
+    length = piece_length(file.size)
     extents = _extents(descriptor, 0, size)
     data = next(extents, None)
     for number in range(min(piece_count(file.size), -(-size // length))):

@@ -26,7 +26,7 @@ from ._leftovers import clear, foreign, foreign_in, keeps_parts, set_aside, stra
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
 from ._local_pieces import LocalPieces, LocalPlace
 from ._local_rows import rows
-from ._local_steps import attempt, discard, move, remove, strip_one
+from ._local_steps import attempt, discard, move, permit, remove, strip_one
 from ._look import Look
 from ._manifest import Manifest
 from ._names import display, encode, parents, shown
@@ -356,9 +356,9 @@ class LocalTree:
         def own(at: tuple[int, bytes]) -> None:
             os.chown(at[1], *self._own(entry), dir_fd=at[0], follow_symlinks=False)
 
-        def permit(at: tuple[int, bytes]) -> None:
+        def allow(at: tuple[int, bytes]) -> None:
             if entry.kind != SYMLINK:
-                os.chmod(at[1], self._mode(entry), dir_fd=at[0])
+                permit(self._mode(entry), at)
 
         def date(at: tuple[int, bytes]) -> None:
             os.utime(at[1], ns=(entry.mtime, entry.mtime), dir_fd=at[0], follow_symlinks=False)
@@ -367,7 +367,7 @@ class LocalTree:
             give(*at, self._xattrs(entry))
 
         # Owner before mode and capabilities, since a change of owner clears the set-id bits and them; times last.
-        for step in (own, give_xattrs, permit, date):
+        for step in (own, give_xattrs, allow, date):
             attempt(step, folder, entry.path if path is None else path)
 
     def _above(self) -> Iterator[str]:

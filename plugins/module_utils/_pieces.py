@@ -50,6 +50,14 @@ def piece_count(size: int) -> int:
     return -(-size // piece_length(size))
 
 
+def with_the_rest(told: list[str], file: Asked, size: int) -> list[str]:
+    """The digests `told` of a file of which `size` bytes are there, with zeros for what isn't."""
+    count, there = piece_count(file.size), -(-size // piece_length(file.size))
+    if there >= count:
+        return told
+    return told + [UNKNOWN] * (there - len(told)) + [ZERO] * (count - there)
+
+
 def block_length(size: int) -> int:
     """The length of the blocks in the pieces of a file of `size` bytes: a power of two."""
     return max(piece_length(size) // BLOCKS, LEAST_BLOCK)
@@ -121,7 +129,11 @@ class PiecesEnd(Protocol):
     """An end whose files are cut into pieces."""
 
     def digests(self, asked: Sequence[Asked], checksum: str) -> list[list[str]]:
-        """For each file the digests of its pieces, ZERO or UNKNOWN; fewer where the rest isn't, or isn't asked for."""
+        """For each file the digests of its pieces, ZERO or UNKNOWN; fewer where nobody asked for the rest.
+
+        Of a file that is shorter than it was said to be, or gone, what lies beyond its end counts as zeros: to send
+        those would take as long as anybody likes who says how long it is.
+        """
 
     def blocks(self, asked: Sequence[Closer], checksum: str) -> list[list[list[str]]]:
         """For each file and each of its pieces the digests of the blocks; none where this end can't tell."""

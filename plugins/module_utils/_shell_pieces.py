@@ -32,6 +32,7 @@ from ._pieces import (
     islands,
     piece_count,
     piece_length,
+    with_the_rest,
 )
 from ._pieces_scripts import BLOCK
 from ._runner import Process, done, is_full, last_words
@@ -254,9 +255,12 @@ def _head(answer: bytes) -> tuple[int, int]:
 
 def _digests(file: Asked, answer: bytes, checksum: str) -> list[str]:
     """The digests in what the PIECES script says about a file."""
-    if not answer:
-        return []
-    size, allocated = _head(answer)
+    size, allocated = _head(answer) if answer else (0, 0)
+    return with_the_rest(_told(file, answer, size, allocated, checksum), file, size)
+
+
+def _told(file: Asked, answer: bytes, size: int, allocated: int, checksum: str) -> list[str]:
+    """The digests of the pieces that are there, as far as they were asked for."""
     length = piece_length(file.size)
     count = min(piece_count(file.size), -(-size // length))
     if not (allocated or file.doubted):

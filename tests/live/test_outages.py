@@ -59,7 +59,7 @@ echo never
 """
 FILL = {
     "bytes": f'head -c {2 * ROOM} /dev/zero >"$1/filler" 2>/dev/null; true',
-    "inodes": 'mkdir "$1/fillers"; n=0; while [ "$n" -lt 200 ] && touch "$1/fillers/$n" 2>/dev/null; do n=$((n + 1)); done; true',
+    "inodes": 'mkdir "$1/fillers"; for n in $(seq 200); do touch "$1/fillers/$n" 2>/dev/null || break; done; true',
 }
 
 

@@ -14,6 +14,8 @@ import pytest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._folder import KEPT, Folder
 from ansible_collections.kubeferry.pvc.plugins.module_utils._leftovers import clear
+from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import Selection
+from ansible_collections.kubeferry.pvc.plugins.module_utils._tree import Changes
 
 LEVELS = 1_500
 DEEP = b"/".join([b"d"] * LEVELS)
@@ -110,3 +112,24 @@ def test_a_file_that_was_named_deeper_than_there_is_anything(tmp_path):
             files=[f"{DEEP.decode()}/file"],
         )
     assert len(str(caught.value)) < 1_500
+
+
+def test_attributes_for_a_file_that_became_a_link_change_nothing_outside(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"secret")
+    outside.chmod(0o600)
+    os.utime(outside, ns=(5, 5))
+    source, target = tmp_path / "source", tmp_path / "target"
+    for root in (source, target):
+        root.mkdir()
+        (root / "file").write_bytes(b"x")
+    (source / "file").chmod(0o666)
+    entries = [entry for entry in engine.local(source).scan(Selection()) if entry.path == b"file"]
+    tree = engine.local(target)
+    tree.begin()
+    (target / "file").unlink()
+    (target / "file").symlink_to(outside)
+    tree.apply(Changes(attributes=entries))
+    tree.close()
+    assert len(entries) == 1
+    assert (outside.stat().st_mode & 0o777, outside.stat().st_mtime_ns) == (0o600, 5)

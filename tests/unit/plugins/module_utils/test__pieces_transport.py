@@ -287,6 +287,14 @@ def test_a_file_that_shrinks_is_filled_up_and_the_others_arrive(boxes, tmp_path,
     assert ferry.arrived() == (data or b"").ljust(len(DATA), b"\0")
 
 
+@pytest.mark.parametrize("data", [b"x" * 11, None], ids=["shorter", "gone"])
+def test_of_a_file_that_was_said_to_be_huge_no_zeros_are_sent(ferry, data):
+    if data is not None:
+        ferry.place(ferry.source, "file", data)
+    size = 1 << 40
+    assert ferry.transport.move([ferry.entry("file", size)], {}) <= _pieces.piece_length(size)
+
+
 def test_of_a_file_that_grows_comes_what_it_had(ferry):
     ferry.place(ferry.source, "file", DATA)
     entries = [ferry.entry("file", 3 * PIECE + 7), ferry.entry("file2", 0)]

@@ -104,17 +104,18 @@ HEAD = b"%d 800\n" % len(DATA)
     ("answer", "digests"),
     [
         (HEAD + lines(*MANY), MANY),
-        (b"", []),
+        (b"", [ZERO] * 4),
         (HEAD + lines(*MANY[:3]), [UNKNOWN] * 4),
         (HEAD + lines(*MANY, MANY[0]), [UNKNOWN] * 4),
         (HEAD + b"md5sum: not found\n" * 4, [UNKNOWN] * 4),
         (HEAD + lines(*MANY[:3], MANY[0][:-1]), [UNKNOWN] * 4),
         (HEAD + lines(*(digest.upper() for digest in MANY)), [UNKNOWN] * 4),
         (b"%d 0\n" % len(DATA), [ZERO] * 4),
-        (b"5 8\n" + lines(md5(bytes(5))), [ZERO]),
+        (b"5 8\n" + lines(md5(b"abcde")), [md5(b"abcde"), ZERO, ZERO, ZERO]),
+        (b"%d 99999\n" % PIECE, [UNKNOWN, ZERO, ZERO, ZERO]),
         (b"9999999999999 8\n" + b"data\nzeros\n" * 2, [UNKNOWN, ZERO] * 2),
     ],
-    ids="good absent few many noise short upper nothing tail grown".split(),
+    ids="good absent few many noise short upper nothing shorter silent grown".split(),
 )
 def test_what_a_pod_says_about_a_file(answer, digests):
     assert liar(b"mark\n", answer + b"\0", b"end\0").digests([asked()], "md5") == [digests]
@@ -268,7 +269,7 @@ def test_digests_of_real_files(boxes, tmp_path, kind):
         some,
         *[[ZERO] * 4] * 2,
         [ZERO, UNKNOWN, ZERO],
-        *[[]] * 3,
+        *[[ZERO] * 4] * 3,
     ]
 
 
