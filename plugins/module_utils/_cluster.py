@@ -10,14 +10,16 @@ its own modules; `kubernetes` contributes configuration, credential plugins and 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import ssl
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP
 
@@ -59,7 +61,7 @@ _SHARED = ("proxy", "no_proxy", "proxy_headers", "persist_config")
 _IMPERSONATION = {"Impersonate-User": "impersonate_user", "Impersonate-Group": "impersonate_groups"}
 _YAML_ERRORS = {"ScannerError", "ParserError", "ReaderError", "ConstructorError", "ComposerError"}
 
-# `kubernetes.config` works on one global default configuration.
+# `kubernetes.config` works on one global default configuration, and on one table of files.
 _loading = threading.Lock()
 
 
@@ -107,8 +109,10 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     server = _named("host", auth, environment, f"The server of {file}")
     if "host" in spec:  # before anything is loaded, since the loader's own error would be about a kubeconfig
         server_address(spec["host"], server)
-    configuration = _load(spec, auth)
-    base = server_address(str(configuration.host), server)
+    with _loading, _files_removed():
+        configuration = _load(spec, auth)
+        base = server_address(str(configuration.host), server)
+        certificates = _certificates(configuration, base)
     proxy = None
     if configuration.proxy and not should_bypass_proxies(base, no_proxy=configuration.no_proxy or ""):
         url = str(configuration.proxy)
@@ -116,13 +120,13 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
         proxy = proxy_address(url, _named("proxy", auth, environment, other), headers)
     token = _named("api_key", auth, environment, f"The token of {file}")
     why_insecure = _why_insecure(auth) if environment else ""
-    return Cluster(configuration, extra, Way(base, proxy, token, why_insecure))
+    return Cluster(configuration, extra, Way(base, proxy, token, why_insecure), certificates)
 
 
 def _load(spec: dict[str, Any], auth: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """The configuration of `kubernetes`: addresses, certificates, and what gives credentials."""
     try:
-        with _loading, complaints() as said:
+        with complaints() as said:
             # Else settings of the cluster connected before, a client certificate say, would leak into this.
             kubernetes.client.Configuration.set_default(None)
             configuration = _create_configuration(spec)
@@ -136,6 +140,57 @@ def _load(spec: dict[str, Any], auth: Mapping[str, Any]) -> Any:  # noqa: ANN401
             )
         return configuration
     raise error
+
+
+@contextlib.contextmanager
+def _files_removed() -> Iterator[None]:
+    """Remove what `kubernetes` writes meanwhile of a kubeconfig's certificates and keys, and nothing that was there.
+
+    It does so itself at the end of the process, which one that is killed never comes to.
+    """
+    files: dict[str, str] = getattr(kube_config, "_temp_files", {})
+    before = set(files)
+    try:
+        yield
+    finally:
+        for content in files.keys() - before:
+            with contextlib.suppress(OSError):
+                os.unlink(files.pop(content))
+
+
+def _certificates(configuration: Any, base: str) -> Certificates | None:  # noqa: ANN401
+    """What the connections to the server are verified by, read from the files that hold it. None without TLS."""
+    if not base.startswith("https"):
+        return None
+    contexts = Certificates(_context(configuration, base), _context(configuration, base))
+    # urllib3 compares the names itself; before its version 2 it can't let ssl do so for an IP address.
+    contexts.requests.check_hostname = False
+    return contexts
+
+
+def _context(configuration: Any, base: str) -> ssl.SSLContext:  # noqa: ANN401
+    try:
+        # urllib3's own, so that both ways to the server verify it in the same way.
+        context: ssl.SSLContext = create_urllib3_context(
+            cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE
+        )
+        authority, data = configuration.ssl_ca_cert, getattr(configuration, "ca_cert_data", None)
+        if not configuration.verify_ssl:
+            context.check_hostname = False
+        elif authority or data:
+            context.load_verify_locations(cafile=authority or None, cadata=data or None)
+        else:
+            context.load_default_certs()
+        if configuration.verify_ssl:
+            context.check_hostname = configuration.assert_hostname is not False
+        if configuration.cert_file:
+            context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    except (OSError, ValueError) as exc:
+        raise UsageError(
+            f"ca_cert, client_cert or client_key for {urlsplit(base).netloc} can't be used: {type(exc).__name__}; "
+            "check that the files exist, are PEM and belong together."
+        ) from None
+    return context
 
 
 def _check(auth: Mapping[str, Any]) -> None:
@@ -246,13 +301,28 @@ class Way:
     why_insecure: str
 
 
+@dataclass(frozen=True)
+class Certificates:
+    """Certificates and keys, in memory: for requests to the API server, and for exec streams."""
+
+    requests: ssl.SSLContext
+    streams: ssl.SSLContext
+
+
 class Cluster(ClusterApi):
     """One API server, and who we are there. Safe to use from several threads."""
 
-    def __init__(self, configuration: Any, extra: Mapping[str, Any], way: Way) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        configuration: Any,  # noqa: ANN401
+        extra: Mapping[str, Any],
+        way: Way,
+        certificates: Certificates | None,
+    ) -> None:
         self._configuration = configuration
         self._extra = extra
         self._way = way
+        self._certificates = certificates
         self._thread = threading.local()
         self._refreshing = threading.Lock()
         self._negotiated = Negotiated()
@@ -276,7 +346,8 @@ class Cluster(ClusterApi):
 
     def _access(self) -> Access:
         headers = tuple(f"{name}: {value}" for name, value in self._headers())
-        return Access(self._way.base, headers, self._tls, self._server_name(), self._way.proxy)
+        tls = self._certificates.streams if self._certificates else None
+        return Access(self._way.base, headers, tls, self._server_name(), self._way.proxy)
 
     def _headers(self) -> Headers:
         """Fresh headers: a token that has expired is fetched anew by the configuration's own hooks."""
@@ -301,8 +372,10 @@ class Cluster(ClusterApi):
         return headers
 
     def _send(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float) -> Response:
-        self.read_certificates()
-        response: Response = self._thread.pool.request(
+        pool = getattr(self._thread, "pool", None)
+        if pool is None:
+            pool = self._thread.pool = self._pool()
+        response: Response = pool.request(
             method,
             url,
             headers=HTTPHeaderDict(headers),
@@ -312,15 +385,6 @@ class Cluster(ClusterApi):
             redirect=False,
         )
         return response
-
-    def read_certificates(self) -> None:
-        """Read the certificate files now, as is to be done before a process is forked that outlives this one.
-
-        Those which `kubernetes` makes of a kubeconfig are gone when the module has ended, while `_guard` may
-        still have work to do.
-        """
-        if getattr(self._thread, "pool", None) is None:
-            self._thread.pool = self._pool()
 
     def forget_connections(self) -> None:
         """Close this thread's connections, as a forked process must; the next request opens a new one."""
@@ -334,11 +398,7 @@ class Cluster(ClusterApi):
         if not config.verify_ssl:
             # We warn ourselves, once.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        context = self._tls_context()
-        if context is not None:
-            # urllib3 compares the names itself; before its version 2 it can't let ssl do so for an IP address.
-            context.check_hostname = False
-        options: dict[str, Any] = {"ssl_context": context}
+        options: dict[str, Any] = {"ssl_context": self._certificates and self._certificates.requests}
         if self._server_name():
             options["server_hostname"] = options["assert_hostname"] = self._server_name()
         elif config.assert_hostname is False:
@@ -351,38 +411,6 @@ class Cluster(ClusterApi):
         from urllib3.contrib.socks import SOCKSProxyManager  # noqa: PLC0415 -- needs PySocks, which few have
 
         return SOCKSProxyManager(proxy.url, proxy.user or None, proxy.password or None, **options)
-
-    @functools.cached_property
-    def _tls(self) -> ssl.SSLContext | None:
-        return self._tls_context()
-
-    def _tls_context(self) -> ssl.SSLContext | None:
-        """Certificates and keys, in memory."""
-        if not self._way.base.startswith("https"):
-            return None
-        config = self._configuration
-        try:
-            # urllib3's own context, so that both ways to the server verify it in the same way.
-            context: ssl.SSLContext = create_urllib3_context(
-                cert_reqs=ssl.CERT_REQUIRED if config.verify_ssl else ssl.CERT_NONE
-            )
-            authority, data = config.ssl_ca_cert, getattr(config, "ca_cert_data", None)
-            if not config.verify_ssl:
-                context.check_hostname = False
-            elif authority or data:
-                context.load_verify_locations(cafile=authority or None, cadata=data or None)
-            else:
-                context.load_default_certs()
-            if config.verify_ssl:
-                context.check_hostname = config.assert_hostname is not False
-            if config.cert_file:
-                context.load_cert_chain(config.cert_file, config.key_file)
-        except (OSError, ValueError) as exc:
-            raise UsageError(
-                f"ca_cert, client_cert or client_key for {self.server} can't be used: {type(exc).__name__}; "
-                "check that the files exist, are PEM and belong together."
-            ) from None
-        return context
 
     def _server_name(self) -> str | None:
         name = getattr(self._configuration, "tls_server_name", None) or self._configuration.assert_hostname

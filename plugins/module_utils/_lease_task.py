@@ -59,7 +59,6 @@ def _present(cluster: Cluster, leases: Leases, hold: Hold, params: Mapping[str, 
         # client-go renews at about a third of the time as well: two attempts may fail.
         every=min(hold.seconds, LONGEST_LOOK) / 3,
     )
-    cluster.read_certificates()
     taken = leases.take(hold, params["wait_timeout"])
     removed = _bury(cluster, hold.namespace, taken.from_holder)
     try:

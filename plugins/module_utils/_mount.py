@@ -107,7 +107,6 @@ def _watched(
     Raises Interrupted, with no pod left, when ansible-playbook is gone.
     """
     watch = _watch(cluster, pods, request)
-    cluster.read_certificates()
     guarded = _guard.start(watch)
     try:
         mounted = pods.ensure(request, wait_seconds)

@@ -93,7 +93,6 @@ def _quiesced(
     )
     # The guard is there first, as ansible-playbook may be killed while this waits for the pods' end. It may be that of
     # an earlier task, which looks once a minute whether there is something to bring back: so it is started again.
-    cluster.read_certificates()
     guarded = _guard.start(watch)
     try:
         leased = _has_lease(cluster, params)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import ipaddress
+import os
 import socket
 import stat
 import sys
+import tempfile
 import threading
 
 import pytest
@@ -124,10 +126,33 @@ def test_new_connections_need_no_certificate_files(certificate, tmp_path):
     copy.write_bytes(certificate.read_bytes())
     with ExecServer(tls=certificate) as server:
         cluster = connect({**server.auth(), "ca_cert": str(copy)})
-        cluster.read_certificates()
         copy.unlink()
+        cluster.get_pod("ns", "pod")
         cluster.forget_connections()
         cluster.get_pod("ns", "pod")
+        assert output(cluster.runner("ns", "pod"), ["true"])[0] == 0
+
+
+def test_no_file_of_a_kubeconfigs_certificates_is_left_for_a_kill(certificate, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "others").touch()
+    monkeypatch.setattr(kube_config, "_temp_files", {"others": str(tmp_path / "others")})
+    authority = base64.b64encode(certificate.read_bytes()).decode()
+    with ExecServer(tls=certificate) as server:
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [
+                {"name": "c", "cluster": {"server": server.url, "certificate-authority-data": authority}}
+            ],
+            "users": [{"name": "u", "user": {"token": server.auth()["api_key"]}}],
+        }
+        for _time in range(2):
+            cluster = connect({"kubeconfig": kubeconfig})
+            assert os.listdir(tmp_path) == ["others"]
+            cluster.get_pod("ns", "pod")
 
 
 def test_tls_without_verification_works_and_warns_once(certificate):

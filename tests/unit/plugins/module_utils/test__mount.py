@@ -10,7 +10,6 @@ from execserver import ExecServer
 from fakeapi import claim, pod
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _guard, _mount
-from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import Cluster
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     Forbidden,
     HelperPodError,
@@ -18,8 +17,6 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     NotFound,
     UsageError,
 )
-from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_pod import HelperPods
-from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import HelperRequest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
 
 
@@ -97,16 +94,6 @@ def test_the_guard_is_there_before_the_pod(server, monkeypatch):
     monkeypatch.setattr(_guard, "start", lambda watch: pods.append(watch.left()) or True)
     _mount.run(params(server), check_mode=False)
     assert pods == [False, True]
-
-
-def test_the_guard_does_not_need_the_certificate_files(server, monkeypatch):
-    done = []
-    monkeypatch.setattr(Cluster, "read_certificates", lambda cluster: done.append("read"))
-    monkeypatch.setattr(_guard, "start", lambda watch: done.append("start") or True)
-    monkeypatch.setattr(HelperPods, "ensure", lambda pods, *_arguments: done.append("ensure"))
-    request = HelperRequest("ns", "pvc-0", "r1")
-    _mount._watched(server.cluster(), HelperPods(server.cluster()), request, 5)
-    assert done == ["read", "start", "ensure", "start"]
 
 
 def test_no_pod_is_left_when_the_playbook_is_killed_meanwhile(server, monkeypatch):
