@@ -11,16 +11,19 @@ has taken or removed in the meantime is passed over.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 from pathlib import Path
 
-from ._spool import SUFFIX, Spool, locked
+from ._spool import SUFFIX, Spool, check_folder, locked
 
 # Each has a descriptor, and there may be more of them than a process may have files open.
 MOST_AT_ONCE = 16
 # An empty file may be a run's that is about to lock it; after so long it is nobody's.
 STARTING_SECONDS = 3_600.0
+# A run's spool, or one that was set aside.
+_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.jsonl|\.[0-9]+\.disputed)")
 
 
 class Leftovers:
@@ -77,10 +80,13 @@ class Leftovers:
 
 
 def _by_age(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """Return the folder's files, oldest first."""
+    """Return the files of the folder that a helper made by their names, oldest first; none of a folder of others."""
     found: list[tuple[Path, os.stat_result]] = []
     try:
+        check_folder(folder)
         for path in folder.iterdir():
+            if not _NAME.fullmatch(path.name):
+                continue
             try:
                 found.append((path, path.lstat()))
             except FileNotFoundError:

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 from collections import deque
@@ -239,6 +240,8 @@ class Spool:
 
     def set_aside(self) -> Path:
         """Keep the file under a name under which no later run sends it, and return that. Raises OSError."""
+        if self._disk is None:
+            raise FileNotFoundError(errno.ENOENT, "the events are in memory alone", str(self.path))
         return self.path.rename(self.path.with_suffix(f".{time.time_ns()}.disputed"))
 
     def close(self) -> None:
@@ -252,8 +255,27 @@ class Spool:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of one server's spools, for nobody else. Raises OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make the folder of one server's spools, for nobody else. Raises OSError, also where it is not such a folder."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises OSError where others could put files into the folder: they would be sent, or removed, as this user's."""
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise _not_ours(folder, "it is a symbolic link")
+    if not stat.S_ISDIR(found.st_mode):
+        raise _not_ours(folder, "it is no folder")
+    if found.st_uid != os.geteuid():
+        raise _not_ours(folder, "it is another user's")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _not_ours(folder, "others can write there")
+
+
+def _not_ours(path: Path, why: str) -> OSError:
+    return OSError(errno.EPERM, why, str(path))
 
 
 def _memory() -> int:
@@ -261,16 +283,27 @@ def _memory() -> int:
 
 
 def locked(path: Path, flags: int = 0) -> int:
-    """Open a file for this process alone and return its descriptor.
+    """Open a spool for this process alone and return its descriptor.
 
-    Raises OSError, BlockingIOError where another process works with it.
+    Raises OSError, BlockingIOError where another process works with it. What is there and is no spool stays as it is.
     """
     file = os.open(path, flags | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(file), path.lstat()):
             raise FileNotFoundError(errno.ENOENT, "removed before it was locked", str(path))
+        if not _is_spool(file, path):
+            raise _not_ours(path, f"{path.name} there is no file of this user's events")
     except OSError:
         os.close(file)
         raise
     return file
+
+
+def _is_spool(file: int, path: Path) -> bool:
+    """Whether an open file is this user's, and empty or begun as `envelope` begins the first event of its run."""
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        return False
+    begin = envelope(path.name.partition(".")[0], 0, b"").partition(b':0"')[0]
+    return begin.startswith(os.pread(file, len(begin), 0))

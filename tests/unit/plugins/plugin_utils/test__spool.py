@@ -14,7 +14,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _spool
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._event_line import event_line
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._leftovers import Leftovers
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._spool import Spool, locked
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._spool import Spool, locked, make_folder
 
 RUN = "11111111-2222-4333-8444-555555555555"
 LIMIT = 10_000_000
@@ -250,7 +250,7 @@ def test_what_was_removed_before_it_was_locked_is_not_taken(tmp_path, monkeypatc
 
     def late(file, operation):
         path.unlink()
-        path.write_text("new")
+        path.write_text(f'{{"specversion":"1.0","id":"{RUN}:1",')
         lock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
@@ -266,3 +266,43 @@ def test_a_link_is_not_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic"):
         Spool(tmp_path / f"{RUN}.jsonl", LIMIT)
     assert (tmp_path / "target").read_text() == "precious"
+
+
+def test_what_is_no_spool_is_not_written_over(tmp_path):
+    path = tmp_path / f"{RUN}.jsonl"
+    path.write_text('{"my":"data"}\n')
+    with pytest.raises(OSError, match="no file of this user's events"):
+        Spool(path, LIMIT)
+    spool = Spool.without_disk(path, LIMIT)
+    with pytest.raises(FileNotFoundError):
+        spool.set_aside()
+    spool.close()
+    assert path.read_text() == '{"my":"data"}\n'
+
+
+def test_a_folder_is_made_for_its_owner_alone(tmp_path):
+    folder = tmp_path / "spool" / "server"
+    make_folder(folder)
+    make_folder(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_is_not_this_users_alone_is_refused(tmp_path, monkeypatch):
+    folder, link, file = (tmp_path / name for name in ("folder", "link", "file"))
+    folder.mkdir()
+    link.symlink_to(folder)
+    file.touch()
+    with pytest.raises(OSError, match="it is a symbolic link"):
+        make_folder(link)
+    with pytest.raises(OSError, match="it is no folder"):
+        make_folder(file)
+    for mode in (0o770, 0o1777):
+        folder.chmod(mode)
+        with pytest.raises(OSError, match="others can write there"):
+            make_folder(folder)
+    folder.chmod(0o755)
+    make_folder(folder)
+    user = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    with pytest.raises(OSError, match="it is another user's"):
+        make_folder(folder)
