@@ -46,6 +46,17 @@ async def test_health_says_that_the_history_cannot_be_read(server, publisher, sp
     assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.parametrize("spoil", [remove, replace])
+async def test_what_a_removed_history_would_take_is_not_acknowledged(server, spoil):
+    p = sample.Publisher()
+    async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+        await publisher.publish([p.started()])
+        spoil(server)
+        answer = await publisher.ask({"type": "PUBLISH", "events": [p.finished()]})
+        assert (answer["type"], answer["code"]) == ("ERROR", "server_error")
+    assert "was removed or replaced" in server.log.read_text()
+
+
 async def test_a_history_without_room_is_named_as_such(server):
     p = sample.Publisher()
     async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:

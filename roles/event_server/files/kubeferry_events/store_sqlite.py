@@ -59,6 +59,8 @@ class SqliteStore:
         self._write: sqlite3.Connection | None = None
         self._read: sqlite3.Connection | None = None
         self._lock: int | None = None
+        # The two files that are written; under their names there may be others later, or none.
+        self._files: list[tuple[int, int]] = []
 
     async def open(self, deliver: Deliver, on_reset: Callable[[], Awaitable[None]]) -> None:
         del on_reset  # nobody else writes this file
@@ -178,6 +180,22 @@ class SqliteStore:
             "SELECT max((SELECT ifnull(max(seq), 0) FROM events), (SELECT ifnull(max(seq), 0) FROM progress))"
         ).fetchone()
         self._next = max(newest, self.pruned_seq) + 1
+        self._files = self._there()
+
+    def _there(self) -> list[tuple[int, int]]:
+        found = [os.stat(name) for name in (self._path, f"{self._path}-wal")]
+        return [(each.st_dev, each.st_ino) for each in found]
+
+    def _check_files(self) -> None:
+        """Raises StoreError where what is written would be in no file that a restart finds."""
+        try:
+            if self._there() == self._files:
+                return
+        except FileNotFoundError:
+            pass
+        raise StoreError(
+            f"The history {self._path} was removed or replaced: put it back, or restart the server to begin a new one."
+        )
 
     def _take(self) -> None:
         """Keep other servers off: two would number their events alike, and neither would show the other's."""
@@ -222,6 +240,7 @@ class SqliteStore:
         with _transaction(database):
             database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", events)
             database.executemany("REPLACE INTO progress VALUES (?, ?, ?, ?)", progress)
+            self._check_files()
 
     def _save(self, values: list[tuple[str, str, bool, str]]) -> None:
         database = self._connection(self._write)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import sample
 from kubeferry_events.errors import StoreError
-from kubeferry_events.store import Draft
+from kubeferry_events.store import Draft, Page
 from kubeferry_events.store_sqlite import SqliteStore
 from kubeferry_events.wire import dump
 
@@ -33,3 +33,27 @@ async def test_a_full_history_says_so_and_takes_events_again_when_there_is_room(
     assert len(delivered) == 1
     await store.check()
     await store.close()
+
+
+@pytest.mark.parametrize("name", ["history.db", "history.db-wal"])
+async def test_nothing_is_taken_into_a_file_that_was_removed(tmp_path, name):
+    store = SqliteStore(tmp_path / "history.db")
+    delivered = []
+    await store.open(delivered.extend, nothing)
+    await store.append([draft(10)])
+    aside = (tmp_path / name).rename(tmp_path / "aside")
+    with pytest.raises(StoreError, match="was removed or replaced"):
+        await store.append([draft(20)])
+    (tmp_path / name).touch()
+    with pytest.raises(StoreError, match="was removed or replaced"):
+        await store.append([draft(20)])
+    assert len(delivered) == 1
+    aside.rename(tmp_path / name)
+    await store.append([draft(30)])
+    assert len(delivered) == 2
+    await store.close()
+    again = SqliteStore(tmp_path / "history.db")
+    await again.open(delivered.extend, nothing)
+    page = await again.read(None, 0, Page(10, 1_000_000))
+    assert len(page.events) == 2
+    await again.close()
