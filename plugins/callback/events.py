@@ -107,8 +107,9 @@ options:
     description:
       - A directory for events that the server does not have yet.
       - Without it, C(kubeferry-events) in Ansible's home, which is C(~/.ansible) as a rule.
-      - Where nothing can be written there, events are in memory until the server has them. So they are where the folder of
-        a server in it is a link, another user's, or open for others to write. Let nobody else write to the directory.
+      - Where nothing can be written there, events are in memory until the server has them.
+      - So they are where the server's folder in it is a link, another user's, or open for others to write.
+        Choose a directory to which nobody else can write.
     type: path
     env:
       - name: KUBEFERRY_EVENTS_SPOOL

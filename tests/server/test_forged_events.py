@@ -52,7 +52,12 @@ async def test_a_forged_event_is_refused_and_a_gap_stands_for_it(server, publish
         assert (refused["code"], refused["ids"]) == ("invalid_event", [events[1]["id"][:80]])
     state = (await viewer.ask({"type": "SUBSCRIBE", "run": p.run}))["state"]
     assert [gap["reason"] for gap in state["gaps"]] == ["invalid_event"]
-    assert state["summary"]["updated"] <= datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.999999Z")
+    why = refused["message"].removeprefix("Refused: ")
+    assert state["gaps"][0]["message"] == f"The server refused what breaks a rule: {why}"
+    assert f"1 events of a publisher were refused, the first for this: {why[:-1]}\n" in server.log.read_text()
+    assert state["summary"]["updated"] <= (datetime.now(UTC) + timedelta(minutes=1)).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
     history = await viewer.ask({"type": "GET_HISTORY", "run": p.run})
     assert [event["pubseq"] for event in history["events"]] == [3, 2, 1]
     await viewer.send({"type": "SUBSCRIBE", "run": p.run, "after_seq": 0})

@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import signal
+from datetime import UTC, datetime
 
 import pytest
 import sample
@@ -239,6 +240,20 @@ async def test_old_runs_are_dropped():
             assert [row["playbook"] for row in snapshot["state"]["runs"]] == ["3.yml", "2.yml"]
             resumed = await viewer.ask({"type": "SUBSCRIBE", "after_seq": 1, "epoch": snapshot["epoch"]})
             assert resumed["resync"] == "retention"
+
+
+async def test_a_run_whose_publisher_s_clock_is_years_behind_is_kept():
+    async with running() as server:
+        p = sample.Publisher(start=datetime(2001, 1, 1, tzinfo=UTC))
+        async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+            await publisher.publish([p.started(), p.finished()])
+        for _restart in range(2):
+            await server.stop()
+            await server.start()
+            await asyncio.sleep(1.5)  # the first round of housekeeping
+            async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
+                state = (await viewer.ask({"type": "SUBSCRIBE", "run": p.run}))["state"]
+                assert state["summary"]["started"].startswith("2001")
 
 
 async def test_history_of_one_result(publisher, viewer):

@@ -15,7 +15,7 @@ from .errors import MessageError, StoreError
 from .fanout import Channel, Viewer, event_frames
 from .limits import MIB, Limits
 from .metrics import Metrics
-from .run_state import RunState, progress_key
+from .run_state import RunState, iso_time, progress_key
 from .store import Draft, Page, Store, Stored, on_wire
 from .wire import PROGRESS, dump, kind_of
 
@@ -247,7 +247,7 @@ class Hub:
     def list_runs(self) -> list[dict[str, Any]]:
         """Every run's row, the newest first."""
         now = datetime.now(UTC)
-        rows = {**self.rows, **{run: state.summary(now) for run, state in self._runs.items() if state.seq}}
+        rows = {**self.rows, **{run: self._row(state, now) for run, state in self._runs.items() if state.seq}}
         return sorted(
             rows.values(), key=lambda row: row.get("started") or row.get("updated", ""), reverse=True
         )
@@ -283,11 +283,11 @@ class Hub:
         rows = []
         for run in changed:
             if (state := self._runs.get(run)) is not None:
-                row = self.rows[run] = state.summary(now)
+                row = self.rows[run] = self._row(state, now)
                 rows.append(row)
         for run, state in self._runs.items():  # those that fell silent since
             if run not in changed and run in self.rows and state.status == "running":
-                row = state.summary(now)
+                row = self._row(state, now)
                 if row["status"] != self.rows[run]["status"]:
                     self.rows[run] = row
                     rows.append(row)
@@ -296,6 +296,13 @@ class Hub:
             for viewer in self._list_viewers:
                 viewer.offer(frame)
         return {row["run"] for row in rows}
+
+    def _row(self, state: RunState, now: datetime) -> dict[str, Any]:
+        """A run's row. Its age goes by this clock, not by the publisher's, which may be years behind."""
+        row, before = state.summary(now), self.rows.get(state.run, {})
+        if row["seq"] == before.get("seq"):
+            return {**row, "received": before.get("received") or before.get("updated", "")}
+        return {**row, "received": iso_time(now.timestamp())}
 
     async def save_rows(self) -> None:
         """Keep the rows that changed; one that can't be kept now is kept another time. Raises StoreError."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from .hub import Hub
 from .run_state import RunState, progress_key
 from .store import Draft
 from .wire import GAP, PREFIX, PROGRESS, check_event, dump, first_of_gap, is_pubseq, is_run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -67,6 +70,12 @@ class Ingest:
             outcome.acknowledged[run] = state.ledger.contiguous
             if not self._under_way.get(run):
                 self._under_way.pop(run, None)
+        if outcome.refused:
+            log.warning(
+                "%d events of a publisher were refused, the first for this: %s",
+                len(outcome.refused),
+                outcome.why,
+            )
         return outcome
 
     def _draft(self, event: dict[str, Any], outcome: Outcome) -> Draft | None:
@@ -82,9 +91,10 @@ class Ingest:
                 )
         except (WrongFormat, ValueError, RecursionError) as error:
             outcome.refused.append(str(event.get("id", ""))[:80])
-            outcome.why = outcome.why or str(error)
+            why = str(error).removeprefix("Wrong format: ")
+            outcome.why = outcome.why or why
             self._hub.metrics.add("events_refused")
-            return _gap_for(event)
+            return _gap_for(event, why)
         data = event["data"]
         progress = progress_key(data) if kind == PROGRESS else None
         return Draft(
@@ -121,8 +131,8 @@ class Ingest:
         return draft
 
 
-def _gap_for(event: dict[str, Any]) -> Draft | None:
-    """The gap that stands for a refused event whose run and number can be read."""
+def _gap_for(event: dict[str, Any], why: str) -> Draft | None:
+    """The gap that stands for a refused event whose run and number can be read, and says why it was."""
     run, number, data = event.get("runid"), event.get("pubseq"), event.get("data")
     if not is_run(run) or not is_pubseq(number) or event.get("type") == f"{PREFIX}{PROGRESS}":
         return None
@@ -131,7 +141,7 @@ def _gap_for(event: dict[str, Any]) -> Draft | None:
         # A gap that is refused for something else stands for the same events as before: nobody else will.
         with contextlib.suppress(WrongFormat):
             first = first_of_gap(data, number)
-    return _gap(run, (first, number), "invalid_event", "The server refused an event that breaks a rule.")
+    return _gap(run, (first, number), "invalid_event", f"The server refused what breaks a rule: {why}.")
 
 
 def _gap(run: str, numbers: tuple[int, int], reason: str, message: str) -> Draft:

@@ -186,14 +186,15 @@ class RedisStore:
         return {run.decode(): int(seq) for run, seq in found.items()}
 
     async def prune(self, keep: Retention, now: float) -> list[str]:
-        rows = sorted(await self.summaries(), key=lambda row: row.get("updated", ""))
+        rows = sorted(await self.summaries(), key=lambda row: row.get("seq", 0))
         oldest_kept = iso_time(now - keep.days * 86_400)
         used = int((await self._ask(self._redis.info("memory")))["used_memory"])
         dropped: list[str] = []
         for row in rows:
             finished = row["status"] not in ("running", "silent")
             over = len(rows) - len(dropped) > keep.runs or used > keep.bytes
-            if row.get("updated", "") < oldest_kept or (finished and over):
+            # Rows that an earlier version kept have only the publisher's time.
+            if (row.get("received") or row.get("updated", "")) < oldest_kept or (finished and over):
                 used -= await self._drop(row)
                 dropped.append(row["run"])
         return dropped

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from .errors import StoreError
 from .limits import Retention
+from .run_state import iso_time
 from .store import Deliver, Draft, Page, Stored, safe
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class SqliteStore:
 
     async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None:
         values = [
-            (row["run"], row.get("updated", ""), row["status"] not in ("running", "silent"), json.dumps(row))
+            (row["run"], row.get("received", ""), row["status"] not in ("running", "silent"), json.dumps(row))
             for row in rows
         ]
         await self._in(self._writer, lambda: self._save(values))
@@ -250,8 +251,8 @@ class SqliteStore:
     def _prune(self, keep: Retention, now: float) -> list[str]:
         database = self._connection(self._write)
         oldest = database.execute(
-            "SELECT run, finished, updated < strftime('%Y-%m-%dT%H:%M:%S', ?, 'unixepoch') FROM runs ORDER BY updated",
-            [now - keep.days * 86_400],
+            "SELECT run, finished, updated < ? FROM runs ORDER BY json_extract(summary, '$.seq')",
+            [iso_time(now - keep.days * 86_400)],
         ).fetchall()
         dropped = []
         left = len(oldest)

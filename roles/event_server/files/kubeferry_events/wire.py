@@ -45,7 +45,7 @@ MAX_DEPTH = 32
 MAX_GAP = 100_000_000
 # What the schema's pattern of ids leaves room for.
 MAX_PUBSEQ = 10**15 - 1
-# Clocks differ; but a run from the future would never be old enough to be dropped.
+# Clocks differ; but a run from the future would stand above all others, and never fall silent.
 MAX_AHEAD = timedelta(days=1)
 SECONDS = "%Y-%m-%dT%H:%M:%S"
 
@@ -183,12 +183,23 @@ def _whole_numbers(definition: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+@cache
+def _names() -> frozenset[str]:
+    """All properties that the schema has, and the empty text between two signs."""
+    definitions = _document()["definitions"].values()
+    return frozenset(name for rule in definitions for name in rule.get("properties", ())) | {""}
+
+
 def _check(definition: str, value: dict[str, Any], what: str, request: str) -> None:
     try:
         _checker(definition)(value)
     except fastjsonschema.JsonSchemaValueException as error:
-        # The rule and the place, never the value: it may be what somebody wants kept secret.
-        place = str(error.name).replace("data", what, 1)
+        # The rule and the place, never the value or a name that the schema doesn't have: it may be what somebody wants
+        # kept secret.
+        _data, *parts = re.split(r"(\.|\[\d+\])", str(error.name))
+        place = what + "".join(
+            part if at % 2 == 0 or part in _names() else "…" for at, part in enumerate(parts)
+        )
         raise WrongFormat(f"{place} breaks the rule {error.rule} of the schema", request) from None
 
 

@@ -196,3 +196,11 @@ def test_messages_are_checked_by_their_type():
     ):
         with pytest.raises(WrongFormat):
             wire.check_message(message)
+
+
+def test_a_rule_s_place_has_no_name_that_only_the_event_has():
+    event = sample.Publisher().finished()
+    event["data"]["stats"] = {"canary.example[1]": {"ok": "x"}}
+    with pytest.raises(WrongFormat) as refused:
+        wire.check_event(event, NOW)
+    assert str(refused.value) == "Wrong format: event.data.stats.….…[1].ok breaks the rule type of the schema"
