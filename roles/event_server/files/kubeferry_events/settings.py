@@ -176,6 +176,11 @@ def _check_urls(settings: Settings) -> None:
         parts = urlsplit(url)
         if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
             raise SettingsError(f"KUBEFERRY_{name} is no http or https URL.")
+        if name == "PUBLIC_URL" and (parts.path or parts.query or parts.fragment):
+            raise SettingsError(
+                f"KUBEFERRY_PUBLIC_URL={url} goes beyond a host name: the page works at the root of one alone, such as "
+                "https://events.example.com. Give the server a name of its own."
+            )
         if name != "PUBLIC_URL" and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise SettingsError(
                 f"KUBEFERRY_{name} is plain http: tokens would be readable on the way. Use https."

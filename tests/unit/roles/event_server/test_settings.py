@@ -46,6 +46,8 @@ REFUSED = {
         "KUBEFERRY_OIDC_CLIENT_ID": "x",
     },
     "API server in plain text": {"KUBEFERRY_KUBE_API": "http://api.example:6443"},
+    "page below a path": {"KUBEFERRY_PUBLIC_URL": "https://example.com/kf/"},
+    "page below a query": {"KUBEFERRY_PUBLIC_URL": "https://example.com?kf"},
     "limit that is no number": {"KUBEFERRY_LIMIT_CONNECTIONS": "many"},
     "limit of nothing": {"KUBEFERRY_LIMIT_CONNECTIONS": "0"},
     "token file that isn't there": {"KUBEFERRY_VIEW_TOKEN_FILE": "/no/such/file"},
@@ -57,6 +59,10 @@ def test_what_is_refused(environment):
     with pytest.raises(SettingsError) as caught:
         settings(**environment)
     assert len(str(caught.value)) > 20
+
+
+def test_the_page_is_at_the_root_of_a_name():
+    assert settings(KUBEFERRY_PUBLIC_URL="https://example.com:8443/").public_url == "https://example.com:8443"
 
 
 @pytest.mark.parametrize("more", [{"KUBEFERRY_ALLOW_PLAIN": "1"}, {"KUBEFERRY_TLS_CERT": "/c.pem"}])
