@@ -14,11 +14,16 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\uffff]")
+# What moves the cursor, turns the line around, can't be seen, or is beyond what terminals agree about.
+_UNPRINTABLE = re.compile(
+    r"[^\x20-\x7e\xa1-\uffff]|[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ufeff\uffa0\ud800-\udfff]"
+)
 _PLAIN_WIDTH = 100
 
 
@@ -52,7 +57,7 @@ def describe(data: dict[str, Any]) -> str:
         parts.append(f"{size(rate)}/s")
     if left := data.get("seconds_left"):
         parts.append(f"{clock(left)} left")
-    # Names come from volumes: nothing in them may move the cursor.
+    # Names come from volumes.
     return _UNPRINTABLE.sub("?", "  ".join(parts))
 
 
@@ -61,8 +66,21 @@ def one_line(copies: Sequence[dict[str, Any]], width: int) -> str:
     first = describe(copies[0])
     rest = len(copies) - 1
     tail = f"  (+{rest} more)" if rest else ""
-    room = width - len(tail)
-    return (first if len(first) <= room else first[: max(0, room - 1)] + "…") + tail
+    return _cut(first, width - len(tail)) + tail
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _cut(text: str, room: int) -> str:
+    if columns(text) <= room:
+        return text
+    text = text[: max(0, room - 1)]
+    while text and columns(text) > room - 1:
+        text = text[:-1]
+    return f"{text}…"
 
 
 class ProgressLine:
@@ -93,8 +111,9 @@ class ProgressLine:
             self._show_below(copies)
         else:
             text = one_line(copies, _PLAIN_WIDTH)
-            self._write(f"\r{text:<{self._shown}}")
-            self._shown = len(text)
+            taken = columns(text)
+            self._write("\r" + text + " " * (self._shown - taken))
+            self._shown = taken
 
     def _show_below(self, copies: Sequence[dict[str, Any]]) -> None:
         try:

@@ -326,7 +326,10 @@ TURNED = """(words) => {
 
 async def test_no_name_turns_its_neighbours_around(server, publisher, look):
     def turning(name):
-        return f"{name}\u2069\u202e"
+        return f"{name}\u2069\u202e\u200b\u05d0"
+
+    def told_of(name):
+        return name.replace("\u2069\u202e\u200b", r"\u2069\u202e\u200b")
 
     names = [turning(f"name{at}") for at in range(20)]
     p = sample.Publisher()
@@ -369,12 +372,13 @@ async def test_no_name_turns_its_neighbours_around(server, publisher, look):
         await page.wait_for_selector(selector)
         assert await page.evaluate(TURNED, words) == [], selector
         await shoot(page, f"turning-{key}")
-    assert await page.title() == "name13 · kubeferry"
+    assert await page.title() == f"{told_of(names[13])} · kubeferry"
     await page.keyboard.press("1")
     await page.click(".problems button")
     await page.wait_for_selector("dialog section")
     assert await page.evaluate(TURNED, words) == []
-    assert names[0] in await page.inner_text("dialog section b >> nth=0")
+    assert told_of(names[0]) in await page.inner_text("dialog section b >> nth=0")
+    assert not set("\u2069\u202e\u200b") & set(await page.content())
     await shoot(page, "turning-result")
 
 

@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import re
 import shutil
+import unicodedata
 from typing import Any
 
 from .tail_output import Output
 
-# Whatever a playbook or a volume named must not move the cursor, colour the terminal, begin a line of its own, or turn
-# around what stands beside it.
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# Whatever a playbook or a volume named must not move the cursor, colour the terminal, begin a line of its own, turn
+# around what stands beside it, or look like another name by what can't be seen (as UNSEEN in the page's dom.js).
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ufeff\uffa0\U000e0000-\U000e0fff]"
+)
 # The counts of a parity report, in words.
 _COUNTS = {
     "missing": "missing",
@@ -50,6 +54,17 @@ def progress_line(data: dict[str, Any]) -> str:
     if left := data.get("seconds_left"):
         parts.append(f"{int(left) // 60}:{int(left) % 60:02} left")
     return plain("  ".join(parts))
+
+
+def fitting(text: str, columns: int) -> tuple[str, int]:
+    """As much of a line as fits into so many columns of a terminal, and how many that takes."""
+    taken = 0
+    for at, letter in enumerate(text):
+        wide = 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        if taken + wide > columns:
+            return text[:at], taken
+        taken += wide
+    return text, taken
 
 
 def lines_of(event: dict[str, Any]) -> list[str]:
@@ -127,9 +142,9 @@ class Text:
         if data["phase"] == "end":
             self.clear()
             return
-        line = progress_line(data)[: shutil.get_terminal_size().columns - 1]
-        self._out.write(f"\r{line:<{self._shown}}")
-        self._shown = len(line)
+        line, taken = fitting(progress_line(data), shutil.get_terminal_size().columns - 1)
+        self._out.write(f"\r{line}{'':<{max(0, self._shown - taken)}}")
+        self._shown = taken
 
     def clear(self) -> None:
         """Take the progress line away."""

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._progress_line import (
     ProgressLine,
     clock,
+    columns,
     describe,
     one_line,
     size,
@@ -196,6 +197,20 @@ def test_words():
     assert describe({"label": "", "host": "h1", "phase": "hashing", "bytes": 10}) == "h1: hashing  10 B"
     assert one_line([COPY, COPY, COPY], 40) == "source to staging: copying  …  (+2 more)"
     assert len(one_line([COPY], 30)) == 30
+
+
+@pytest.mark.parametrize(
+    "mark", ["\x1b", "\x9b", "\xad", "\u061c", "\u200b", "\u2028", "\u202e", "\u2069", "\ufeff"]
+)
+def test_what_acts_on_the_line_or_can_not_be_seen_is_not_shown(mark):
+    assert describe({"label": f"a{mark}b", "phase": "hashing"}) == "a?b: hashing"
+
+
+@pytest.mark.parametrize("width", [2, 20, 29, 30, 31, 79])
+def test_wide_letters_take_two_columns(width):
+    wide = {**COPY, "label": "語" * 60}
+    assert width - 1 <= columns(one_line([wide], width)) <= width
+    assert columns("a語") == 3
 
 
 @pytest.mark.parametrize(

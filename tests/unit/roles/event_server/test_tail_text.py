@@ -8,7 +8,7 @@ import io
 import pytest
 import sample
 from kubeferry_events.tail_output import Output
-from kubeferry_events.tail_text import Text, progress_line
+from kubeferry_events.tail_text import Text, fitting, progress_line
 
 FORGED = "RECAP failed after 1.0 s"
 
@@ -45,8 +45,14 @@ def test_nothing_that_is_told_makes_lines_of_the_tail(end):
     assert "\n" not in progress_line({"label": evil, "phase": evil})
 
 
-def test_what_would_turn_a_line_around_is_shown():
+def test_what_would_turn_a_line_around_or_can_not_be_seen_is_shown():
     p = sample.Publisher()
-    marks = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    marks = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\xad\u200b\u2060\ufeff\U000e0041"
     (_empty, line, _end) = shown([p.event("task.started", {"task_id": "t", "name": f"a{marks}b"})])
     assert line == f"TASK [a{marks.encode('unicode_escape').decode()}b]"
+
+
+def test_wide_letters_take_two_columns():
+    assert fitting("a語bc", 4) == ("a語b", 4)
+    assert fitting("語語", 3) == ("語", 2)
+    assert fitting("語語", 4) == ("語語", 4)

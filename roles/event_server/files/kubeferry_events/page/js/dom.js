@@ -3,10 +3,19 @@
 
 // Making elements. What came over the wire is only ever text or an attribute's value: nothing here parses HTML.
 
-// The characters that turn a line around, and with them the scripts that run from right to left (UAX #9).
-const MARKS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
-const TURNING = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+// Characters that turn a line around (UAX #9), end it, or can't be seen: with them one name could look like another.
+const UNSEEN = /[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\u{e0000}-\u{e0fff}]/gu;
+// The scripts that run from right to left.
+const TURNING = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 const PROPERTIES = new Set(["value", "disabled", "checked", "hidden", "open"]);
+
+// Such characters as escapes, as Python and the tail write them.
+function shown(value) {
+  return value.replace(UNSEEN, (letter) => {
+    const code = letter.codePointAt(0).toString(16);
+    return code.length > 4 ? `\\U${code.padStart(8, "0")}` : code.length > 2 ? `\\u${code.padStart(4, "0")}` : `\\x${code}`;
+  });
+}
 
 export function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
@@ -14,7 +23,7 @@ export function h(tag, attributes, ...children) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (PROPERTIES.has(name)) element[name] = value;
-    else element.setAttribute(name, value === true ? "" : value);
+    else element.setAttribute(name, value === true ? "" : shown(String(value)));
   }
   element.append(...nodes(children));
   return element;
@@ -28,29 +37,30 @@ function nodes(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false).map(alone);
 }
 
-// What a text does to the direction of writing ends with it. A stray U+2069 ends even what a <bdi> begins, so that is a box
-// of its own in style.css.
+// What a text does to the direction of writing ends with it.
 function alone(child) {
-  if (typeof child !== "string" || !TURNING.test(child)) return child;
+  if (typeof child !== "string") return child;
+  const said = shown(child);
+  if (!TURNING.test(said)) return said;
   const element = document.createElement("bdi");
-  element.textContent = child;
+  element.textContent = said;
   return element;
 }
 
 // Set an attribute only when it differs, so that nothing is laid out or read aloud anew for nothing.
 export function attribute(element, name, value) {
   if (value === null || value === undefined || value === false) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+  else if (element.getAttribute(name) !== shown(String(value))) element.setAttribute(name, shown(String(value)));
 }
 
 // A text, or several that stand side by side.
 export function text(element, value) {
-  if (element.textContent !== [value].flat().join("")) put(element, value);
+  if (element.textContent !== shown([value].flat().join(""))) put(element, value);
 }
 
 // The page's own title, where nothing can be a box.
 export function title(...parts) {
-  document.title = parts.join(" · ").replace(MARKS, "");
+  document.title = shown(parts.join(" · "));
 }
 
 // Keep a container's children in step with a list: existing ones are updated and moved, never made again, so that focus
