@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
@@ -241,6 +242,19 @@ async def test_a_row_that_is_behind_is_made_anew_at_the_start(database, pair):
     async with await Client.connect(one.url, VIEW_TOKEN) as viewer:
         rows = (await viewer.ask({"type": "SUBSCRIBE", "summaries": True}))["state"]["runs"]
     assert {row["run"]: row["status"] for row in rows} == {old.run: "ok", young.run: "running"}
+
+
+async def test_a_run_whose_publisher_s_clock_is_years_behind_is_kept(database):
+    p = sample.Publisher(start=datetime(2001, 1, 1, tzinfo=UTC))
+    async with running(KUBEFERRY_HISTORY=database.url) as server:
+        async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+            await publisher.publish([p.started(), p.finished()])
+        await server.stop()
+        await server.start()
+        await asyncio.sleep(1.5)  # the first round of housekeeping
+        async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
+            state = (await viewer.ask({"type": "SUBSCRIBE", "run": p.run}))["state"]
+            assert state["summary"]["started"].startswith("2001")
 
 
 async def half_kept(forgetful, publisher, viewer, events):
