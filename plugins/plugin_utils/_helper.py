@@ -57,7 +57,7 @@ class Helper:
         self._redactor = Redactor(settings.get("redact_keys") or (), settings.get("redact_values") or ())
         self._line = ProgressLine(2, bool(settings.get("force_line")))
         self._line.enabled = self._line.enabled and bool(settings.get("line"))
-        self._meter = Meter()
+        self._meter = Meter(self._redactor)
         self._progress_events = 0
         self._session: Session | None = None
         self._spool: Spool | None = None
