@@ -224,6 +224,8 @@ class CallbackModule(CallbackBase):
         self._hidden_stats = HiddenStats()
         self._counted = Counted()
         self._began = time.monotonic()
+        # Whether no host was left to go on with.
+        self._broken_off = False
 
     def _say(self, warning: str | None) -> None:
         if warning:
@@ -249,6 +251,7 @@ class CallbackModule(CallbackBase):
             return
         self._publisher, self._secrets = publisher, publisher.secrets
         self._began = time.monotonic()
+        self._broken_off = False
         directory = os.path.dirname(os.path.abspath(str(playbook._file_name or "")))  # noqa: SLF001
         self._state = RunState(publisher.redactor, directory)
         self._tell("run.started", run_data(playbook, publisher.redactor))
@@ -410,6 +413,9 @@ class CallbackModule(CallbackBase):
         elif failed := run.failed_attempts.pop(host, 0):
             data["attempt"] = failed + 1
 
+    def v2_playbook_on_no_hosts_remaining(self) -> None:
+        self._broken_off = True
+
     def v2_playbook_on_stats(self, stats: Stats) -> None:
         if self._publisher is None:
             return
@@ -417,7 +423,8 @@ class CallbackModule(CallbackBase):
         for kind, data in self._state.play_finished():
             self._tell(kind, data)
         bounded = Bounded(self._publisher.redactor)
-        data = stats_data(self._counted.of_run(stats), stats.custom, bounded, self._hidden_stats)
+        counted = self._counted.of_run(stats)
+        data = stats_data(counted, stats.custom, bounded, self._hidden_stats, self._broken_off)
         data["duration"] = round(time.monotonic() - self._began, 3)
         self._tell("run.finished", data, bounded)
         publisher, self._publisher = self._publisher, None

@@ -107,11 +107,16 @@ def stats_data(
     of_user: Mapping[str, Mapping[str, object]],
     bounded: Bounded,
     hidden: HiddenStats,
+    broken_off: bool = False,
 ) -> dict[str, Any]:
-    """Return the recap. `of_user` are Ansible's custom statistics."""
+    """Return the recap. `of_user` are Ansible's custom statistics.
+
+    A run that was broken off for want of hosts has failed, whatever they count: a failure that was rescued isn't among
+    their failures, but among those of `max_fail_percentage`.
+    """
     totals = {name: sum(counts[name] for counts in by_host.values()) for name in _NAMES}
     data: dict[str, Any] = {
-        "status": "failed" if totals["failures"] or totals["unreachable"] else "ok",
+        "status": "failed" if totals["failures"] or totals["unreachable"] or broken_off else "ok",
         "totals": totals,
     }
     if len(by_host) <= MOST_HOSTS:

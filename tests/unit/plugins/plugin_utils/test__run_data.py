@@ -62,6 +62,15 @@ def test_of_very_many_hosts_only_the_totals_are_told(stats, monkeypatch):
     assert bounded.truncated
 
 
+def test_a_run_without_hosts_to_go_on_with_has_failed(stats):
+    counted = Counted()
+    counted.of_run(stats)
+    stats.increment("rescued", "h1")
+    told = stats_data(counted.of_run(stats), {}, Bounded(Redactor()), HiddenStats(), broken_off=True)
+    assert told["totals"]["failures"] == 0
+    assert told["status"] == "failed"
+
+
 @pytest.mark.parametrize(
     ("file", "name"), [("/a/site.yml", "site.yml"), ("__adhoc_playbook__", "ad hoc"), (None, "ad hoc")]
 )
