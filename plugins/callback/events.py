@@ -17,16 +17,21 @@ description:
     happen, and how far each copy of this collection's modules is.
   - Shows the progress of copies in the last line of the terminal, with an event server or without one.
   - A server that is missing, slow or frozen neither fails nor holds up a run. Events are kept on disk until the server
-    has them, if need be until the next run.
-  - Arguments, facts and differences are never published, and nothing at all of a result under C(no_log). A C(no_log)
-    that is still a template counts as true.
+    has them, if need be until the next run. For one that the server refuses it has a gap, and a warning says why.
+  - Commands of C(ansible) are published as the playbook C(ad hoc), where C(ANSIBLE_LOAD_CALLBACK_PLUGINS) is set. Those
+    of C(ansible-console) are not, since it has no playbook and calls no hook for one.
+  - Arguments, facts and differences of a result are never published, not even where a later task prints that result,
+    and nothing at all of a result under C(no_log). A C(no_log) that is still a template counts as true. A task that
+    prints one of them by itself, or within a text, publishes it.
   - What stands behind a telling name, and has six letters or more, is taken out of everything that follows, whatever
-    field it turns up in, by itself or as JSON, an address, a shell's quotes or base64 have it. Such names are looked
-    for in the variables of plays, roles, blocks, tasks and their hosts, of the command line and of a host that is
-    added; in arguments, C(environment), items of loops, facts, what a program answers in JSON, and the environment of
-    Ansible itself; in each of them among the first 20000 values.
-  - So is what was typed unseen at a prompt, a variable that is encrypted by itself, and a single word of eight
-    letters or more that a command said under C(no_log), where that was registered.
+    field it turns up in, by itself or as JSON, an address, a shell's quotes or base64 have it. In base64 of a longer
+    text it is found where the text begins with it. Such names are looked for in the variables of plays, roles, blocks,
+    tasks and their hosts, of the command line and of a host that is added; in arguments, C(environment), items of
+    loops, facts, what a program answers in JSON, and the environment of Ansible itself; in each of them among the first
+    20000 values. There the C(value) beside a telling C(name), as in a container's environment, and the data of a
+    C(Secret) of Kubernetes stand behind telling names too.
+  - So is what was typed unseen at a prompt or in C(pause), a variable that is encrypted by itself, and a single word of
+    eight letters or more that a command said under C(no_log), where that was registered.
   - The variables of a host outside the play are looked at when a task is delegated to it or C(hostvars) is used with
     its name. Where C(hostvars) is used otherwise, those of the first 200 hosts of the inventory are.
   - A template behind a telling name is followed if it only puts together variables, their fields, lists and texts,
@@ -187,6 +192,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._publisher import (
     Publisher,
     start_publisher,
 )
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import LONGEST_WORD
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._result_data import (
     asks_for_secrecy,
     item_label,
@@ -214,12 +220,14 @@ class CallbackModule(CallbackBase):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self._publisher: Publisher | None = None
-        self._state = RunState()
+        self._state: RunState
         # Ansible goes on with variables and statistics through all playbooks of one command, and so does this.
         self._secrets: PlaySecrets | None = None
         self._hidden_stats = HiddenStats()
         self._counted = Counted()
         self._began = time.monotonic()
+        # Whether no host was left to go on with.
+        self._broken_off = False
 
     def _say(self, warning: str | None) -> None:
         if warning:
@@ -245,8 +253,10 @@ class CallbackModule(CallbackBase):
             return
         self._publisher, self._secrets = publisher, publisher.secrets
         self._began = time.monotonic()
-        self._state = RunState(os.path.dirname(os.path.abspath(str(playbook._file_name or ""))))  # noqa: SLF001
-        self._tell("run.started", run_data(playbook))
+        self._broken_off = False
+        directory = os.path.dirname(os.path.abspath(str(playbook._file_name or "")))  # noqa: SLF001
+        self._state = RunState(publisher.redactor, directory)
+        self._tell("run.started", run_data(playbook, publisher.redactor))
 
     def v2_playbook_on_vars_prompt(  # noqa: PLR0913, PLR0917 (the hook has them)
         self,
@@ -337,7 +347,7 @@ class CallbackModule(CallbackBase):
         self._tell_of_task(result.task, told)
         data = {**run.about, "host": name}
         if job := result.result.get("ansible_job_id"):
-            data["job_id"] = str(job)[:1024]
+            data["job_id"] = self._publisher.redactor.cut(str(job), LONGEST_WORD)
         self._tell("host.poll", data)
 
     def _host(self, outcome: str, result: Result, ignored: bool = False) -> None:
@@ -405,6 +415,9 @@ class CallbackModule(CallbackBase):
         elif failed := run.failed_attempts.pop(host, 0):
             data["attempt"] = failed + 1
 
+    def v2_playbook_on_no_hosts_remaining(self) -> None:
+        self._broken_off = True
+
     def v2_playbook_on_stats(self, stats: Stats) -> None:
         if self._publisher is None:
             return
@@ -412,7 +425,8 @@ class CallbackModule(CallbackBase):
         for kind, data in self._state.play_finished():
             self._tell(kind, data)
         bounded = Bounded(self._publisher.redactor)
-        data = stats_data(self._counted.of_run(stats), stats.custom, bounded, self._hidden_stats)
+        counted = self._counted.of_run(stats)
+        data = stats_data(counted, stats.custom, bounded, self._hidden_stats, self._broken_off)
         data["duration"] = round(time.monotonic() - self._began, 3)
         self._tell("run.finished", data, bounded)
         publisher, self._publisher = self._publisher, None

@@ -20,6 +20,11 @@ MOST_CHARACTERS = 24_000
 # What any value takes with its punctuation, or a list of lists of nothing would have no end.
 LEAST = 8
 CUT = "…"
+# Of a result: arguments, facts and variables (where secrets live), differences (contents of files), tracebacks, and
+# what a module said that could not be read, which may be any of them.
+UNTOLD = frozenset(
+    ("invocation", "ansible_facts", "add_host", "diff", "exception", "module_stdout", "module_stderr")
+)
 
 
 class Bounded:
@@ -41,16 +46,9 @@ class Bounded:
         if len(text) <= longest and (size := len(encode_basestring_ascii(text))) <= self._left:
             self._left -= max(size, LEAST)
             return text
-        # Cut only what has been searched: half of a secret would not be recognised afterwards. What is far beyond the
-        # cut needs no search, but a value at the edge of what was searched may be halved there.
-        window = text[: 2 * longest + self._redactor.longest]
-        searched = self._redactor.text(window)
-        if searched != window:
-            self.redacted = True
-        if len(window) < len(text):
-            searched = searched[: -self._redactor.longest]
+        kept = self._redactor.cut(text, max(0, min(longest, self._left)))
+        self.redacted |= not text.startswith(kept)
         self.truncated = True
-        kept = searched[: max(0, min(longest, self._left))]
         while kept and len(encode_basestring_ascii(kept)) > self._left:
             kept = kept[: len(kept) // 2]
         self._left -= max(len(encode_basestring_ascii(kept)), LEAST)
@@ -63,11 +61,9 @@ class Bounded:
         self._left -= LEAST
         if value is None or isinstance(value, bool):
             return value
-        if isinstance(value, int):
-            # What JavaScript's numbers can't hold exactly is text; Python refuses to write out thousands of digits.
-            return int(value) if abs(value) < 2**53 else str(value) if value.bit_length() < 1_000 else "<int>"
-        if isinstance(value, float):
-            return value if value - value == 0 else str(value)
+        if isinstance(value, int | float):
+            number = _number(value)
+            return self._mask(number) if self._redactor.is_known(str(number)) else number
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
         if isinstance(value, (list, tuple)):
@@ -79,24 +75,24 @@ class Bounded:
             self.truncated = True
             return CUT
         kept: dict[str, object] = {}
-        # {name: DB_PASSWORD, value: ...} of a container's environment, {kind: Secret, data: ...}
-        named = value.get("name")
-        hides_value = isinstance(named, str) and self._redactor.is_secret_key(named)
-        hides_data = value.get("kind") == "Secret"
+        hidden = self._redactor.hidden_fields(value)
+        untold = UNTOLD if "changed" in value else ()
         for key, inner in value.items():
             if len(kept) >= LONGEST_LIST or self._left <= 0:
                 self.truncated = True
                 break
             name = key if isinstance(key, str) else str(key)
+            if name in untold:
+                continue
             if len(name) > 256:
-                name, self.truncated = self._redactor.text(name)[:256] + CUT, True
+                name, self.truncated = self._redactor.cut(name, 256) + CUT, True
             self._left -= len(encode_basestring_ascii(name))
-            if self.hides(name, inner) or (hides_value and name == "value"):
-                kept[name] = self._mask(inner)
-            elif hides_data and name in ("data", "stringData") and isinstance(inner, Mapping):
+            if name in hidden and isinstance(inner, Mapping):
                 kept[name] = {
                     self.text(part, 256): self._mask(secret) for part, secret in inner.items() if self.room
                 }
+            elif name in hidden or self.hides(name, inner):
+                kept[name] = self._mask(inner)
             else:
                 kept[name] = self.value(inner, depth - 1)
         return kept
@@ -130,3 +126,11 @@ class Bounded:
             )
             secret_follows = isinstance(inner, str) and self._redactor.is_secret_option(inner)
         return kept
+
+
+def _number(value: float) -> float | str:
+    """Return what JavaScript's numbers hold exactly, and text of all others."""
+    if isinstance(value, int):
+        # Python refuses to write out thousands of digits.
+        return int(value) if abs(value) < 2**53 else str(value) if value.bit_length() < 1_000 else "<int>"
+    return value if value - value == 0 else str(value)

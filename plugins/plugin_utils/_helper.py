@@ -57,11 +57,11 @@ class Helper:
         self._redactor = Redactor(settings.get("redact_keys") or (), settings.get("redact_values") or ())
         self._line = ProgressLine(2, bool(settings.get("force_line")))
         self._line.enabled = self._line.enabled and bool(settings.get("line"))
-        self._meter = Meter()
+        self._meter = Meter(self._redactor)
         self._progress_events = 0
         self._session: Session | None = None
         self._spool: Spool | None = None
-        self._warned = False
+        self._warned = self._told_refusal = False
         self._selector = selectors.DefaultSelector()
         self._socket: ProgressSocket | None = None
         self._private = Path(str(settings["place"])) if settings.get("place") else None
@@ -185,6 +185,7 @@ class Helper:
         if self._session is not None and self._spool is not None:
             if self._spool.disputed:
                 self._warn(self._disputed())
+            self._tell_refusal(self._session)
             if self._spool.in_memory:
                 self._warn(
                     f"cannot keep events in {self._folder}, where the disk is full: until the server has them they are "
@@ -205,6 +206,14 @@ class Helper:
         if due and self._line.enabled:
             self._line.show([json.loads(self._shown(copy.data)) for copy in self._meter.copies.values()])
 
+    def _tell_refusal(self, session: Session) -> None:
+        if session.refusal and not self._told_refusal:
+            self._told_refusal = True
+            self._warn(
+                f"{self._place}: {session.refusal}. A gap stands for every such event there, and the run goes on",
+                again=True,
+            )
+
     def _shown(self, data: dict[str, Any]) -> str:
         """Return progress as JSON without secrets; the line on the terminal may be in a log."""
         encoded = json.dumps(data)
@@ -220,6 +229,7 @@ class Helper:
         self._spool.finish("interrupted")
         self._session.end()
         self._drain(self._session)
+        self._tell_refusal(self._session)
         if self._spool.disputed:
             self._warn(self._disputed())
             if self._chosen:
@@ -257,6 +267,8 @@ class Helper:
             elif session.attempts > attempts or _hangs(session):
                 return
             time.sleep(0.005)
+        # What the server refused it says right after the acknowledgement.
+        time.sleep(0.005)
 
 
 def _hangs(session: Session) -> bool:

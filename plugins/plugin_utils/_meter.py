@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ._progress_socket import ancestors
+from ._redact import LONGEST_WORD, Redactor
 
 # At most ten times a second, however often a module speaks.
 INTERVAL = 0.1
@@ -34,7 +36,8 @@ class Copy:
 class Meter:
     """Keeps the newest word of each copy. Times are of the caller's monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, redactor: Redactor) -> None:
+        self._cut = redactor.cut
         self.copies: dict[str, Copy] = {}
         # The task and host of each worker of Ansible, and of each module that was heard.
         self._workers: dict[int, str] = {}
@@ -48,7 +51,7 @@ class Meter:
                 self._workers.clear()
             self._workers[said["worker"]] = context
             return
-        data = _data(said, context or self._context(sender))
+        data = _data(said, context or self._context(sender), self._cut)
         if data is None:
             return
         key = f"{data.get('host', '')}/{data['pid']}/{data['label']}"
@@ -95,11 +98,11 @@ def _parsed(datagram: bytes) -> dict[str, Any]:
     return said if isinstance(said, dict) and said.get("v") == 1 else {}
 
 
-def _data(said: dict[str, Any], context: str) -> dict[str, Any] | None:
+def _data(said: dict[str, Any], context: str, cut: Callable[[str, int], str]) -> dict[str, Any] | None:
     label, phase, pid = said.get("label"), said.get("phase"), said.get("pid")
     if not isinstance(label, str) or not isinstance(phase, str) or not phase or not isinstance(pid, int):
         return None
-    data: dict[str, Any] = {"v": 1, "pid": abs(pid), "label": label[:1_000], "phase": phase[:100]}
+    data: dict[str, Any] = {"v": 1, "pid": abs(pid), "label": cut(label, 1_000), "phase": cut(phase, 100)}
     for name in _NUMBERS:
         value = said.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53:
@@ -109,5 +112,5 @@ def _data(said: dict[str, Any], context: str) -> dict[str, Any] | None:
     data["seconds_left"] = left if isinstance(left, (int, float)) and 0 <= left < 2**53 else None
     task, blank, host = context.partition(" ")
     if blank:
-        data["task_id"], data["host"] = task[:1_024], host[:1_024]
+        data["task_id"], data["host"] = cut(task, LONGEST_WORD), cut(host, LONGEST_WORD)
     return data

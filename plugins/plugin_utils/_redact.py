@@ -13,8 +13,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shlex
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 MASK = "<redacted>"
@@ -79,6 +79,18 @@ MOST_LEARNT = 1_000
 # Of more forms than these, what they begin with is looked for instead of each.
 FEW_FORMS = 300
 _BEGINNING = 6
+# A form is compared with so many shorter ones of the same value, which it may contain.
+_MOST_SIGNS = 10
+# What base64(1) and MIME write in one line.
+_BASE64_LINE = 76
+# What a JSON encoder may write in other ways: Go's is kubectl's and the API server's.
+_GO = str.maketrans({"<": r"\u003c", ">": r"\u003e", "&": r"\u0026"})
+_SMALL_HEX = re.compile(r"\\u[0-9a-f]{4}")
+# What bash puts a backslash before, as in `printf %q`.
+_OF_THE_SHELL = re.compile(r"([ !\"$&'()*,;<>?\[\\\]^`{|}])")
+_PLAIN = re.compile(r"[A-Za-z0-9]+")
+# A name, a path or another word of an event that is no result's is no longer than this; the schema says so.
+LONGEST_WORD = 1_024
 # A text that is searched for secrets as JSON is no longer than this.
 LONGEST_JSON = 65_536
 # What is searched at once for telling names has no more values than this; the facts of a large machine have 5,000, and
@@ -113,6 +125,41 @@ def _from_json(text: str) -> object:
         return None  # it only began like it
 
 
+def _forms(value: str) -> set[str]:
+    """Return how a value looks where it turns up."""
+    found = {value, quote(value, safe=""), quote(value), quote_plus(value)}
+    found |= _in_base64(value.encode(errors="replace"))
+    if "'" in value:
+        found |= {value.replace("'", apart) for apart in ("'\"'\"'", r"'\''")}
+    found.add(_OF_THE_SHELL.sub(r"\\\1", value))
+    # A value of several lines turns up line by line in stdout_lines and in logs.
+    found |= {line.strip() for line in value.splitlines() if len(line.strip()) >= 8}
+    once = _in_json(value)
+    return found.union(once, (json.dumps(form)[1:-1] for form in once))
+
+
+def _in_base64(value: bytes) -> set[str]:
+    """Return a value in base64, alone or with a line's end, and the lines that it fills, whatever follows it."""
+    whole = {base64.b64encode(value + end).decode() for end in (b"", b"\n")}
+    # Three bytes are four letters, whatever the next ones are.
+    begun = base64.b64encode(value[: len(value) // 3 * 3]).decode()
+    return whole | {
+        line
+        for text in (*whole, begun)
+        for start in range(0, len(text), _BASE64_LINE)
+        if len(line := text[start : start + _BASE64_LINE]) >= 8
+    }
+
+
+def _in_json(text: str) -> set[str]:
+    """Return a text as encoders write it between the quotes of JSON."""
+    found: set[str] = set()
+    for written in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        for form in (written, written.translate(_GO), written.replace("/", r"\/")):
+            found |= {form, _SMALL_HEX.sub(lambda escape: r"\u" + escape[0][2:].upper(), form)}
+    return found
+
+
 class Redactor:
     """Knows the secret names and values of one run."""
 
@@ -125,8 +172,11 @@ class Redactor:
         given = (f"(?:{key.pattern})" for key in self._given_keys)
         self._keys = re.compile("|".join([KEYS, *given]), re.IGNORECASE)
         self._known_keys: dict[str, bool] = {}
-        # Each known text, and how it looks inside JSON.
-        self._values: dict[str, str] = {}
+        self._known: list[str] = []
+        # Each known text, in every form.
+        self._values: dict[str, None] = {}
+        # One of these is in every text that has any form of a value, and how they look inside JSON.
+        self._signs: dict[str, str] = {}
         self._ordered = True
         # With many of them, what they begin with, by its length.
         self._beginnings: dict[int, set[str]] = {}
@@ -151,6 +201,22 @@ class Redactor:
                 self._known_keys.clear()
         return known
 
+    def hidden_fields(self, value: Mapping[Any, object]) -> tuple[str, ...]:
+        """Return the fields of a mapping that are secret for what it is, whatever they are called."""
+        named = value.get("name")
+        if isinstance(named, str) and "value" in value and self.is_secret_key(named):
+            return ("value",)  # {name: DB_PASSWORD, value: ...} of a container's environment
+        kind = value.get("kind")
+        if isinstance(kind, str) and kind == "Secret":
+            return ("data", "stringData")
+        if value.get("echo") is False:
+            return ("user_input",)  # what was typed unseen at a pause
+        return ()
+
+    def is_known(self, text: str) -> bool:
+        """Whether a text is nothing but a value that is taken out."""
+        return text in self._values
+
     def is_secret_option(self, word: str) -> bool:
         """Whether the next word of a command line is a secret, as after --token."""
         return word.startswith("-") and _OPTION.match(word) is not None
@@ -168,7 +234,7 @@ class Redactor:
                     waiting.extend(value.values())
             elif isinstance(value, (list, tuple)):
                 waiting.extend(value)
-            elif isinstance(value, (str, int)) and not isinstance(value, bool):
+            elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
                 self._learn_text(str(value))
 
     def _learn_text(self, text: str) -> None:
@@ -240,8 +306,9 @@ class Redactor:
             value = waiting.pop()
             if isinstance(value, Mapping):
                 left -= len(value)
+                hidden = self.hidden_fields(value)
                 for key, inner in value.items():
-                    if self.is_secret_key(str(key)):
+                    if self.is_secret_key(str(key)) or key in hidden:
                         self.learn(inner)
                     elif _has_names(inner):
                         waiting.append(inner)
@@ -253,35 +320,30 @@ class Redactor:
 
     def known(self) -> list[str]:
         """Return all values that are taken out, for the helper, which has progress to search."""
-        return list(self._values)
+        return list(self._known)
 
     def _add(self, value: str) -> None:
         if not value:
             return
-        forms = [
-            value,
-            quote(value, safe=""),
-            quote(value),
-            quote_plus(value),
-            base64.b64encode(value.encode(errors="replace")).decode(),
-        ]
-        if "'" in value:
-            forms.append(shlex.quote(value)[1:-1])
-        # A value of several lines turns up line by line in stdout_lines and in logs.
-        forms += [line.strip() for line in value.splitlines() if len(line.strip()) >= 8]
-        inside = json.dumps(value)[1:-1]
-        forms += [inside, json.dumps(inside)[1:-1]]
+        self._known.append(value)
+        forms = sorted(_forms(value), key=len)
+        self._values |= dict.fromkeys(forms)
+        self.longest = max(self.longest, len(forms[-1]))
+        # No form but base64 changes such letters.
+        plain = max(_PLAIN.findall(value), key=len, default="")
+        signs = [plain] if len(plain) >= SHORTEST_LEARNT else []
         for form in forms:
-            self._values[form] = json.dumps(form)[1:-1]
-            self.longest = max(self.longest, len(form))
+            if not any(sign in form for sign in signs[:_MOST_SIGNS]):
+                signs.append(form)
+        self._signs |= {sign: json.dumps(sign)[1:-1] for sign in signs}
         self._ordered = False
 
     def _order(self) -> None:
         # Longest first, so that a value that contains another is taken out whole.
-        self._values = dict(sorted(self._values.items(), key=lambda item: -len(item[0])))
+        self._values = dict.fromkeys(sorted(self._values, key=len, reverse=True))
         self._beginnings = {}
-        if len(self._values) > FEW_FORMS:
-            for beginning in {inside[:_BEGINNING] for inside in self._values.values()}:
+        if len(self._signs) > FEW_FORMS:
+            for beginning in {inside[:_BEGINNING] for inside in self._signs.values()}:
                 self._beginnings.setdefault(len(beginning), set()).add(beginning)
         self._ordered = True
 
@@ -291,7 +353,7 @@ class Redactor:
             self._order()
         if self._beginnings:
             return self._begins(encoded) or _hinted(encoded)
-        for inside in self._values.values():
+        for inside in self._signs.values():
             if inside in encoded:
                 return True
         return _hinted(encoded)
@@ -308,13 +370,34 @@ class Redactor:
         """Return a text without what is known or looks like a credential."""
         if not self._ordered:
             self._order()
-        for value in self._values:
-            if value in text:
-                text = text.replace(value, MASK)
+        for sign in self._signs:
+            if sign in text:
+                text = self._without_values(text)
+                break
         if _hinted(text):
             for pattern, replacement in _PATTERNS:
                 text = pattern.sub(replacement, text)
         return text
+
+    def _without_values(self, text: str) -> str:
+        for value in self._values:
+            if value in text:
+                text = text.replace(value, MASK)
+        return text
+
+    def cut(self, text: str, longest: int) -> str:
+        """Return what a text begins with, without secrets where it is cut.
+
+        Only what has been searched is cut: half of a secret would not be recognised afterwards. What is far beyond the
+        cut needs no search, but a value at the edge of what was searched may be halved there.
+        """
+        if len(text) <= longest:
+            return text
+        window = text[: 2 * longest + self.longest]
+        searched = self.text(window)
+        if len(window) < len(text):
+            searched = searched[: -self.longest]
+        return searched[:longest]
 
     def scrub(self, value: object) -> object:
         """Return plain JSON data with `text` applied to every text in it, and to the keys below its first level."""

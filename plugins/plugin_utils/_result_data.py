@@ -10,19 +10,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ._bounded import Bounded
+from ._bounded import UNTOLD, Bounded
 from ._hook_types import Task
 from ._parity_data import FIELDS, is_report, parity_data
 from ._redact import Redactor
 
-# Not told: arguments and facts (the two places where secrets live), differences (contents of files), an item's whole
-# result again, tracebacks, texts that another field has, and Ansible's own bookkeeping.
-_LEFT_OUT = {
-    "invocation", "ansible_facts", "diff", "results", "exception", "warnings", "deprecations", "changed", "failed",
+# Not told either: an item's whole result again, texts that another field has, and Ansible's own bookkeeping.
+_LEFT_OUT = UNTOLD | {
+    "results", "warnings", "deprecations", "changed", "failed",
     "skipped", "unreachable", "msg", "stdout", "stderr", "stdout_lines", "stderr_lines", "attempts",
     "retries", "item",
-    "ansible_loop", "ansible_loop_var", "ansible_index_var", "ansible_job_id", "censored", "module_stdout",
-    "module_stderr", "failed_when_result", "failed_when_suppressed_exception", "add_host", "add_group", "ansible_stats",
+    "ansible_loop", "ansible_loop_var", "ansible_index_var", "ansible_job_id", "censored",
+    "failed_when_result", "failed_when_suppressed_exception", "add_group", "ansible_stats",
 }  # fmt: skip
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MOST_NAMESPACES = 20

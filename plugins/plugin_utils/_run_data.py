@@ -17,20 +17,27 @@ from ansible.release import __version__ as ansible_version
 
 from ._bounded import Bounded
 from ._hook_types import Playbook, Stats, Task
-from ._redact import MASK
+from ._redact import LONGEST_WORD, MASK, Redactor
 
 # Of more hosts only the totals are told.
 MOST_HOSTS = 2_000
+# What ansible-core calls the playbook that it makes of a command of `ansible`.
+_AD_HOC = "__adhoc_playbook__"
 _NAMES = ("ok", "changed", "failures", "unreachable", "skipped", "rescued", "ignored")
 
 
-def run_data(playbook: Playbook) -> dict[str, Any]:
+def run_data(playbook: Playbook, redactor: Redactor) -> dict[str, Any]:
     """Return who runs what, and how."""
+
+    def word(value: object) -> str:
+        return redactor.cut(str(value), LONGEST_WORD)
+
     arguments = context.CLIARGS
+    name = os.path.basename(str(playbook._file_name or ""))  # noqa: SLF001 (the only name it has)
     data: dict[str, Any] = {
-        "playbook": os.path.basename(str(playbook._file_name or ""))[:1024] or "ad hoc",  # noqa: SLF001
+        "playbook": "ad hoc" if name in ("", _AD_HOC) else word(name),
         "ansible_version": ansible_version,
-        "controller": platform.node()[:1024],
+        "controller": word(platform.node()),
         "user": _user(),
         "check": bool(arguments.get("check")),
         "diff": bool(arguments.get("diff")),
@@ -38,12 +45,12 @@ def run_data(playbook: Playbook) -> dict[str, Any]:
     if isinstance(forks := arguments.get("forks"), int):
         data["forks"] = forks
     if limit := arguments.get("subset"):
-        data["limit"] = str(limit)[:1024]
+        data["limit"] = word(limit)
     for name in ("tags", "skip_tags"):
         if tags := arguments.get(name):
-            data[name] = [str(tag)[:1024] for tag in tags][:100]
+            data[name] = [word(tag) for tag in tags[:100]]
     if job := os.environ.get("JOB_ID"):  # AWX
-        data["job"] = job[:1024]
+        data["job"] = word(job)
     return data
 
 
@@ -100,11 +107,16 @@ def stats_data(
     of_user: Mapping[str, Mapping[str, object]],
     bounded: Bounded,
     hidden: HiddenStats,
+    broken_off: bool = False,
 ) -> dict[str, Any]:
-    """Return the recap. `of_user` are Ansible's custom statistics."""
+    """Return the recap. `of_user` are Ansible's custom statistics.
+
+    A run that was broken off for want of hosts has failed, whatever they count: a failure that was rescued isn't among
+    their failures, but among those of `max_fail_percentage`.
+    """
     totals = {name: sum(counts[name] for counts in by_host.values()) for name in _NAMES}
     data: dict[str, Any] = {
-        "status": "failed" if totals["failures"] or totals["unreachable"] else "ok",
+        "status": "failed" if totals["failures"] or totals["unreachable"] or broken_off else "ok",
         "totals": totals,
     }
     if len(by_host) <= MOST_HOSTS:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ._hook_types import Play, Task
+from ._redact import LONGEST_WORD, Redactor
 
 # An event before it is written: its type without the prefix, and its data.
 Told: TypeAlias = "tuple[str, dict[str, Any]]"
@@ -56,7 +57,8 @@ class TaskRun:
 class RunState:
     """Follows the hooks. What it returns are the events (type, data) that a step brought about, in order."""
 
-    def __init__(self, playbook_directory: str = "") -> None:
+    def __init__(self, redactor: Redactor, playbook_directory: str = "") -> None:
+        self._redactor = redactor
         self._directory = playbook_directory.rstrip("/")
         self._seen: Counter[str] = Counter()
         self._play: dict[str, Any] | None = None
@@ -72,14 +74,17 @@ class RunState:
         self._seen[uuid] += 1
         return uuid if self._seen[uuid] == 1 else f"{uuid}.{self._seen[uuid]}"
 
+    def _word(self, value: object) -> str:
+        return self._redactor.cut(str(value), LONGEST_WORD)
+
     def play_started(self, play: Play, hosts: list[str] | None = None) -> list[Told]:
         """Begin a play, or the next batch of one; the one before it has ended."""
         told = self.play_finished()
         uuid, strategy = str(play._uuid), str(play.strategy)  # noqa: SLF001 (the only name it has)
         self._lockstep = strategy in LOCKSTEP
-        self._play = {"play_id": self._unique(uuid), "name": str(play.get_name())[:1024]}
+        self._play = {"play_id": self._unique(uuid), "name": self._word(play.get_name())}
         self._play_began = time.monotonic()
-        data = {**self._play, "strategy": strategy[:1024]}
+        data = {**self._play, "strategy": self._word(strategy)}
         if hosts:
             data["hosts"] = hosts
         if play.serial and play.serial not in ([0], ["0"]):
@@ -121,8 +126,8 @@ class RunState:
             uuid=uuid,
             task_id=self._unique(uuid),
             play_id=self._play["play_id"] if self._play else None,
-            name=str(task.get_name())[:1024],
-            action=str(task.action)[:1024],
+            name=self._word(task.get_name()),
+            action=self._word(task.action),
             handler=handler,
             began=time.monotonic(),
         )
@@ -136,14 +141,17 @@ class RunState:
     def _details(self, task: Task) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if role := getattr(task, "_role", None):
-            found["role"] = str(role.get_name())[:1024]
+            found["role"] = self._word(role.get_name())
         if path := task.get_path():
             file, colon, line = str(path).rpartition(":")
             inside = self._directory and file.startswith(f"{self._directory}/")
             short = file[len(self._directory) + 1 :] if inside else file.rpartition("/")[2]
-            found["path"] = f"{short}{colon}{line}"[-1024:]
-        if tags := [str(tag)[:1024] for tag in task.tags or ()]:
-            found["tags"] = tags[:100]
+            whole = f"{short}{colon}{line}"
+            found["path"] = (
+                whole if len(whole) <= LONGEST_WORD else self._redactor.text(whole)[-LONGEST_WORD:]
+            )
+        if tags := [self._word(tag) for tag in list(task.tags or ())[:100]]:
+            found["tags"] = tags
         if getattr(task, "async_val", 0):
             found["async"] = True
         return found

@@ -99,6 +99,8 @@ class Session(threading.Thread):
         self.trying: float | None = None
         self.moved = time.monotonic()
         self.problem: str | None = None
+        # Why the server did not take an event that it was sent.
+        self.refusal: str | None = None
 
     def wake(self) -> None:
         """There is something new to send."""
@@ -249,8 +251,11 @@ class Session(threading.Thread):
                 if spool.run == message.get("run"):
                     spool.acknowledge(pubseq)
             self.moved = time.monotonic()
-        elif message.get("type") == "ERROR" and not message.get("ids"):
-            raise Refused(str(message.get("message")), lasting=message.get("code") in _LASTING)
+        elif message.get("type") == "ERROR":
+            refused = Refused(str(message.get("message")), lasting=message.get("code") in _LASTING)
+            if not message.get("ids"):
+                raise refused
+            self.refusal = _reason(refused)
 
 
 def _publish(connection: websocket.WebSocket, events: list[bytes]) -> None:
@@ -275,8 +280,8 @@ def _limit(limits: dict[str, Any], name: str, most: int) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Return one line for the terminal, whatever a server has put into it."""
+    """Return one line for the terminal, whatever a server has put into it, without a full stop."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     said = (str(error) or type(error).__name__)[:300]
-    return "".join(letter if letter.isprintable() else " " for letter in said)
+    return "".join(letter if letter.isprintable() else " " for letter in said).rstrip(". ")

@@ -187,3 +187,31 @@ def check_recap(events):
         assert stats["changed"] == outcomes["changed"]
         assert stats["skipped"] == outcomes["skipped"]
         assert stats["rescued"] == outcomes["failed"] - (ignored if host != "gone" else 0)
+
+
+@pytest.mark.parametrize("core", ["2.19", "2.21"])
+def test_a_run_that_is_broken_off_has_failed(playbooks, recorder, core):
+    playbook = playbooks.written(
+        """
+- hosts: h1,h2,h3
+  gather_facts: false
+  max_fail_percentage: 10
+  any_errors_fatal: true
+  tasks:
+    - block:
+        - block:
+            - ansible.builtin.fail: {msg: as it should}
+              when: inventory_hostname == 'h1'
+          rescue:
+            - ansible.builtin.fail: {msg: again}
+      rescue:
+        - ansible.builtin.debug: {msg: rescued}
+    - name: After
+      ansible.builtin.debug: {msg: never reached}
+"""
+    )
+    run = playbooks.run(playbook, url=recorder.url, core=core)
+    assert run.status == 2, run.stdout + run.stderr
+    (finished,) = recorder.of("run.finished")
+    assert finished["data"]["totals"]["failures"] == 0
+    assert finished["data"]["status"] == "failed"

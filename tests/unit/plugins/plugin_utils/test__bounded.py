@@ -133,3 +133,12 @@ def test_secrets_in_structures():
     }
     # And from now on they are known wherever they turn up.
     assert redactor.text("in-an-environment first-token 123456789") == f"{MASK} {MASK} {MASK}"
+
+
+def test_numbers_that_are_known():
+    redactor = Redactor()
+    redactor.learn([7351942888, 735194.28881])
+    bounded = Bounded(redactor)
+    numbers = {"n": 7351942888, "deep": [735194.28881, 735194, 0.5, True]}
+    assert bounded.value(numbers) == {"n": MASK, "deep": [MASK, 735194, 0.5, True]}
+    assert bounded.redacted

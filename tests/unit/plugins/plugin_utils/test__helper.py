@@ -48,3 +48,14 @@ def test_a_number_that_is_in_use_is_named(run, tmp_path):
     (said,) = run(tmp_path / "spool")
     assert said.startswith(f"a run {RUN} is going on already, so this one is not published")
     assert os.listdir(tmp_path / "spool")
+
+
+def test_why_the_server_refused_events_is_told_once(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(_session, "HAS_WEBSOCKET", False)
+    helper = Helper({"run": RUN, "url": "ws://server/ws", "spool": str(tmp_path), "spool_bytes": 20_000_000})
+    helper._warn("something else before")
+    helper._session.refusal = "Refused: too late"
+    helper._tell()
+    helper._tell()
+    said = capfd.readouterr().out.splitlines()
+    assert [line.startswith("ws://server/ws: Refused: too late. ") for line in said] == [False, True]

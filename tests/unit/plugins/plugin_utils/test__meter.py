@@ -19,6 +19,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._progress_socket imp
     ancestors,
     bind,
 )
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import Redactor
 
 
 def said(phase="copying", pid=7, label="a", **more):
@@ -26,7 +27,7 @@ def said(phase="copying", pid=7, label="a", **more):
 
 
 def test_only_the_newest_and_at_most_ten_times_a_second():
-    meter, told = Meter(), []
+    meter, told = Meter(Redactor()), []
     for hundredth in range(300):
         now = hundredth / 100
         meter.hear(said(bytes=hundredth), None, now)
@@ -39,7 +40,7 @@ def test_only_the_newest_and_at_most_ten_times_a_second():
 
 
 def test_each_copy_has_its_own_pace():
-    meter = Meter()
+    meter = Meter(Redactor())
     for pid in (1, 2, 3):
         meter.hear(said(pid=pid), None, 0.0)
     assert len(meter.due(0.0)) == 3
@@ -47,7 +48,7 @@ def test_each_copy_has_its_own_pace():
 
 
 def test_an_end_is_told_at_once_and_last():
-    meter = Meter()
+    meter = Meter(Redactor())
     meter.hear(said(), None, 0.0)
     meter.due(0.0)
     meter.hear(said(phase="end"), None, 0.01)
@@ -59,7 +60,7 @@ def test_an_end_is_told_at_once_and_last():
 
 
 def test_a_module_that_fell_silent_has_ended():
-    meter = Meter()
+    meter = Meter(Redactor())
     meter.hear(said(), None, 0.0)
     meter.due(0.0)
     assert meter.due(SILENT - 0.1) == []
@@ -69,7 +70,7 @@ def test_a_module_that_fell_silent_has_ended():
 
 
 def test_the_run_ends():
-    meter = Meter()
+    meter = Meter(Redactor())
     meter.hear(said(), None, 0.0)
     meter.due(0.0)
     ((_key, data),) = meter.due(0.01, everything=True)
@@ -77,7 +78,7 @@ def test_the_run_ends():
 
 
 def test_context():
-    meter = Meter()
+    meter = Meter(Redactor())
     meter.hear(said(context="task-1 host 1"), None, 0.0)
     ((_key, data),) = meter.due(0.0)
     assert (data["task_id"], data["host"]) == ("task-1", "host 1")
@@ -85,7 +86,7 @@ def test_context():
 
 
 def test_context_of_a_module_that_lost_it():
-    meter = Meter()
+    meter = Meter(Redactor())
     worker = json.dumps({"v": 1, "worker": os.getppid(), "context": "task-2 h2"}).encode()
     meter.hear(worker, None, 0.0)
     meter.hear(said(), os.getpid(), 0.0)
@@ -106,7 +107,7 @@ def test_context_of_a_module_that_lost_it():
     ).map(lambda value: json.dumps({"v": 1, **value}).encode())
 )
 def test_rubbish_is_ignored(datagram):
-    meter = Meter()
+    meter = Meter(Redactor())
     meter.hear(datagram, None, 0.0)
     for _key, data in meter.due(0.0):
         assert json.dumps(data, allow_nan=False)
@@ -114,7 +115,7 @@ def test_rubbish_is_ignored(datagram):
 
 
 def test_how_much_is_kept_is_bounded():
-    meter = Meter()
+    meter = Meter(Redactor())
     for pid in range(2 * MOST_COPIES):
         meter.hear(said(pid=pid), None, 0.0)
     assert len(meter.copies) == MOST_COPIES
@@ -159,3 +160,10 @@ def test_other_users_may_speak_only_from_inside_the_run(tmp_path, monkeypatch, d
     os.waitpid(child, 0)
     assert received == ((b"hello", child) if descends else (b"", None))
     listening.socket.close()
+
+
+def test_a_secret_where_a_label_is_cut_is_gone_whole():
+    meter = Meter(Redactor(values=["hunter2-hunter2"]))
+    meter.hear(said(label="x" * 990 + "hunter2-hunter2"), None, 0.0)
+    ((_key, data),) = meter.due(0.0)
+    assert "hunter" not in data["label"]

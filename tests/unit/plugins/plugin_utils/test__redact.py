@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
+import subprocess
 from urllib.parse import quote
 
 import pytest
@@ -281,3 +283,86 @@ def test_a_users_names_hold_for_the_environment_too():
     redactor = Redactor(keys=["^my_"])
     redactor.learn_environment({"MY_FIELD": "hunter22", "OTHER": "harmless", 1: "harmless"})
     assert redactor.text("hunter22 harmless") == f"{MASK} harmless"
+
+
+def bash(command, value):
+    return subprocess.run(
+        ["bash", "-xc", command, "bash", value],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def go(value):
+    escaped = json.dumps(value, ensure_ascii=False)
+    for letter in "<>&":
+        escaped = escaped.replace(letter, f"\\u{ord(letter):04x}")
+    return escaped
+
+
+def php(value):
+    return json.dumps(value).replace("/", "\\/")
+
+
+def capital(value):
+    return re.sub(r"\\u....", lambda escape: "\\u" + escape[0][2:].upper(), json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda value: bash('printf "%q\\n" "$1"', value),
+        lambda value: bash('true "$1"', value),
+        lambda value: bash('echo "$1" | base64', value),
+        lambda value: bash('printf %s "$1" | base64 -w 0', value),
+        go,
+        lambda value: json.dumps(go(value)),
+        php,
+        capital,
+        lambda value: f"{value}\n",
+    ],
+    ids=["%q", "set -x", "base64", "base64 -w 0", "Go", "Go in JSON", "PHP", "capital", "plain"],
+)
+@pytest.mark.parametrize(
+    "value", ["one-word-x1", "two'quote-Word", "3<x>&amp-long", "4/sl/ash-pw", '5 Stück "$x" \\ y', "q7" * 51]
+)
+def test_values_as_programs_write_them(write, value):
+    redactor = Redactor()
+    redactor.learn(value)
+    written = write(value)
+    assert redactor.suspects(json.dumps(written))
+    left = set(re.findall(r"\w+", redactor.text(written)))
+    assert left <= {"redacted", "printf", "q", "n", "true", "echo", "base64", "s", "w", "0"}
+
+
+def test_base64_that_goes_on_after_a_value():
+    redactor = Redactor(values=["hunter22-and-more"])
+    text = base64.b64encode(b"hunter22-and-more:and what follows").decode()
+    assert redactor.suspects(text)
+    assert redactor.text(text) == MASK + base64.b64encode(b"re:and what follows").decode()
+
+
+def test_the_shapes_of_kubernetes_teach_what_is_secret():
+    redactor = Redactor()
+    redactor.learn_arguments(
+        {
+            "pod": {
+                "env": [
+                    {"name": "DB_PASSWORD", "value": "in-an-environment"},
+                    {"name": "A", "value": "B-is-harmless"},
+                ]
+            },
+            "list": [{"kind": "Secret", "stringData": {"dsn": "in-a-secret"}, "data": {"x": "aW4tZGF0YQ=="}}],
+            "map": {"kind": "ConfigMap", "data": {"x": "in-a-map"}},
+        }
+    )
+    said = "in-an-environment B-is-harmless in-a-secret aW4tZGF0YQ== in-a-map"
+    assert redactor.text(said) == f"{MASK} B-is-harmless {MASK} {MASK} in-a-map"
+
+
+def test_what_is_known_is_told_without_its_forms():
+    redactor = Redactor(values=["it's <one>"])
+    redactor.learn("hunter22")
+    assert redactor.known() == ["it's <one>", "hunter22"]

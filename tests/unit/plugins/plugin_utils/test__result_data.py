@@ -130,3 +130,31 @@ def test_item_labels():
     assert label({"ansible_loop_var": "entry", "entry": "y"}) == "y"
     assert label({}) is None
     assert label({"item": {"name": "a", "password": "b"}}) == f"{{'name': 'a', 'password': '{MASK}'}}"
+
+
+def test_what_is_left_out_is_left_out_of_a_result_that_is_printed():
+    copied = {
+        "changed": True,
+        "dest": "/a",
+        "diff": [{"before": "old", "after": "content"}],
+        "invocation": {"module_args": {"content": "content"}},
+        "ansible_facts": {"fact": "value"},
+        "exception": "Traceback",
+    }
+    data, _bounded, _redactor = told({"copied": copied, "msg": copied, "all": {"results": [copied]}})
+    left = {"changed": True, "dest": "/a"}
+    assert data == {"msg": str(left), "result": {"copied": left, "all": {"results": [left]}}}
+    # Elsewhere a field of such a name is like any other.
+    assert told({"sums": {"diff": 3}})[0] == {"result": {"sums": {"diff": 3}}}
+
+
+def test_what_was_typed_unseen_at_a_pause():
+    redactor = Redactor()
+    task = SimpleNamespace(args={"echo": False}, environment=None)
+    for typed in ("hunter22", "1234"):
+        result = {"changed": False, "echo": False, "user_input": typed, "stdout": "Paused"}
+        learn_of_result(result, task, redactor)
+        data = result_data(result, Bounded(redactor), redactor)
+        assert data["result"] == {"echo": False, "user_input": MASK}
+    assert redactor.text("hunter22") == MASK
+    assert told({"echo": True, "user_input": "seen"})[0]["result"]["user_input"] == "seen"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import LONGEST_WORD, Redactor
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._run_state import RunState
 
 
@@ -41,7 +42,7 @@ def kinds(told):
 
 
 def test_lockstep():
-    state = RunState()
+    state = RunState(Redactor())
     assert kinds(state.play_started(Play())) == [("play.started", "play")]
     assert kinds(state.task_started(Task("a"))) == [("task.started", "a")]
     state.host_started("h1", Task("a"))
@@ -51,7 +52,7 @@ def test_lockstep():
 
 
 def test_batches_have_their_own_ids():
-    state = RunState()
+    state = RunState(Redactor())
     first = state.play_started(Play(serial=[1]))
     state.task_started(Task("a"))
     second = state.play_started(Play(serial=[1]))
@@ -65,7 +66,7 @@ def test_batches_have_their_own_ids():
     "strategy", ["free", "host_pinned", "ansible.builtin.free", "somebody.elses.strategy"]
 )
 def test_a_task_announced_for_each_host_is_one_task(strategy):
-    state = RunState()
+    state = RunState(Redactor())
     state.play_started(Play(strategy=strategy))
     assert kinds(state.task_started(Task("a"))) == [("task.started", "a")]
     run, told = state.host_started("h1", Task("a"))
@@ -80,7 +81,7 @@ def test_a_task_announced_for_each_host_is_one_task(strategy):
 
 
 def test_a_handler_that_comes_again_is_another_task():
-    state = RunState()
+    state = RunState(Redactor())
     state.play_started(Play(strategy="free"))
     state.task_started(Task("handler"), handler=True)
     first, _told = state.host_started("h1", Task("handler"))
@@ -98,7 +99,7 @@ def test_a_handler_that_comes_again_is_another_task():
 
 
 def test_a_round_that_every_host_has_left_ends_before_the_next():
-    state = RunState()
+    state = RunState(Redactor())
     state.play_started(Play(strategy="free"))
     state.task_started(Task("handler"), handler=True)
     first, _told = state.host_started("h1", Task("handler"))
@@ -108,7 +109,7 @@ def test_a_round_that_every_host_has_left_ends_before_the_next():
 
 
 def test_a_poll_belongs_to_the_task_that_the_host_is_in():
-    state = RunState()
+    state = RunState(Redactor())
     state.play_started(Play())
     state.task_started(Task("job"))
     run, _told = state.host_started("h1", Task("job"))
@@ -116,7 +117,7 @@ def test_a_poll_belongs_to_the_task_that_the_host_is_in():
 
 
 def test_a_result_that_nobody_announced_begins_its_task():
-    state = RunState()
+    state = RunState(Redactor())
     state.play_started(Play())
     run, told = state.of_result("h1", Task("meta"))
     assert kinds(told) == [("task.started", "meta")]
@@ -132,7 +133,7 @@ def test_a_result_that_nobody_announced_begins_its_task():
     ],
 )
 def test_paths_do_not_show_the_controllers_directories(path, short):
-    state = RunState("/project/playbooks")
+    state = RunState(Redactor(), "/project/playbooks")
     ((_kind, data),) = state.task_started(Task(path=path))
     assert data["path"] == short
 
@@ -148,5 +149,20 @@ def test_paths_do_not_show_the_controllers_directories(path, short):
     ],
 )
 def test_which_tasks_may_have_progress(action, copies):
-    run, _told = RunState().host_started("h1", Task(action=action))
+    run, _told = RunState(Redactor()).host_started("h1", Task(action=action))
     assert run.copies is copies
+
+
+@pytest.mark.parametrize("shift", range(0, 15, 3))
+def test_a_secret_where_a_word_is_cut_is_gone_whole(shift):
+    secret = "hunter2-hunter2"
+    long = "x" * (LONGEST_WORD - shift) + secret
+    state = RunState(Redactor(values=[secret]))
+    play = Play(strategy=long)
+    play.get_name = lambda: long
+    task = Task(action=long, tags=[long], path=f"/{secret}" + "x" * (LONGEST_WORD - shift - 2) + ":1")
+    task.get_name = lambda: long
+    told = [*state.play_started(play), *state.task_started(task)]
+    assert "hunter" not in str(told)
+    assert "2-hunter2" not in str(told)
+    assert max(len(word) for _kind, data in told for word in data.values()) <= LONGEST_WORD

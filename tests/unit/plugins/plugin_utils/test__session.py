@@ -145,3 +145,11 @@ def test_what_a_server_says_is_one_line_on_the_terminal(session):
     wait_until(lambda: going.problem)
     assert going.problem.startswith("no  [2Jway")
     assert len(going.problem) == 300
+
+
+def test_why_an_event_was_refused_is_kept(session):
+    refusal = {"type": "ERROR", "code": "invalid_event", "message": "Refused: too late.", "ids": [f"{RUN}:1"]}
+    going, _spool = session(answer=json.dumps(refusal))
+    wait_until(lambda: going.refusal)
+    assert going.refusal == "Refused: too late"
+    assert going.attempts == 0
