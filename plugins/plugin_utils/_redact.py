@@ -11,6 +11,7 @@ result had it behind one. From then on it is taken out of every text, whatever f
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -235,7 +236,8 @@ class Redactor:
             elif isinstance(value, (list, tuple)):
                 waiting.extend(value)
             elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
-                self._learn_text(str(value))
+                with contextlib.suppress(ValueError):  # Python refuses to write out thousands of digits
+                    self._learn_text(str(value))
 
     def _learn_text(self, text: str) -> None:
         if "{{" in text:

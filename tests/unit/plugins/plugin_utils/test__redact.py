@@ -337,6 +337,12 @@ def test_values_as_programs_write_them(write, value):
     assert left <= {"redacted", "printf", "q", "n", "true", "echo", "base64", "s", "w", "0"}
 
 
+def test_a_number_that_python_does_not_write_out_hurts_nobody():
+    redactor = Redactor()
+    redactor.learn([10**5000, "hunter22"])
+    assert redactor.known() == ["hunter22"]
+
+
 def test_base64_that_goes_on_after_a_value():
     redactor = Redactor(values=["hunter22-and-more"])
     text = base64.b64encode(b"hunter22-and-more:and what follows").decode()
