@@ -121,7 +121,7 @@ class Copy:
         self._subject = ""
         self._moved = 0
         self._begun: Manifest | None = None
-        self._pruned: Plan | None = None
+        self._first: Plan | None = None
         self._retries = 0
         self._trouble: list[str] = []
 
@@ -185,11 +185,13 @@ class Copy:
         self._comparison.rely(*self._patiently(self._flush))
         source, target = self._patiently(self._comparison.manifests)
         begun = self._begun = source
-        first = self._plan(source, target)
-        plan = first
+        first = self._first = plan = self._plan(source, target)
         require_one_volume(plan, target, facts, self._target.where)
-        require_room(plan, facts, self._target.where, BATCH_BYTES)
-        if not self._options.check:
+        if self._options.check:
+            found = self._verdict(plan, source, target)
+            self._prepare(plan, facts)
+        else:
+            self._prepare(plan, facts)
             try:
                 plan, source, target = self._converge(plan, source, target)
             except EndpointError:
@@ -197,11 +199,12 @@ class Copy:
                 raise
             finally:
                 self._target.close()
+            found = self._verdict(plan, source, target)
             self._save(plan, source, begun)
         files, size = source.totals()
         outcome = Outcome(
             plan=first,
-            parity=parity(plan, source, target, source.drift(begun), extra_counts=self._options.delete),
+            parity=found,
             source=source,
             files=files,
             bytes=size,
@@ -224,6 +227,14 @@ class Copy:
                 self._subject + key(*looks),
                 Proof(now(), found.matched, *source.totals(), found.extra, sorted(source.uncopied)),
             )
+
+    def _prepare(self, plan: Plan, facts: Facts) -> None:
+        plan.part_files()
+        require_room(plan, facts, self._target.where, BATCH_BYTES)
+
+    def _verdict(self, plan: Plan, source: Manifest, target: Manifest) -> Parity:
+        drift = source.drift(self._begun) if self._begun else ()
+        return parity(plan, source, target, drift, extra_counts=self._options.delete)
 
     def _plan(self, source: Manifest, target: Manifest) -> Plan:
         return self._comparison.plan(source, target, self._options.delete)
@@ -297,6 +308,8 @@ class Copy:
     def _execute(self, plan: Plan, source: Manifest) -> None:
         """Work off the plan: contents in batches, then what is extra, then the directories' attributes."""
         self._begin()
+        self._own_up(plan)
+        plan.part_files()
         self._comparison.changing(plan)
         self._open(plan, CREATE, REPLACE)
         count, size = plan.content()
@@ -313,11 +326,11 @@ class Copy:
 
     def _prune(self, plan: Plan, source: Manifest, target: Manifest) -> tuple[Plan, Manifest, Manifest]:
         """Remove what is extra, now that all else is verified: what lies in a directory before the directory."""
-        self._pruned = plan
         self._comparison.changing(plan)
         while plan.count(DELETE):
             try:
                 self._begin()
+                self._own_up(plan)
                 self._open(plan, DELETE)
                 extra = (c.have for c in plan.changes(DELETE, backwards=True) if c.have is not None)
                 for entries in batched(extra, BATCH_ENTRIES):
@@ -330,6 +343,11 @@ class Copy:
             except TRANSIENT as exc:
                 plan, source, target = self._look_again(exc, plan)
         return plan, source, target
+
+    def _own_up(self, plan: Plan) -> None:
+        """Have the first plan, which is shown, tell also what has come to the target since, and is removed now."""
+        if self._first is not None:
+            self._first.also_delete(plan)
 
     def _open(self, plan: Plan, *actions: str) -> None:
         """Let an ordinary user work in his own read-only directories; these get their attributes in the end anyway."""
@@ -395,7 +413,7 @@ class Copy:
     def _save(self, plan: Plan, source: Manifest, begun: Manifest) -> None:
         """Tell the target what is verified there, as a manifest of the source's entries and digests."""
         verified = source.part(f"path NOT IN ({plan.unsettled()})")
-        gone = chain(plan.paths(*MENDING, DELETE), self._pruned.paths(DELETE) if self._pruned else ())
+        gone = chain(plan.paths(*MENDING, DELETE), self._first.paths(DELETE) if self._first else ())
         restless = (path for path, _what in source.drift(begun, plan.unsettled()))
         self._target.save(verified, gone, restless)
 

@@ -29,8 +29,8 @@ class Entry:
     hex (empty while not taken). `implied` marks a parent of a selected file: it must exist, and is given
     its attributes only when it is made. `xattrs` are names and values of extended attributes, in the order of
     the names. `identity` is (device, inode) where the scan found more than one link, `stamp` inode and the time
-    of its last change in nanoseconds, `holes` is how many bytes of a file take up no room; these three are not
-    part of a manifest file.
+    of its last change in nanoseconds, `holes` is how many bytes of a file take up no room, `links` how many names it
+    has, also outside of the tree; these four are not part of a manifest file.
     """
 
     path: bytes
@@ -49,6 +49,7 @@ class Entry:
     identity: tuple[int, int] | None = field(default=None, compare=False)
     stamp: tuple[int, int] = field(default=(0, 0), compare=False)
     holes: int = field(default=0, compare=False)
+    links: int = field(default=1, compare=False)
 
 
 def clean(path: bytes) -> bool:

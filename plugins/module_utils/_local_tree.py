@@ -24,9 +24,10 @@ from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._folder import Folder
 from ._leftovers import clear, foreign, foreign_in, keeps_parts, set_aside, strangers
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
+from ._local_hold import held_above, inside
 from ._local_pieces import LocalPieces, LocalPlace
 from ._local_rows import rows
-from ._local_steps import attempt, discard, move, permit, remove, strip_one
+from ._local_steps import attempt, discard, move, permit, remove, rmdir, strip_one
 from ._look import Look
 from ._manifest import Manifest
 from ._names import display, encode, parents, shown
@@ -264,6 +265,10 @@ class LocalTree:
     def _take(self, folder: Folder) -> None:
         """Lock the target. The lock is the kernel's, so it ends with this process, whatever ends it."""
         parent, name = folder.made(WORK_DIR + b"/lock")
+        # The directory is made by now: who takes one above after this look sees it there.
+        if above := held_above(self._root):
+            attempt(rmdir, folder, WORK_DIR)
+            raise inside(self.where, above)
         descriptor = os.open(
             name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
         )

@@ -133,7 +133,12 @@ class StagedTree(LocalTree):
             known = kept.get(entry.path)
             if known is not None and _same_thing(known, entry):
                 yield replace(
-                    known, digest="", hardlink=entry.hardlink, identity=entry.identity, stamp=entry.stamp
+                    known,
+                    digest="",
+                    hardlink=entry.hardlink,
+                    identity=entry.identity,
+                    stamp=entry.stamp,
+                    links=entry.links,
                 )
 
     def _promised(self, found: Manifest, kept: Manifest, selection: Selection) -> Manifest:
