@@ -258,6 +258,7 @@ class Copy:
                 break
             before = left
             if content:
+                self._require_promised(plan)
                 if self._retries >= self._options.retries:
                     break
                 unsent = (c.path for c in plan.changes(CREATE, REPLACE) if needs_content(c.want))
@@ -267,6 +268,23 @@ class Copy:
         if plan.count(DELETE) and verified and not self._lost(source):
             return self._prune(plan, source, target)
         return plan, source, target
+
+    def _require_promised(self, plan: Plan) -> None:
+        """Raises EndpointError where what didn't arrive whole isn't what a manifest promises: no retry mends that."""
+        if not self._source.facts().promises:
+            return
+        unsent = (
+            c.want for c in plan.changes(CREATE, REPLACE) if c.want is not None and needs_content(c.want)
+        )
+        for entries in batched(unsent, BATCH_ENTRIES):
+            found = self._source.digests([entry.path for entry in entries], self._options.checksum)
+            promised = {entry.path: entry.digest for entry in entries}
+            if broken := [each.path for each in found if each.digest != promised[each.path]]:
+                raise EndpointError(
+                    f"{some(broken)} in {self._source.where} isn't what its manifest says, so somebody has changed it "
+                    "since it was staged: run the first hop again, which brings it anew, and then this one. What is "
+                    "whole at the target was kept."
+                )
 
     def _lost(self, source: Manifest) -> bool:
         """Whether something vanished from the source that has to be there."""

@@ -28,7 +28,7 @@ class Facts:
     the same of the directories above it; `free_bytes` and `free_inodes` are None where the endpoint can't tell;
     `precision` is the unit of the modification times that it tells in nanoseconds, `settable` that of those that it can
     set; `tools` are the commands found there; `xattrs` is whether it can tell extended attributes, `devices` whether
-    devices can be made there.
+    devices can be made there, `promises` whether its digests were taken elsewhere, and say what should be there.
     """
 
     kind: str
@@ -45,6 +45,7 @@ class Facts:
     tools: frozenset[str] = frozenset()
     xattrs: bool = True
     devices: bool = True
+    promises: bool = False
 
 
 FLUSH_SECONDS = 20
