@@ -122,6 +122,7 @@ class Copy:
         self._moved = 0
         self._begun: Manifest | None = None
         self._first: Plan | None = None
+        self._touched = False
         self._retries = 0
         self._trouble: list[str] = []
 
@@ -132,7 +133,11 @@ class Copy:
         here, there = self._patiently(lambda: preflight(self._source, self._target))
         self._subject = self._about(here, there)
         known = self._patiently(self._known_whole) if there.kind == "dir" else None
-        outcome = known or self._copy(there)
+        try:
+            outcome = known or self._copy(there)
+        except KubeferryError as exc:
+            exc.changed = self._touched
+            raise
         outcome.seconds = time.monotonic() - started
         return outcome
 
@@ -336,10 +341,10 @@ class Copy:
             self._batch(batch, source, plan)
         self._progress.phase("attributes")
         for strips in batched(_strips(plan), BATCH_ENTRIES):
-            self._target.apply(Changes(strip=strips))
+            self._apply(Changes(strip=strips))
         attributes = (c.want for c in plan.changes(METADATA) if c.want is not None and c.want.kind != DIR)
         for entries in batched(chain(attributes, _directories(plan, source, *MENDING)), BATCH_ENTRIES):
-            self._target.apply(Changes(attributes=entries))
+            self._apply(Changes(attributes=entries))
         self._target.end(source.get(b".") if self._selection.whole else None)
 
     def _prune(self, plan: Plan, source: Manifest, target: Manifest) -> tuple[Plan, Manifest, Manifest]:
@@ -352,15 +357,19 @@ class Copy:
                 self._open(plan, DELETE)
                 extra = (c.have for c in plan.changes(DELETE, backwards=True) if c.have is not None)
                 for entries in batched(extra, BATCH_ENTRIES):
-                    self._target.apply(Changes(remove=entries))
+                    self._apply(Changes(remove=entries))
                 for entries in batched(_directories(plan, source, DELETE), BATCH_ENTRIES):
-                    self._target.apply(Changes(attributes=entries))
+                    self._apply(Changes(attributes=entries))
                 self._target.end(source.get(b".") if self._selection.whole else None)
                 source, target = self._comparison.manifests()
                 return self._plan(source, target), source, target
             except TRANSIENT as exc:
                 plan, source, target = self._look_again(exc, plan)
         return plan, source, target
+
+    def _apply(self, changes: Changes) -> None:
+        self._touched = True
+        self._target.apply(changes)
 
     def _own_up(self, plan: Plan) -> None:
         """Have the first plan, which is shown, tell also what has come to the target since, and is removed now."""
@@ -370,7 +379,7 @@ class Copy:
     def _open(self, plan: Plan, *actions: str) -> None:
         """Let an ordinary user work in his own read-only directories; these get their attributes in the end anyway."""
         for entries in batched(plan.shut(*actions), BATCH_ENTRIES):
-            self._target.apply(Changes(attributes=[replace(e, mode=e.mode | stat.S_IRWXU) for e in entries]))
+            self._apply(Changes(attributes=[replace(e, mode=e.mode | stat.S_IRWXU) for e in entries]))
 
     def _begin(self) -> None:
         """Take the target. After a lost connection our own hold may last until the other side notices."""
@@ -402,7 +411,7 @@ class Copy:
         for change in whole:
             if change.want is not None and change.path in told:
                 change.want.digest = told[change.path]
-        self._target.apply(
+        self._apply(
             Changes(
                 clear=[entry for change in whole for entry in _doomed(change, plan)],
                 discard=sorted(failed),

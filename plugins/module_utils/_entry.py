@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -85,10 +86,20 @@ READABLE = {FILE: 0o400, DIR: 0o500}
 """What the mode of a file or a directory must have for its owner to read it, if that isn't root."""
 
 
-def provable(entry: Entry, uid: int) -> Entry:
-    """The entry as the user `uid` of a target can hold it: what only root may read, nobody else could prove."""
-    mode = entry.mode | READABLE.get(entry.kind, 0)
-    return entry if uid == 0 or mode == entry.mode else replace(entry, mode=mode)
+def provable(entry: Entry, uid: int, passes: bool) -> Entry:
+    """The entry as the user `uid` of a target can hold it: what he could not read, he could not prove.
+
+    Who `passes` all permissions can read anything. Root who doesn't, but may give files away, keeps what he could not
+    get back to.
+    """
+    needed = READABLE.get(entry.kind, 0)
+    if passes or not needed:
+        return entry
+    mode = entry.mode | needed
+    lost = entry.kind == DIR or not entry.mode & stat.S_IROTH
+    if uid == 0 and entry.uid != 0 and lost:
+        return replace(entry, uid=0, mode=mode & ~stat.S_ISUID)
+    return entry if mode == entry.mode else replace(entry, mode=mode)
 
 
 class Taken(NamedTuple):

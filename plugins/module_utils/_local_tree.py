@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from ._capabilities import Rights, effective_here, rights
 from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken, provable
 from ._errors import BusyError, EndpointError
@@ -89,7 +90,8 @@ class LocalTree:
             readable=os.access(place, os.R_OK | os.X_OK),
             writable=os.access(place, os.W_OK | os.X_OK),
             uid=os.geteuid(),
-            devices=os.geteuid() == 0,
+            passes=self._may.passes,
+            devices=self._may.devices,
             free_bytes=space.f_bavail * space.f_frsize,
             free_inodes=space.f_favail if space.f_files else None,
             volume=_identity(status) if kind == "dir" else "",
@@ -330,13 +332,20 @@ class LocalTree:
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
     def _mode(self, entry: Entry) -> int:
-        return provable(entry, os.geteuid()).mode
+        return self._provable(entry).mode
 
     def _xattrs(self, entry: Entry) -> Xattrs:
         return entry.xattrs
 
     def _own(self, entry: Entry) -> tuple[int, int]:
-        return entry.uid, entry.gid
+        return self._provable(entry).uid, entry.gid
+
+    @functools.cached_property
+    def _may(self) -> Rights:
+        return rights(os.geteuid(), effective_here())
+
+    def _provable(self, entry: Entry) -> Entry:
+        return provable(entry, os.geteuid(), self._may.passes)
 
     def _prepare(self, folder: Folder, entry: Entry, first: bytes, at: tuple[int, bytes]) -> None:
         """Make what has no content of its own; `first` is where another name of a hard-linked file lies."""

@@ -76,6 +76,8 @@ above() (
   [ "$#" -eq 0 ] || stat -c %d:%i -- "$@" 2>/dev/null
 )
 echo "uid=$(id -u)"
+caps() { while read -r key value; do case $key in CapEff:) echo "$value" ;; esac; done </proc/self/status; }
+echo "caps=$(caps 2>/dev/null)"
 echo "boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 echo "inode=$(stat -L -c %d:%i -- "$path" 2>/dev/null)"
 echo above=$(above)

@@ -190,7 +190,10 @@ class ShellTree:
     def apply(self, changes: Changes) -> None:
         self._require_hold()
         held = replace(
-            changes, bare=self._provable(changes.bare), attributes=self._provable(changes.attributes)
+            changes,
+            bare=self._provable(changes.bare),
+            create=self._provable(changes.create),
+            attributes=self._provable(changes.attributes),
         )
         archive = Steps(self._work.encode(), self._nanoseconds).archive(held)
         self._asker.feed(scripts.APPLY, (archive,), len(archive), self._work)
@@ -242,7 +245,8 @@ class ShellTree:
 
     def _provable(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries as the user there can hold them."""
-        return [provable(entry, self.facts().uid) for entry in entries]
+        user = self.facts()
+        return [provable(entry, user.uid, user.passes) for entry in entries]
 
     def _packed_size(self, entry: Entry) -> int:
         return (
