@@ -355,7 +355,8 @@ def _refuse_conflicts(plan: Plan) -> None:
             for lost in plan.changes(EXTRA, within=change.path):
                 raise EndpointError(
                     f"{display(lost.path)} lies in a directory of the target where the source has no directory: "
-                    "move it away, or set delete to true to have it removed."
+                    "make sure that the source is whole and at rest; then move it away, or set delete to true to have "
+                    "it removed."
                 )
 
 

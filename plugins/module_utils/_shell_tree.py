@@ -97,7 +97,10 @@ class ShellTree:
         try:
             manifest.require_tree()
         except ValueError as exc:
-            raise ProtocolError(f"{self.where} is no tree: {exc}. Run again when it is at rest.") from exc
+            advice = "correct files if one is named by way of a link; else run" if selection.files else "run"
+            raise ProtocolError(
+                f"{self.where} is no tree ({exc}): {advice} again when it is at rest."
+            ) from exc
         return manifest
 
     def _walked(self, selection: Selection, store: Store | None) -> tuple[Manifest, set[Complaint]]:
