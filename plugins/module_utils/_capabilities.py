@@ -9,22 +9,27 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
-_DAC_OVERRIDE, _MKNOD = 1, 27
+_DAC_OVERRIDE, _FOWNER, _MKNOD = 1, 3, 27
 
 
 class Rights(NamedTuple):
-    """Whether a user `passes` all permissions of files, and may make `devices`."""
+    """Whether the user `uid` `passes` all permissions of files, may set attributes of `others`, and make `devices`."""
 
+    uid: int
     passes: bool
+    others: bool
     devices: bool
+
+
+ROOT = Rights(0, passes=True, others=True, devices=True)
 
 
 def rights(uid: int, effective: str) -> Rights:
     """Those of a user with the capabilities `effective`, as /proc/self/status has them; empty where nothing tells."""
     if not effective:
-        return Rights(uid == 0, uid == 0)
+        return Rights(uid, *[uid == 0] * 3)
     held = int(effective, 16)
-    return Rights(bool(held >> _DAC_OVERRIDE & 1), bool(held >> _MKNOD & 1))
+    return Rights(uid, *(bool(held >> number & 1) for number in (_DAC_OVERRIDE, _FOWNER, _MKNOD)))
 
 
 def effective_here() -> str:

@@ -11,6 +11,8 @@ import stat
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from ._capabilities import Rights
+
 FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = "file", "dir", "symlink", "fifo", "socket", "char", "block"
 KINDS = frozenset({FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK})
 NANOSECOND, SECOND = 1, 1_000_000_000
@@ -86,18 +88,17 @@ READABLE = {FILE: 0o400, DIR: 0o500}
 """What the mode of a file or a directory must have for its owner to read it, if that isn't root."""
 
 
-def provable(entry: Entry, uid: int, passes: bool) -> Entry:
-    """The entry as the user `uid` of a target can hold it: what he could not read, he could not prove.
+def provable(entry: Entry, user: Rights) -> Entry:
+    """The entry as the user of a target can hold it: what he could not read, he could not prove.
 
-    Who `passes` all permissions can read anything. Root who doesn't, but may give files away, keeps what he could not
-    get back to.
+    Root that doesn't pass permissions, but may give files away, keeps what it could not get back to.
     """
     needed = READABLE.get(entry.kind, 0)
-    if passes or not needed:
+    if user.passes or not needed:
         return entry
     mode = entry.mode | needed
-    lost = entry.kind == DIR or not entry.mode & stat.S_IROTH
-    if uid == 0 and entry.uid != 0 and lost:
+    lost = entry.kind == DIR or not (user.others and entry.mode & stat.S_IROTH)
+    if user.uid == 0 and entry.uid != 0 and lost:
         return replace(entry, uid=0, mode=mode & ~stat.S_ISUID)
     return entry if mode == entry.mode else replace(entry, mode=mode)
 

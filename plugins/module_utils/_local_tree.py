@@ -90,7 +90,7 @@ class LocalTree:
             readable=os.access(place, os.R_OK | os.X_OK),
             writable=os.access(place, os.W_OK | os.X_OK),
             uid=os.geteuid(),
-            passes=self._may.passes,
+            rights=self._may,
             devices=self._may.devices,
             free_bytes=space.f_bavail * space.f_frsize,
             free_inodes=space.f_favail if space.f_files else None,
@@ -345,7 +345,7 @@ class LocalTree:
         return rights(os.geteuid(), effective_here())
 
     def _provable(self, entry: Entry) -> Entry:
-        return provable(entry, os.geteuid(), self._may.passes)
+        return provable(entry, self._may)
 
     def _prepare(self, folder: Folder, entry: Entry, first: bytes, at: tuple[int, bytes]) -> None:
         """Make what has no content of its own; `first` is where another name of a hard-linked file lies."""

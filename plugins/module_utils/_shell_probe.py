@@ -66,6 +66,6 @@ def probe(asker: Asker) -> Facts:
         settable=NANOSECOND if fine and "gnutar" in tools else SECOND,
         tools=tools,
         xattrs="gnuattr" in tools,
-        passes=may.passes,
+        rights=may,
         devices=may.devices,
     )

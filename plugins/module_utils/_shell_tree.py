@@ -248,8 +248,8 @@ class ShellTree:
 
     def _provable(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries as the user there can hold them."""
-        user = self.facts()
-        return [provable(entry, user.uid, user.passes) for entry in entries]
+        user = self.facts().rights
+        return [provable(entry, user) for entry in entries]
 
     def _packed_size(self, entry: Entry) -> int:
         return (

@@ -133,8 +133,10 @@ options:
         Extended attributes are compared where the source's tools show them, else RV(not_compared) names them. Without
         them the group of a file with an ACL gets the rights of the ACL's mask, as its mode shows them.
       - A socket is listed among RV(metadata_differences) too, since only the program that listens there can make it. So
-        is a device where the target's user isn't root. What such a user may not read of his own, he can't prove, so a
-        file or directory whose mode forbids that gets another one, which differs.
+        is a device where the target's user can make none, for which it takes root with the capability C(MKNOD). What a
+        user may not read of his own, he can't prove, so a file or directory whose mode forbids that gets another one,
+        which differs. Root without the capability C(DAC_OVERRIDE) is such a user, and stays the owner of what it could
+        not get back to.
     type: str
     choices: [strict, report, ignore]
     default: strict
