@@ -223,9 +223,14 @@ class Comparison:
                 )
         if source.unreadable:
             path, reason = next(iter(source.unreadable.items()))
+            mended = (
+                "run the first hop again"
+                if self._source.facts().promises
+                else "run as a user who may read it"
+            )
             raise EndpointError(
                 f"{some(list(source.unreadable))} in {where} can't be used ({display(path)}: {reason}): "
-                "exclude what isn't needed, or run as a user who may read it."
+                f"exclude what isn't needed, or {mended}."
             )
 
 

@@ -121,7 +121,8 @@ class Copy:
         self._subject = ""
         self._moved = 0
         self._begun: Manifest | None = None
-        self._pruned: Plan | None = None
+        self._first: Plan | None = None
+        self._touched = False
         self._retries = 0
         self._trouble: list[str] = []
 
@@ -132,7 +133,11 @@ class Copy:
         here, there = self._patiently(lambda: preflight(self._source, self._target))
         self._subject = self._about(here, there)
         known = self._patiently(self._known_whole) if there.kind == "dir" else None
-        outcome = known or self._copy(there)
+        try:
+            outcome = known or self._copy(there)
+        except KubeferryError as exc:
+            exc.changed = self._touched
+            raise
         outcome.seconds = time.monotonic() - started
         return outcome
 
@@ -185,11 +190,13 @@ class Copy:
         self._comparison.rely(*self._patiently(self._flush))
         source, target = self._patiently(self._comparison.manifests)
         begun = self._begun = source
-        first = self._plan(source, target)
-        plan = first
+        first = self._first = plan = self._plan(source, target)
         require_one_volume(plan, target, facts, self._target.where)
-        require_room(plan, facts, self._target.where, BATCH_BYTES)
-        if not self._options.check:
+        if self._options.check:
+            found = self._verdict(plan, source, target)
+            self._prepare(plan, facts)
+        else:
+            self._prepare(plan, facts)
             try:
                 plan, source, target = self._converge(plan, source, target)
             except EndpointError:
@@ -197,11 +204,12 @@ class Copy:
                 raise
             finally:
                 self._target.close()
+            found = self._verdict(plan, source, target)
             self._save(plan, source, begun)
         files, size = source.totals()
         outcome = Outcome(
             plan=first,
-            parity=parity(plan, source, target, source.drift(begun), extra_counts=self._options.delete),
+            parity=found,
             source=source,
             files=files,
             bytes=size,
@@ -225,6 +233,14 @@ class Copy:
                 Proof(now(), found.matched, *source.totals(), found.extra, sorted(source.uncopied)),
             )
 
+    def _prepare(self, plan: Plan, facts: Facts) -> None:
+        plan.part_files()
+        require_room(plan, facts, self._target.where, BATCH_BYTES)
+
+    def _verdict(self, plan: Plan, source: Manifest, target: Manifest) -> Parity:
+        drift = source.drift(self._begun) if self._begun else ()
+        return parity(plan, source, target, drift, extra_counts=self._options.delete)
+
     def _plan(self, source: Manifest, target: Manifest) -> Plan:
         return self._comparison.plan(source, target, self._options.delete)
 
@@ -247,6 +263,7 @@ class Copy:
                 break
             before = left
             if content:
+                self._require_promised(plan)
                 if self._retries >= self._options.retries:
                     break
                 unsent = (c.path for c in plan.changes(CREATE, REPLACE) if needs_content(c.want))
@@ -256,6 +273,23 @@ class Copy:
         if plan.count(DELETE) and verified and not self._lost(source):
             return self._prune(plan, source, target)
         return plan, source, target
+
+    def _require_promised(self, plan: Plan) -> None:
+        """Raises EndpointError where what didn't arrive whole isn't what a manifest promises: no retry mends that."""
+        if not self._source.facts().promises:
+            return
+        unsent = (
+            c.want for c in plan.changes(CREATE, REPLACE) if c.want is not None and needs_content(c.want)
+        )
+        for entries in batched(unsent, BATCH_ENTRIES):
+            found = self._source.digests([entry.path for entry in entries], self._options.checksum)
+            promised = {entry.path: entry.digest for entry in entries}
+            if broken := [each.path for each in found if each.digest != promised[each.path]]:
+                raise EndpointError(
+                    f"{some(broken)} in {self._source.where} isn't what its manifest says, so somebody has changed it "
+                    "since it was staged: run the first hop again, which brings it anew, and then this one. What is "
+                    "whole at the target was kept."
+                )
 
     def _lost(self, source: Manifest) -> bool:
         """Whether something vanished from the source that has to be there."""
@@ -297,6 +331,8 @@ class Copy:
     def _execute(self, plan: Plan, source: Manifest) -> None:
         """Work off the plan: contents in batches, then what is extra, then the directories' attributes."""
         self._begin()
+        self._own_up(plan)
+        plan.part_files()
         self._comparison.changing(plan)
         self._open(plan, CREATE, REPLACE)
         count, size = plan.content()
@@ -305,25 +341,25 @@ class Copy:
             self._batch(batch, source, plan)
         self._progress.phase("attributes")
         for strips in batched(_strips(plan), BATCH_ENTRIES):
-            self._target.apply(Changes(strip=strips))
+            self._apply(Changes(strip=strips))
         attributes = (c.want for c in plan.changes(METADATA) if c.want is not None and c.want.kind != DIR)
         for entries in batched(chain(attributes, _directories(plan, source, *MENDING)), BATCH_ENTRIES):
-            self._target.apply(Changes(attributes=entries))
+            self._apply(Changes(attributes=entries))
         self._target.end(source.get(b".") if self._selection.whole else None)
 
     def _prune(self, plan: Plan, source: Manifest, target: Manifest) -> tuple[Plan, Manifest, Manifest]:
         """Remove what is extra, now that all else is verified: what lies in a directory before the directory."""
-        self._pruned = plan
         self._comparison.changing(plan)
         while plan.count(DELETE):
             try:
                 self._begin()
+                self._own_up(plan)
                 self._open(plan, DELETE)
                 extra = (c.have for c in plan.changes(DELETE, backwards=True) if c.have is not None)
                 for entries in batched(extra, BATCH_ENTRIES):
-                    self._target.apply(Changes(remove=entries))
+                    self._apply(Changes(remove=entries))
                 for entries in batched(_directories(plan, source, DELETE), BATCH_ENTRIES):
-                    self._target.apply(Changes(attributes=entries))
+                    self._apply(Changes(attributes=entries))
                 self._target.end(source.get(b".") if self._selection.whole else None)
                 source, target = self._comparison.manifests()
                 return self._plan(source, target), source, target
@@ -331,10 +367,19 @@ class Copy:
                 plan, source, target = self._look_again(exc, plan)
         return plan, source, target
 
+    def _apply(self, changes: Changes) -> None:
+        self._touched = True
+        self._target.apply(changes)
+
+    def _own_up(self, plan: Plan) -> None:
+        """Have the first plan, which is shown, tell also what has come to the target since, and is removed now."""
+        if self._first is not None:
+            self._first.also_delete(plan)
+
     def _open(self, plan: Plan, *actions: str) -> None:
         """Let an ordinary user work in his own read-only directories; these get their attributes in the end anyway."""
         for entries in batched(plan.shut(*actions), BATCH_ENTRIES):
-            self._target.apply(Changes(attributes=[replace(e, mode=e.mode | stat.S_IRWXU) for e in entries]))
+            self._apply(Changes(attributes=[replace(e, mode=e.mode | stat.S_IRWXU) for e in entries]))
 
     def _begin(self) -> None:
         """Take the target. After a lost connection our own hold may last until the other side notices."""
@@ -366,7 +411,7 @@ class Copy:
         for change in whole:
             if change.want is not None and change.path in told:
                 change.want.digest = told[change.path]
-        self._target.apply(
+        self._apply(
             Changes(
                 clear=[entry for change in whole for entry in _doomed(change, plan)],
                 discard=sorted(failed),
@@ -395,7 +440,7 @@ class Copy:
     def _save(self, plan: Plan, source: Manifest, begun: Manifest) -> None:
         """Tell the target what is verified there, as a manifest of the source's entries and digests."""
         verified = source.part(f"path NOT IN ({plan.unsettled()})")
-        gone = chain(plan.paths(*MENDING, DELETE), self._pruned.paths(DELETE) if self._pruned else ())
+        gone = chain(plan.paths(*MENDING, DELETE), self._first.paths(DELETE) if self._first else ())
         restless = (path for path, _what in source.drift(begun, plan.unsettled()))
         self._target.save(verified, gone, restless)
 

@@ -172,8 +172,11 @@ def diff(plan: Plan) -> dict[str, str]:
     for change in islice(plan.changes(), LIST_LIMIT):
         name = display(change.path)
         reasons = ", ".join(change.reasons)
+        if change.action == DELETE:
+            before.append(name)
+            continue
         if change.have is not None:
-            before.append(f"{name} ({change.have.kind}, differs in {reasons})" if change.want else name)
+            before.append(f"{name} ({change.have.kind}, differs in {reasons})")
         if change.want is not None:
             after.append(f"{name} ({change.want.kind}, as at the source)")
     count = plan.count(CREATE, REPLACE, METADATA, DELETE)

@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+from ._capabilities import Rights
 
 FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = "file", "dir", "symlink", "fifo", "socket", "char", "block"
 KINDS = frozenset({FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK})
@@ -29,8 +32,8 @@ class Entry:
     hex (empty while not taken). `implied` marks a parent of a selected file: it must exist, and is given
     its attributes only when it is made. `xattrs` are names and values of extended attributes, in the order of
     the names. `identity` is (device, inode) where the scan found more than one link, `stamp` inode and the time
-    of its last change in nanoseconds, `holes` is how many bytes of a file take up no room; these three are not
-    part of a manifest file.
+    of its last change in nanoseconds, `holes` is how many bytes of a file take up no room, `links` how many names it
+    has, also outside of the tree; these four are not part of a manifest file.
     """
 
     path: bytes
@@ -49,6 +52,7 @@ class Entry:
     identity: tuple[int, int] | None = field(default=None, compare=False)
     stamp: tuple[int, int] = field(default=(0, 0), compare=False)
     holes: int = field(default=0, compare=False)
+    links: int = field(default=1, compare=False)
 
 
 def clean(path: bytes) -> bool:
@@ -84,10 +88,19 @@ READABLE = {FILE: 0o400, DIR: 0o500}
 """What the mode of a file or a directory must have for its owner to read it, if that isn't root."""
 
 
-def provable(entry: Entry, uid: int) -> Entry:
-    """The entry as the user `uid` of a target can hold it: what only root may read, nobody else could prove."""
-    mode = entry.mode | READABLE.get(entry.kind, 0)
-    return entry if uid == 0 or mode == entry.mode else replace(entry, mode=mode)
+def provable(entry: Entry, user: Rights) -> Entry:
+    """The entry as the user of a target can hold it: what he could not read, he could not prove.
+
+    Root that doesn't pass permissions, but may give files away, keeps what it could not get back to.
+    """
+    needed = READABLE.get(entry.kind, 0)
+    if user.passes or not needed:
+        return entry
+    mode = entry.mode | needed
+    lost = entry.kind == DIR or not (user.others and entry.mode & stat.S_IROTH)
+    if user.uid == 0 and entry.uid != 0 and lost:
+        return replace(entry, uid=0, mode=mode & ~stat.S_ISUID)
+    return entry if mode == entry.mode else replace(entry, mode=mode)
 
 
 class Taken(NamedTuple):

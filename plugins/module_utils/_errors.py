@@ -14,7 +14,9 @@ from collections.abc import Sequence
 
 
 class KubeferryError(Exception):
-    """Root of the tree: anything a user can read and act on."""
+    """Root of the tree: anything a user can read and act on. `changed` is whether something was done before it."""
+
+    changed = False
 
 
 class Interrupted(KubeferryError):

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from ._errors import BusyError, EndpointError, KubeferryError
 from ._leftovers import foreign
+from ._local_hold import inside
 from ._runner import Process, Runner, last_words
-from ._scripts import BUSY, FOREIGN
+from ._scripts import BUSY, FOREIGN, INSIDE
 
 TAKE_SECONDS = 3600.0
 """What a dead run has left is removed first, which are up to 20,000 files."""
@@ -63,6 +64,8 @@ class Hold:
             raise BusyError(
                 f"Another run is copying to {self._where}: wait until it has ended, or stop it, then try again."
             )
+        if self._status == INSIDE:
+            raise inside(self._where, self._said)
         if self._status == FOREIGN:
             raise foreign(self._where, self._said)
         raise EndpointError(

@@ -37,6 +37,18 @@ def opened(folder: Folder, path: bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
+def open_regular(path: str, flags: int) -> int:
+    """An opener for a file that somebody named. Raises OSError for what isn't a regular one.
+
+    A FIFO would be waited for, and a device be read without an end.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no regular file")
+
+
 def digest_of(descriptor: int, checksum: str) -> str:
     digest = hasher(checksum)
     for piece in pieces_of(descriptor):

@@ -63,4 +63,5 @@ def _row(path: bytes, kind: str, status: os.stat_result, link: bytes, xattrs: by
         number(status.st_ino),
         number(status.st_ctime_ns),
         holes(size, status.st_blocks * 512) if size else 0,
+        status.st_nlink,
     )

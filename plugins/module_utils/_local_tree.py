@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from ._capabilities import Rights, effective_here, rights
 from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken, provable
 from ._errors import BusyError, EndpointError
@@ -24,9 +25,10 @@ from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._folder import Folder
 from ._leftovers import clear, foreign, foreign_in, keeps_parts, set_aside, strangers
 from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
+from ._local_hold import held_above, inside
 from ._local_pieces import LocalPieces, LocalPlace
 from ._local_rows import rows
-from ._local_steps import attempt, discard, move, permit, remove, strip_one
+from ._local_steps import attempt, discard, move, permit, remove, rmdir, strip_one
 from ._look import Look
 from ._manifest import Manifest
 from ._names import display, encode, parents, shown
@@ -88,7 +90,8 @@ class LocalTree:
             readable=os.access(place, os.R_OK | os.X_OK),
             writable=os.access(place, os.W_OK | os.X_OK),
             uid=os.geteuid(),
-            devices=os.geteuid() == 0,
+            rights=self._may,
+            devices=self._may.devices,
             free_bytes=space.f_bavail * space.f_frsize,
             free_inodes=space.f_favail if space.f_files else None,
             volume=_identity(status) if kind == "dir" else "",
@@ -264,6 +267,10 @@ class LocalTree:
     def _take(self, folder: Folder) -> None:
         """Lock the target. The lock is the kernel's, so it ends with this process, whatever ends it."""
         parent, name = folder.made(WORK_DIR + b"/lock")
+        # The directory is made by now: who takes one above after this look sees it there.
+        if above := held_above(self._root):
+            attempt(rmdir, folder, WORK_DIR)
+            raise inside(self.where, above)
         descriptor = os.open(
             name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
         )
@@ -325,13 +332,20 @@ class LocalTree:
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
     def _mode(self, entry: Entry) -> int:
-        return provable(entry, os.geteuid()).mode
+        return self._provable(entry).mode
 
     def _xattrs(self, entry: Entry) -> Xattrs:
         return entry.xattrs
 
     def _own(self, entry: Entry) -> tuple[int, int]:
-        return entry.uid, entry.gid
+        return self._provable(entry).uid, entry.gid
+
+    @functools.cached_property
+    def _may(self) -> Rights:
+        return rights(os.geteuid(), effective_here())
+
+    def _provable(self, entry: Entry) -> Entry:
+        return provable(entry, self._may)
 
     def _prepare(self, folder: Folder, entry: Entry, first: bytes, at: tuple[int, bytes]) -> None:
         """Make what has no content of its own; `first` is where another name of a hard-linked file lies."""

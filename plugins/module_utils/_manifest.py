@@ -23,6 +23,8 @@ from ._store import BATCH, Row, Store, added, batched, total
 from ._xattrs import Xattrs, copied, pack
 
 CHANGED, VANISHED = "changed", "vanished"
+LINKED = f"dev IS NOT NULL AND kind NOT IN ('{DIR}', '{SOCKET}')"
+"""The condition of SQL for what a scan found to have more names than one, and what may be one of a group."""
 CANDIDATE = 2
 """In place of `implied`: a directory that is only wanted if something selected lies below it."""
 
@@ -217,20 +219,19 @@ class Manifest:
         `among` is a condition of SQL on `first`, the first path: what else may be one. Entries without an `identity`
         (read from a file) keep what they have.
         """
-        linked = f"dev IS NOT NULL AND kind NOT IN ('{DIR}', '{SOCKET}')"
-        if not self.store.one(f"SELECT 1 FROM {self.table} WHERE {linked} LIMIT 1"):
+        if not self.store.one(f"SELECT 1 FROM {self.table} WHERE {LINKED} LIMIT 1"):
             return
         index = (
-            f"CREATE INDEX IF NOT EXISTS {self.table}_inode ON {self.table} (dev, ino, path) WHERE {linked}"
+            f"CREATE INDEX IF NOT EXISTS {self.table}_inode ON {self.table} (dev, ino, path) WHERE {LINKED}"
         )
         self.store.run(index)
         first = (
             f"SELECT first.path FROM {self.table} AS first WHERE first.dev = {self.table}.dev "
-            f"AND first.ino = {self.table}.ino AND {linked} AND ({among}) "
+            f"AND first.ino = {self.table}.ino AND {LINKED} AND ({among}) "
             "ORDER BY first.path LIMIT 1"
         )
         self.store.run(
-            f"UPDATE {self.table} SET hardlink = coalesce(nullif(({first}), path), x'') WHERE {linked}"
+            f"UPDATE {self.table} SET hardlink = coalesce(nullif(({first}), path), x'') WHERE {LINKED}"
         )
 
     def complete(self, whole: Manifest) -> None:

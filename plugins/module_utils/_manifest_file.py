@@ -22,6 +22,7 @@ from typing import Any
 from ._checksum import hasher
 from ._entry import BLOCK, CHAR, DIGEST_BYTES, FILE, KINDS, NANOSECOND, SECOND, SYMLINK, Entry, checked
 from ._errors import ManifestError
+from ._local_files import open_regular
 from ._manifest import Manifest
 from ._names import from_json, shown, to_json
 from ._store import Store
@@ -50,7 +51,7 @@ def sums_path(path: str, checksum: str) -> str:
 def digest_of(path: str) -> str:
     """The digest of the manifest file `path`; empty where there is none. Raises ManifestError."""
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=open_regular) as stream:
             return hashlib.file_digest(stream, FILE_CHECKSUM).hexdigest()
     except FileNotFoundError:
         return ""
@@ -62,8 +63,8 @@ def require_same(path: str, expected: str, found: str) -> None:
     """Raises ManifestError where a manifest file isn't the one with the digest `expected`; empty expects nothing."""
     if expected and found != expected:
         raise ManifestError(
-            f"The manifest {shown(path)} isn't the one that the files were staged with, since another copy has used "
-            "its staging directory: give each copy a directory of its own, and run again."
+            f"The manifest {shown(path)} isn't the one that the files were staged with: it was edited, or another copy "
+            "has used its staging directory. Give each copy a directory of its own, and run the first hop again."
         )
 
 
@@ -73,7 +74,7 @@ def read(path: str, store: Store | None = None, expected: str = "") -> Manifest:
     Raises ManifestError, also where the file's digest isn't `expected`.
     """
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=open_regular) as stream:
             manifest = _parse(stream, path, store)
     except OSError as exc:
         raise _unreadable(path, exc) from exc
@@ -87,8 +88,20 @@ def read(path: str, store: Store | None = None, expected: str = "") -> Manifest:
     return manifest
 
 
+def require_place(path: str) -> None:
+    """Raises ManifestError where `path` is something that a manifest can't take the place of."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ManifestError(
+            f"The manifest {shown(path)} can't be written: there is something that is no regular file. Choose another "
+            "path."
+        )
+
+
 def _unreadable(path: str, exc: OSError) -> ManifestError:
-    return ManifestError(f"The manifest {shown(path)} can't be read: {exc.strerror}.")
+    return ManifestError(
+        f"The manifest {shown(path)} can't be read ({exc.strerror}): correct its path, or write it anew, by the copy "
+        "to the staging directory or with pvc_manifest."
+    )
 
 
 def _parse(stream: Iterable[bytes], path: str, store: Store | None) -> Manifest:
@@ -261,6 +274,7 @@ def sums_line(path: bytes, digest: str) -> bytes:
 
 def _replace(path: str, lines: Iterable[bytes]) -> str:
     """Put the lines into the file `path`, whole or not at all. Returns their digest."""
+    require_place(path)
     temporary = f"{path}.{os.getpid()}.part"
     told = hasher(FILE_CHECKSUM)
     try:
@@ -271,7 +285,9 @@ def _replace(path: str, lines: Iterable[bytes]) -> str:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as exc:
-        raise ManifestError(f"The manifest {shown(path)} can't be written: {exc.strerror}.") from exc
+        raise ManifestError(
+            f"The manifest {shown(path)} can't be written ({exc.strerror}): choose another path, or mend that."
+        ) from exc
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

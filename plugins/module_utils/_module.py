@@ -47,7 +47,7 @@ def conclude(
         check_objects(module.params)
         result = work()
     except KubeferryError as exc:
-        module.fail_json(msg=str(exc), **about(exc))
+        module.fail_json(msg=str(exc), changed=exc.changed, **about(exc))
     else:
         for text in result.pop("warnings"):
             module.warn(text)

@@ -15,12 +15,12 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ._entry import BLOCK, CHAR, DIR, FILE, SOCKET, SYMLINK, Entry
-from ._errors import EndpointError
-from ._manifest import Manifest, below
+from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Entry
+from ._errors import BusyError, EndpointError
+from ._manifest import LINKED, Manifest, below
 from ._names import display, parents
 from ._row import COLUMNS, WIDTH, entry_of
-from ._selection import LOST_AND_FOUND
+from ._selection import LOST_AND_FOUND, WORK_DIR
 from ._store import Row, added, total
 
 CREATE, REPLACE, METADATA, DELETE = "create", "replace", "metadata", "delete"
@@ -115,6 +115,45 @@ class Plan:
         values = (within, within) if within else ()
         for row in self._store.pages(query, "plan.path", values, backwards=backwards):
             yield _change(row)
+
+    def part_files(self) -> None:
+        """Have files replaced that were to be given attributes, and have more names than the source tells of.
+
+        Attributes belong to all names of a file, also to those that aren't selected, or not even in the tree.
+        """
+        if not self.count(METADATA):
+            return
+        target, source = self._target.table, self._source.table
+        shared = (
+            f"SELECT dev, ino FROM {target} AS have WHERE {LINKED} AND EXISTS "
+            f"(SELECT 1 FROM {source} AS want WHERE want.path = have.path) "
+            "GROUP BY dev, ino HAVING max(links) > count(*)"
+        )
+        kinds = _in((FILE, SYMLINK, FIFO), "kind")  # others may be beyond the user who has the target
+        self._store.run(
+            f"UPDATE {self._table} SET action = '{REPLACE}' WHERE action = '{METADATA}' AND path IN "
+            f"(SELECT path FROM {target} WHERE {LINKED} AND {kinds} AND (dev, ino) IN ({shared}))"
+        )
+
+    def also_delete(self, later: Plan) -> None:
+        """Take over what a later plan for the same trees deletes."""
+        self._store.run(
+            f"INSERT OR REPLACE INTO {self._table} SELECT * FROM {later._table} AS plan "
+            f"WHERE action = '{DELETE}' AND NOT EXISTS (SELECT 1 FROM {self._table} AS own "
+            f"WHERE own.path = plan.path AND own.action = '{DELETE}')"
+        )
+
+    def others_work(self) -> bytes:
+        """A work directory further below, in which something is to be removed or replaced; empty without one."""
+        name = f"CAST('/{WORK_DIR.decode()}/' AS BLOB)"
+        query = (
+            f"SELECT path FROM {self._table} WHERE {_in((DELETE, REPLACE))} "
+            f"AND instr(CAST(path || x'2f' AS BLOB), {name}) > 0 LIMIT 1"
+        )
+        row = self._store.one(query)
+        path: bytes = row[0] + b"/" if row else b""
+        holder, work, _rest = path.partition(b"/" + WORK_DIR + b"/")
+        return (holder + work).rstrip(b"/")
 
     def touched(self, *actions: str) -> Iterator[Row]:
         """Path, action and kind of what the changes with these actions make, or remove."""
@@ -293,11 +332,19 @@ def undecided(source: Manifest, target: Manifest, side: str) -> str:
 
 
 def make_plan(source: Manifest, target: Manifest, rules: Rules, delete: bool = False) -> Plan:
-    """Compare two manifests of one store. Raises EndpointError when a directory with content stands in the way."""
+    """Compare two manifests of one store. Raises EndpointError when a directory with content stands in the way.
+
+    What another run has on its way further below is never removed or replaced: BusyError.
+    """
     target.group_links(f"EXISTS (SELECT 1 FROM {source.table} AS want WHERE want.path = first.path)")
     plan = Plan(source, target, rules, delete)
     if not delete:
         _refuse_conflicts(plan)
+    elif work := plan.others_work():
+        raise BusyError(
+            f"{display(work)} at the target, which delete would remove, is the work directory of a copy to where it "
+            "lies: wait until that has ended; remove it if no such run is alive, or exclude it."
+        )
     return plan
 
 
@@ -308,7 +355,8 @@ def _refuse_conflicts(plan: Plan) -> None:
             for lost in plan.changes(EXTRA, within=change.path):
                 raise EndpointError(
                     f"{display(lost.path)} lies in a directory of the target where the source has no directory: "
-                    "move it away, or set delete to true to have it removed."
+                    "make sure that the source is whole and at rest; then move it away, or set delete to true to have "
+                    "it removed."
                 )
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 from dataclasses import dataclass, field
 from typing import Any
 
 from ._errors import UsageError
+from ._local_files import open_regular
 from ._names import shown
 from ._parity import REPORT_LIMIT, SCHEMA, Parity
 
@@ -96,14 +96,12 @@ def _hops(path: str) -> dict[str, Any]:
 
 
 def _opened(path: str, flags: int) -> int:
-    """A descriptor of a file that may be a report. Raises ValueError for what could be read without an end."""
-    # A FIFO would be waited for.
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_size <= MOST_BYTES:
+    """A descriptor of a file that may be a report. Raises ValueError for a huge one."""
+    descriptor = open_regular(path, flags)
+    if os.fstat(descriptor).st_size <= MOST_BYTES:
         return descriptor
     os.close(descriptor)
-    raise ValueError("no regular file, or a huge one")
+    raise ValueError("huge")
 
 
 def _checked(report: dict[str, Any]) -> dict[str, Any]:

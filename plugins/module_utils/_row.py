@@ -12,7 +12,7 @@ from ._xattrs import pack, unpack
 
 COLUMNS = (
     "path, kind, size, mode, uid, gid, mtime, link, hardlink, major, minor, digest, implied, xattrs, dev, ino, ctime, "
-    "holes"
+    "holes, links"
 )
 WIDTH = COLUMNS.count(",") + 1
 IMPLIED, CHANGED = map(COLUMNS.split(", ").index, ("implied", "ctime"))
@@ -26,14 +26,14 @@ def row_of(entry: Entry) -> Row:
         *(entry.path, entry.kind, entry.size, entry.mode, entry.uid, entry.gid, number(entry.mtime)),
         *(entry.link, entry.hardlink, entry.device[0], entry.device[1], entry.digest, int(entry.implied)),
         *(pack(entry.xattrs), None if device is None else number(device), number(inode)),
-        *(number(entry.stamp[1]), entry.holes),
+        *(number(entry.stamp[1]), entry.holes, entry.links),
     )
 
 
 def entry_of(row: Row) -> Entry:
     """The entry in a row of COLUMNS."""
     path, kind, size, mode, uid, gid, mtime, link, hardlink, major, minor, *about = row
-    digest, implied, xattrs, device, inode, changed, holes = about
+    digest, implied, xattrs, device, inode, changed, holes, links = about
     return Entry(
         path,
         kind,
@@ -51,6 +51,7 @@ def entry_of(row: Row) -> Entry:
         None if device is None else (int(device), int(inode)),
         (int(inode), int(changed)),
         holes,
+        links,
     )
 
 

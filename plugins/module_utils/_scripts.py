@@ -19,6 +19,9 @@ NO_DIRECTORY = 66
 BUSY = 75
 """Exit status when another run holds the target (EX_TEMPFAIL of sysexits.h)."""
 
+INSIDE = 76
+"""Exit status when another run holds a directory above the target, which is the last line."""
+
 FOREIGN = 77
 """Exit status when the work directory holds what no copy has put there; its name is the last line (EX_NOPERM)."""
 
@@ -73,6 +76,8 @@ above() (
   [ "$#" -eq 0 ] || stat -c %d:%i -- "$@" 2>/dev/null
 )
 echo "uid=$(id -u)"
+caps() { while read -r key value; do case $key in CapEff:) echo "$value" ;; esac; done </proc/self/status; }
+echo "caps=$(caps 2>/dev/null)"
 echo "boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 echo "inode=$(stat -L -c %d:%i -- "$path" 2>/dev/null)"
 echo above=$(above)
@@ -255,6 +260,15 @@ HOLD = (
     + """
 if [ -L .kubeferry ]; then exit 73; fi
 mkdir -p .kubeferry || exit 73
+rest=$(pwd -P) up=.
+while command -v flock >/dev/null 2>&1 && [ -n "${rest#/}" ]; do
+  up=$up/.. rest=${rest%/*}
+  if [ -f "$up/.kubeferry/lock" ] && (exec 7<"$up/.kubeferry/lock" && ! flock -n -s 7) 2>/dev/null; then
+    rmdir .kubeferry 2>/dev/null
+    printf '%s\\n' "${rest:-/}" >&2
+    exit 76
+  fi
+done
 # The holder before removes it at its end, which may be now. A shell ends where `exec` can't open something.
 trap 'if [ ! -d .kubeferry ]; then exit 75; fi' 0
 for left in .kubeferry/* .kubeferry/.[!.]*; do
@@ -318,6 +332,7 @@ printf 'ended\\n'
 """
 )
 """Take the directory for this run, with `$3` as its place to work in, until a line or the end of standard input comes.
+A run that holds a directory above is looked for when the work directory has been made: one that comes later sees that.
 The lock is the kernel's, so it ends with this process, whatever ends it. A container runtime that was restarted never
 tells a command that its input has ended: where `read` can wait for a limited time, the hold also ends after `$6`
 seconds without a line.

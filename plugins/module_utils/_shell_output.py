@@ -200,7 +200,7 @@ def _row(name: bytes, mode: bytes, size: bytes, uid: bytes, gid: bytes, *others:
             *devices,
         ),
         *("", 0, b"", None if names == b"1" else number(int(device)), number(int(inode))),
-        *(_time(changed, changed_part), holes(length, int(blocks) * int(unit)) if length else 0),
+        *(_time(changed, changed_part), holes(length, int(blocks) * int(unit)) if length else 0, int(names)),
     )
 
 

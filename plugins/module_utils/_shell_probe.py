@@ -11,6 +11,7 @@ import re
 from . import _scripts as scripts
 from . import _shell_output as output
 from ._asking import Asker
+from ._capabilities import rights
 from ._entry import NANOSECOND, SECOND
 from ._errors import ExecError, ProtocolError, ToolMissing
 from ._tree import Facts
@@ -20,7 +21,13 @@ NEEDED = (
     *("chmod", "chown", "touch", "readlink", "ln"),
 )
 INODE = r"\d{1,20}:\d{1,20}"
-TELLING = {"uid": r"\d{0,10}", "boot": r"[\w-]{0,64}", "inode": f"({INODE})?", "above": f"({INODE} ?)*"}
+TELLING = {
+    "uid": r"\d{0,10}",
+    "caps": "[0-9a-f]{0,16}",
+    "boot": r"[\w-]{0,64}",
+    "inode": f"({INODE})?",
+    "above": f"({INODE} ?)*",
+}
 """What an answer looks like that more is made of; where a tool is missing there is none."""
 
 
@@ -44,6 +51,7 @@ def probe(asker: Asker) -> Facts:
     fine = re.search(r"\.\d{9} ", values.get("fine", ""))
     inode, boot = values.get("inode", ""), values.get("boot", "")
     uid = int(values.get("uid") or 0)
+    may = rights(uid, values.get("caps", ""))
     return Facts(
         kind=values.get("kind", "missing"),
         foreign="foreign" in values,
@@ -58,5 +66,6 @@ def probe(asker: Asker) -> Facts:
         settable=NANOSECOND if fine and "gnutar" in tools else SECOND,
         tools=tools,
         xattrs="gnuattr" in tools,
-        devices=uid == 0,
+        rights=may,
+        devices=may.devices,
     )

@@ -97,7 +97,10 @@ class ShellTree:
         try:
             manifest.require_tree()
         except ValueError as exc:
-            raise ProtocolError(f"{self.where} is no tree: {exc}. Run again when it is at rest.") from exc
+            advice = "correct files if one is named by way of a link; else run" if selection.files else "run"
+            raise ProtocolError(
+                f"{self.where} is no tree ({exc}): {advice} again when it is at rest."
+            ) from exc
         return manifest
 
     def _walked(self, selection: Selection, store: Store | None) -> tuple[Manifest, set[Complaint]]:
@@ -190,7 +193,10 @@ class ShellTree:
     def apply(self, changes: Changes) -> None:
         self._require_hold()
         held = replace(
-            changes, bare=self._provable(changes.bare), attributes=self._provable(changes.attributes)
+            changes,
+            bare=self._provable(changes.bare),
+            create=self._provable(changes.create),
+            attributes=self._provable(changes.attributes),
         )
         archive = Steps(self._work.encode(), self._nanoseconds).archive(held)
         self._asker.feed(scripts.APPLY, (archive,), len(archive), self._work)
@@ -242,7 +248,8 @@ class ShellTree:
 
     def _provable(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries as the user there can hold them."""
-        return [provable(entry, self.facts().uid) for entry in entries]
+        user = self.facts().rights
+        return [provable(entry, user) for entry in entries]
 
     def _packed_size(self, entry: Entry) -> int:
         return (

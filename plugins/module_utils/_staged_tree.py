@@ -71,8 +71,8 @@ class StagedTree(LocalTree):
         self._gives_to = target
 
     def facts(self) -> Facts:
-        """Devices are in the manifest alone."""
-        return replace(super().facts(), devices=True)
+        """Devices are in the manifest alone, and so are, of a source, the digests."""
+        return replace(super().facts(), devices=True, promises=self._as_source)
 
     def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         found = super().scan(selection, store, xattrs=False)  # they are in the manifest
@@ -133,7 +133,12 @@ class StagedTree(LocalTree):
             known = kept.get(entry.path)
             if known is not None and _same_thing(known, entry):
                 yield replace(
-                    known, digest="", hardlink=entry.hardlink, identity=entry.identity, stamp=entry.stamp
+                    known,
+                    digest="",
+                    hardlink=entry.hardlink,
+                    identity=entry.identity,
+                    stamp=entry.stamp,
+                    links=entry.links,
                 )
 
     def _promised(self, found: Manifest, kept: Manifest, selection: Selection) -> Manifest:

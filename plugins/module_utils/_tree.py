@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ._capabilities import ROOT, Rights
 from ._entry import NANOSECOND, Entry, Taken
 from ._file_system import Shown
 from ._look import Look
@@ -23,12 +24,13 @@ from ._store import Store
 class Facts:
     """What preflight needs to know about an endpoint.
 
-    `kind` is `dir`, `missing`, `block` or `other`; `foreign` is whether what has the name of the work directory is,
-    or holds, what no copy has put there; `volume` tells apart two directories (empty: unknown), `above` has
-    the same of the directories above it; `free_bytes` and `free_inodes` are None where the endpoint can't tell;
-    `precision` is the unit of the modification times that it tells in nanoseconds, `settable` that of those that it can
-    set; `tools` are the commands found there; `xattrs` is whether it can tell extended attributes, `devices` whether
-    devices can be made there.
+    `kind` is `dir`, `missing`, `block` or `other`; `foreign` is whether what has the name of the work directory is, or
+    holds, what no copy has put there; `volume` tells apart two directories (empty: unknown), `above` has the same of
+    the directories above it; `free_bytes` and `free_inodes` are None where the endpoint can't tell; `precision` is the
+    unit of the modification times that it tells in nanoseconds, `settable` that of those that it can set; `rights` are
+    those of the user there; `tools` are the commands found there; `xattrs` is whether it can tell extended attributes,
+    `devices` whether devices can be made there, `promises` whether its digests were taken elsewhere, and say what
+    should be there.
     """
 
     kind: str
@@ -44,7 +46,9 @@ class Facts:
     settable: int = NANOSECOND
     tools: frozenset[str] = frozenset()
     xattrs: bool = True
+    rights: Rights = ROOT
     devices: bool = True
+    promises: bool = False
 
 
 FLUSH_SECONDS = 20

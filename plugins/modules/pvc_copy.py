@@ -19,6 +19,9 @@ description:
     if all that was asked for matches.
   - Only what differs is sent, so running it again costs little and changes nothing.
   - A source and a target of which one lies in the other are refused.
+  - In a pod, the shell's tools follow a directory that becomes a link in the middle of a copy. So nobody who isn't
+    trusted may be able to write to the directories of source and target meanwhile. On this machine no link is
+    followed.
   - Needs no C(kubectl) or C(oc). A container needs a shell, C(find), C(xargs), C(stat), C(tar) and a digest tool, all
     of which BusyBox has.
 version_added: 0.1.0
@@ -64,6 +67,7 @@ options:
       - Remove what the target has and the source hasn't, of what is selected. This is done last, when everything else
         has been verified.
       - A directory with O(target.manifest) that holds files of another source is refused without it.
+      - The work directory C(.kubeferry) of a copy to somewhere further below is not removed; the task fails.
     type: bool
     default: false
   checksum:
@@ -129,8 +133,10 @@ options:
         Extended attributes are compared where the source's tools show them, else RV(not_compared) names them. Without
         them the group of a file with an ACL gets the rights of the ACL's mask, as its mode shows them.
       - A socket is listed among RV(metadata_differences) too, since only the program that listens there can make it. So
-        is a device where the target's user isn't root. What such a user may not read of his own, he can't prove, so a
-        file or directory whose mode forbids that gets another one, which differs.
+        is a device where the target's user can make none, for which it takes root with the capability C(MKNOD). What a
+        user may not read of his own, he can't prove, so a file or directory whose mode forbids that gets another one,
+        which differs. Root without the capability C(DAC_OVERRIDE) is such a user, and stays the owner of what it could
+        not get back to.
     type: str
     choices: [strict, report, ignore]
     default: strict
@@ -326,6 +332,7 @@ target:
 planned:
   description:
     - How many paths were to be made, replaced, given other attributes, and deleted.
+    - What came to the target during the copy, and was deleted for that, is among the deleted.
     - C(extra) is how many the target had that the source hadn't, whether they were to be deleted or not.
   returned: always, unless the task could not be carried out
   type: dict

@@ -248,6 +248,34 @@ def test_delete_stays_within_the_selection(ends):
 
 
 @kinds_of(FEW)
+def test_other_names_of_a_file_keep_their_attributes(ends):
+    for name in ("sel/a", "sel/b", "alone/c"):
+        write(ends.source, name, b"same", mode=0o644)
+    (ends.source / "sel/b2").hardlink_to(ends.source / "sel/b")
+    for name in ("sel/a", "sel/b", "alone/c"):
+        write(ends.target, name, b"same", mode=0o600)
+    (ends.target / "sel/b2").hardlink_to(ends.target / "sel/b")
+    (ends.target / "alone/kept").hardlink_to(ends.target / "sel/a")
+    (ends.target / "sel/extra").hardlink_to(ends.target / "alone/c")
+    before = snapshot(ends.target)
+    checked = ends.copy(check=True)
+    assert set(checked.parity.metadata) >= {"alone/c", "sel/a", "sel/b", "sel/b2"}
+    assert checked.parity.mismatched == {}
+    outcome = ends.copy()
+    assert engine.whole(outcome)
+    assert set(outcome.plan.paths("replace")) == set(checked.plan.paths("replace")) == {b"alone/c", b"sel/a"}
+    after = snapshot(ends.target)
+    for name in (b"alone/kept", b"sel/extra"):
+        assert (
+            (after[name].mode, after[name].content)
+            == (before[name].mode, before[name].content)
+            == (0o600, b"same")
+        )
+    assert {after[name].mode for name in (b"sel/a", b"sel/b", b"sel/b2", b"alone/c")} == {0o644}
+    assert not ends.copy().plan
+
+
+@kinds_of(FEW)
 def test_a_socket_is_named_and_all_else_arrives(ends):
     write(ends.source, "a", b"before")
     write(ends.source, "z", b"after")

@@ -20,7 +20,7 @@ import pytest
 from badends import BANNER, CUT, FLIP, LOST, BadRunner, Fault, LiveTree
 from trees import BILLION, snapshot, unlike, write
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy, _copy_task
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     BusyError,
     EndpointError,
@@ -439,6 +439,58 @@ def test_two_runs_on_one_target_exclude_each_other(boxes, tmp_path, kinds):
         first.close()
     assert engine.whole(engine.copy(engine.local(source), second))
     assert set(snapshot(target)) == {b".", b"file"}
+
+
+@pytest.mark.parametrize("kinds", list(itertools.product(["local", "gnu"], repeat=2)), ids="-".join)
+def test_a_run_is_refused_below_the_target_of_another(boxes, tmp_path, kinds):
+    source, target = tmp_path / "s", tmp_path / "t"
+    inner = target / "a b/c"
+    inner.mkdir(parents=True)
+    write(source, "file", b"content")
+    above, below = engine.end(boxes, kinds[0], target), engine.end(boxes, kinds[1], inner)
+    above.begin()
+    try:
+        with pytest.raises(
+            BusyError, match=rf"a b/c .*lies in {target}, to which another run is copying: wait"
+        ):
+            engine.copy(engine.local(source), below)
+    finally:
+        above.close()
+    assert set(snapshot(target)) == {b".", b"a b", b"a b/c"}
+    assert engine.whole(engine.copy(engine.local(source), below))
+
+
+@pytest.mark.parametrize("kind", ["local", "busybox", "gnu"])
+def test_delete_stops_before_the_work_of_a_run_further_below(boxes, tmp_path, kind):
+    source, target = tmp_path / "s", tmp_path / "t"
+    write(source, "live", bytes(1000))
+    write(target, "in/file", b"content")
+    inner = engine.end(boxes, kind, target / "in")
+    outer = LiveTree(os.fspath(source), engine.progress(), "before scan", inner.begin)
+    try:
+        with pytest.raises(
+            BusyError, match=r"^in/\.kubeferry at the target, which delete would remove, is the work"
+        ):
+            engine.copy(outer, engine.end(boxes, kind, target), delete=True)
+        assert (target / "in/file").read_bytes() == b"content"
+        assert (target / "in/.kubeferry").is_dir()
+        assert engine.whole(engine.copy(engine.local(source), engine.end(boxes, kind, target)))
+    finally:
+        inner.close()
+
+
+@pytest.mark.parametrize("kind", ["local", "gnu"])
+def test_what_came_to_the_target_meanwhile_is_told_when_it_is_deleted(boxes, tmp_path, kind):
+    source, target = tmp_path / "s", tmp_path / "t"
+    write(source, "live", bytes(1000))
+    write(target, "old", b"old")
+    outer = LiveTree(
+        os.fspath(source), engine.progress(), "amid read", lambda: write(target, "later/file", b"content")
+    )
+    outcome = engine.copy(outer, engine.end(boxes, kind, target), delete=True)
+    assert set(snapshot(target)) == {b".", b"live"}
+    assert list(outcome.plan.paths("delete")) == [b"later", b"later/file", b"old"]
+    assert _copy_task.diff(outcome.plan)["before"].splitlines()[-3:] == ["later", "later/file", "old"]
 
 
 @pytest.mark.parametrize("kind", ["local", "busybox", "gnu"])

@@ -340,7 +340,7 @@ def test_a_staged_manifest_is_told_from_any_other_by_its_digest(ends, tmp_path):
     staged = {"source_manifest": manifest, "source_digest": "0" * 64}
     first = copy(source, staging, target_manifest=manifest)
     said = sentence_of(copy, staging, target, kind=ManifestError, **staged)
-    assert said.startswith(f"The manifest {manifest} isn't the one that the files were staged with, ")
+    assert said.startswith(f"The manifest {manifest} isn't the one that the files were staged with: ")
     against = params(None, target, manifest=manifest, manifest_digest="0" * 64)
     assert sentence_of(_verify_task.run, against, check_mode=False, kind=ManifestError) == said
     assert set(snapshot(target)) == {b"."}

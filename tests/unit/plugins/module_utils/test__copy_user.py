@@ -16,6 +16,7 @@ from toolbox import Box
 from trees import BILLION, may_make_devices, snapshot, unlike, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import DIR, Entry
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tree import Changes
 
 
@@ -226,3 +227,67 @@ def test_what_its_owner_may_not_read_is_staged(place, transport):
     staged = engine.staged(staging, manifest, as_source=True)
     assert engine.whole(engine.copy(staged, engine.shell(box, target), transport=transport))
     assert unlike(source, target, unit=BILLION) == {}
+
+
+RIGHTS = "-dac_override,-dac_read_search"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+@pytest.mark.parametrize("kind", ["gnu", "busybox"])
+@pytest.mark.parametrize(("rights", "given"), [(RIGHTS, 3000), (f"{RIGHTS},-fowner", 0)])
+def test_root_that_may_not_pass_permissions_keeps_what_it_could_not_get_back_to(place, kind, rights, given):
+    source, target = place / "source", place / "target"
+    box = Box(
+        str(place / "box"), kind, wrapper=["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+    )
+    for name, mode in {"a/secret": 0o600, "a/set": 0o4711, "open/all": 0o644, "open/none": 0}.items():
+        write(source, name, name.encode(), mode)
+        os.chown(source / name, 3000, 3000)
+        os.chmod(source / name, mode)
+    for name, mode in {"a": 0o700, "open": 0o755}.items():
+        os.chown(source / name, 1000, 1000)
+        os.chmod(source / name, mode)
+    target.mkdir()
+    outcome = engine.copy(engine.local(source), engine.shell(box, target), metadata="report", retries=0)
+    assert engine.whole(outcome, "report")
+    kept = {"a", "a/secret", "a/set", "open", "open/none", *([] if given else ["open/all"])}
+    assert set(outcome.parity.metadata) == kept
+    have, want = snapshot(target), snapshot(source)
+    assert {path: seen.content for path, seen in have.items()} == {
+        p: seen.content for p, seen in want.items()
+    }
+    assert have[b"a/set"].mode == 0o711
+    assert os.stat(target / "open/all").st_uid == given
+    again = engine.copy(engine.local(source), engine.shell(box, target), metadata="report", retries=0)
+    assert (engine.whole(again, "report"), again.bytes_moved) == (True, 0)
+
+
+@pytest.mark.skipif(not may_make_devices(), reason="needs a user who may make devices")
+@pytest.mark.parametrize("kind", ["gnu", "busybox"])
+def test_a_device_that_root_may_not_make_is_a_difference_of_attributes(place, kind):
+    source, target = place / "source", place / "target"
+    box = Box(str(place / "box"), kind, wrapper=["setpriv", "--bounding-set=-mknod", "--inh-caps=-mknod"])
+    write(source, "file", b"x")
+    os.mknod(source / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    target.mkdir()
+    outcome = engine.copy(engine.local(source), engine.shell(box, target), metadata="report", retries=0)
+    assert engine.whole(outcome, "report")
+    assert outcome.parity.metadata == {"device": {"device": ["there", "missing"]}}
+
+
+def test_a_failure_says_whether_something_was_changed(place, monkeypatch):
+    source, target = engine.local(place / "source"), engine.local(place / "target")
+    write(place / "source", "file", b"x")
+
+    def full(_root):
+        raise EndpointError("full")
+
+    monkeypatch.setattr(target, "end", full)
+    with pytest.raises(EndpointError, match="full") as caught:
+        engine.copy(source, target)
+    assert caught.value.changed
+    monkeypatch.setattr(target, "begin", lambda: full(None))
+    write(place / "source", "other", b"x")
+    with pytest.raises(EndpointError, match="full") as caught:
+        engine.copy(source, target)
+    assert not caught.value.changed

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import engine
@@ -26,7 +27,9 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import (
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ManifestError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest_file import (
+    digest_of,
     read,
+    require_place,
     sums_line,
     sums_path,
     write,
@@ -230,11 +233,34 @@ def test_lines_in_any_order_make_the_same_manifest(tmp_path):
     assert [entry.path for entry in read(path)] == [b"d", b"d/x"]
 
 
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)], ids=["fifo", "dir", "device"]
+)
+def test_what_is_no_regular_file_is_neither_waited_for_nor_replaced(tmp_path, make):
+    path = str(tmp_path / "m.jsonl")
+    make(path)
+    before = os.lstat(path)
+    for ask in (read, digest_of):
+        with pytest.raises(
+            ManifestError, match=r"m\.jsonl can't be read \(it is no regular file\): correct its path"
+        ):
+            ask(path)
+    for ask in (require_place, lambda path: write(Manifest(), path)):
+        with pytest.raises(
+            ManifestError, match=r"m\.jsonl can't be written: there is something that is no regular"
+        ):
+            ask(path)
+    assert os.lstat(path).st_mode == before.st_mode
+    assert os.listdir(tmp_path) == ["m.jsonl"]
+
+
 def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
-    with pytest.raises(ManifestError, match=r"nowhere can't be read: No such file or directory"):
+    with pytest.raises(
+        ManifestError, match=r"nowhere can't be read \(No such file or directory\): correct its path, "
+    ):
         read(str(tmp_path / "nowhere"))
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ManifestError, match=r"file/m.jsonl can't be written: "):
+    with pytest.raises(ManifestError, match=r"file/m.jsonl can't be written \(File exists\): choose"):
         write(Manifest(), str(tmp_path / "file" / "m.jsonl"))
 
 

@@ -28,9 +28,12 @@ OTHERS = [
 ]
 
 
-def refused(path):
+SPECIAL = "can't be read (it is no regular file): choose another path."
+
+
+def refused(path, why="exists and isn't a report: choose another path, or remove it."):
     """Whether the file is refused before the work and after it, and stays as it was."""
-    sentence = f"report: {path} exists and isn't a report: choose another path, or remove it."
+    sentence = f"report: {path} {why}"
     for ask in (lambda: require_report(str(path)), lambda: record(str(path), "one", HOP)):
         with pytest.raises(UsageError, match=f"^{re.escape(sentence)}$"):
             ask()
@@ -63,12 +66,12 @@ def record_of(path, hops):
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/full", "/dev/null"])
 def test_devices(device):
-    refused(device)
+    refused(device, SPECIAL)
 
 
 def test_a_fifo_and_a_huge_file(tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    refused(tmp_path / "fifo")
+    refused(tmp_path / "fifo", SPECIAL)
     with (tmp_path / "huge").open("wb") as stream:
         stream.truncate(_report.MOST_BYTES + 1)
     refused(tmp_path / "huge")
