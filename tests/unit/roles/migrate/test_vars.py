@@ -46,6 +46,11 @@ def test_the_helper_pod_of_the_source_tolerates_what_was_stopped_for_it(value):
     assert found == [other, TAINT]
 
 
+def test_what_the_first_pass_brings_is_noted_among_the_reports_of_the_claim(value):
+    found = value("migrate_baseline", inventory_hostname="ns.a", migrate_folder="here")
+    assert found == str(Path.cwd() / "here" / "ns.a" / "first-pass.jsonl")
+
+
 def test_a_folder_for_reports_has_a_name_that_a_file_can_have(value):
     def folder(host):
         return value("migrate_host_folder", inventory_hostname=host).removeprefix("pvc-migration/")
