@@ -112,8 +112,8 @@ def test_the_list_is_told_where_nothing_can_be_written_any_more(server, migrate,
 
 
 @pytest.mark.timeout(300)
-def test_with_any_strategy_there_is_one_list_of_all(migrate, monkeypatch):
-    monkeypatch.setenv("ANSIBLE_STRATEGY", "free")
+def test_with_any_strategy_there_is_one_list_of_all(migrate, tmp_path):
+    (tmp_path / "ansible.cfg").write_text("[defaults]\nstrategy = free\n")
     for name, told in (("migrate", "claims are migrated"), ("plan", "claims can be copied")):
         done = migrate("--forks", "1", "--limit", "gone,lost", name=name)
         assert f"0 of 2 {told}" in done.stdout
