@@ -126,7 +126,9 @@ class Comparison:
         self._take_undecided(source, target)
         return source, target
 
-    def plan(self, source: Manifest, target: Manifest, delete: bool = False) -> Plan:
+    def plan(
+        self, source: Manifest, target: Manifest, delete: bool = False, known: Manifest | None = None
+    ) -> Plan:
         """What would make the target equal the source."""
         compared = self._criteria.metadata != "ignore"
         target_facts = self._target.facts()
@@ -138,7 +140,7 @@ class Comparison:
             xattrs=compared and source.xattrs,
             devices=target_facts.devices,
         )
-        return make_plan(source, target, rules, delete)
+        return make_plan(source, target, rules, delete, known)
 
     def take_at_source(self, paths: Iterable[bytes], source: Manifest) -> None:
         """Have digests taken at the source."""

@@ -12,6 +12,7 @@ pair of manifests says whether the two sides match.
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ from ._errors import (
 from ._file_system import Shown
 from ._look import MARGIN
 from ._manifest import VANISHED, Manifest
+from ._manifest_file import read, write_alone
 from ._names import SHOWN, some
 from ._parity import Parity, parity
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, batches, make_plan, needs_content
@@ -63,7 +65,8 @@ class Options:
     """How to copy. `metadata` is `strict`, `report` or `ignore`; `retries` counts the attempts after the first.
 
     `on_change` is `fail` or `report`: what becomes of a source that isn't at rest. `proofs` is the directory of earlier
-    proofs; without it everything is read.
+    proofs; without it everything is read. `baseline` is a file for what the target has of the source in the end. What
+    it names from an earlier copy, and is left as it was then, is deleted where the source hasn't it any more.
     """
 
     checksum: str = "sha256"
@@ -73,6 +76,7 @@ class Options:
     check: bool = False
     on_change: str = "fail"
     proofs: str | None = None
+    baseline: str | None = None
 
 
 @dataclass
@@ -123,6 +127,7 @@ class Copy:
         self._begun: Manifest | None = None
         self._first: Plan | None = None
         self._touched = False
+        self._baseline: Manifest | None = None
         self._retries = 0
         self._trouble: list[str] = []
 
@@ -132,7 +137,9 @@ class Copy:
         self._progress.phase("preflight")
         here, there = self._patiently(lambda: preflight(self._source, self._target))
         self._subject = self._about(here, there)
-        known = self._patiently(self._known_whole) if there.kind == "dir" else None
+        # A proof doesn't name what there is, for a baseline.
+        noted = not self._options.baseline or os.path.exists(self._options.baseline)
+        known = self._patiently(self._known_whole) if noted and there.kind == "dir" else None
         try:
             outcome = known or self._copy(there)
         except KubeferryError as exc:
@@ -190,6 +197,8 @@ class Copy:
         self._comparison.rely(*self._patiently(self._flush))
         source, target = self._patiently(self._comparison.manifests)
         begun = self._begun = source
+        if self._options.baseline and os.path.exists(self._options.baseline):
+            self._baseline = read(self._options.baseline, source.store)
         first = self._first = plan = self._plan(source, target)
         require_one_volume(plan, target, facts, self._target.where)
         if self._options.check:
@@ -206,6 +215,8 @@ class Copy:
                 self._target.close()
             found = self._verdict(plan, source, target)
             self._save(plan, source, begun)
+            if self._options.baseline:
+                write_alone(plan.shared(), self._options.baseline)
         files, size = source.totals()
         outcome = Outcome(
             plan=first,
@@ -242,7 +253,7 @@ class Copy:
         return parity(plan, source, target, drift, extra_counts=self._options.delete)
 
     def _plan(self, source: Manifest, target: Manifest) -> Plan:
-        return self._comparison.plan(source, target, self._options.delete)
+        return self._comparison.plan(source, target, self._options.delete, self._baseline)
 
     # -- doing it ---------------------------------------------------------------------------------
 

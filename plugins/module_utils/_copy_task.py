@@ -46,6 +46,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
             checksum=params["checksum"],
             metadata=params["metadata"],
             delete=params["delete"],
+            baseline=params["baseline"],
             retries=params["retries"],
             check=check_mode,
             on_change=params["on_change"],

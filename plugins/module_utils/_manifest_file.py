@@ -38,9 +38,14 @@ def write(manifest: Manifest, path: str) -> str:
 
     Returns the digest of the manifest file.
     """
-    told = _replace(path, _lines(manifest))
+    told = write_alone(manifest, path)
     _replace(sums_path(path, manifest.checksum), _sums(manifest))
     return told
+
+
+def write_alone(manifest: Manifest, path: str) -> str:
+    """Write the manifest to `path`, and nothing beside it."""
+    return _replace(path, _lines(manifest))
 
 
 def sums_path(path: str, checksum: str) -> str:

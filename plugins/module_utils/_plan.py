@@ -61,12 +61,15 @@ class Change:
 class Plan:
     """All changes, in the order of the path's bytes, and what was found on the way.
 
-    Paths that only the target has are planned for deletion only where asked. `matched` is the number of the source's
+    Paths that only the target has are planned for deletion only where asked, or where the target has them as `known`
+    tells, which is what an earlier copy left there of the source. `matched` is the number of the source's
     entries that need nothing. A plan is a table beside its two manifests, so that it may be longer than fits into
     memory: iterating gives copies.
     """
 
-    def __init__(self, source: Manifest, target: Manifest, rules: Rules, delete: bool) -> None:
+    def __init__(
+        self, source: Manifest, target: Manifest, rules: Rules, delete: bool, known: Manifest | None = None
+    ) -> None:
         self._source = source
         self._target = target
         self._store = source.store
@@ -74,6 +77,8 @@ class Plan:
         self._extra = DELETE if delete else EXTRA
         self._devices = rules.devices
         self._compare(rules)
+        if known is not None:
+            self._delete_known(known)
         self.matched = len(source) - self.count(CREATE, REPLACE, METADATA)
 
     def __del__(self) -> None:
@@ -198,6 +203,13 @@ class Plan:
         """The query of SQL for the paths of the source that don't match."""
         return f"SELECT path FROM {self._table} WHERE {_in((CREATE, REPLACE, METADATA))}"
 
+    def shared(self) -> Manifest:
+        """What the target has of the source, whatever its attributes are."""
+        return self._target.part(
+            f"path IN (SELECT path FROM {self._source.table}) AND path NOT IN "
+            f"(SELECT path FROM {self._table} WHERE {_in((CREATE, REPLACE))})"
+        )
+
     def room(self) -> int:
         """The bytes that what is made or replaced takes up."""
         return self._content("want.size - want.holes")[1]
@@ -235,6 +247,20 @@ class Plan:
             f"WHERE implied = 0 AND path <> ?1 AND NOT ({below('path', '?1')}) AND NOT EXISTS "
             f"(SELECT 1 FROM {source} AS want WHERE want.path = have.path)",
             (LOST_AND_FOUND,),
+        )
+
+    def _delete_known(self, known: Manifest) -> None:
+        """Plan to delete what is extra and as it was known, but no directory in which something else lies."""
+        same = " AND ".join(f"have.{name} = was.{name}" for name in ("size", "mtime", "link"))
+        self._store.run(
+            f"UPDATE {self._table} SET action = '{DELETE}' WHERE action = '{EXTRA}' AND EXISTS "
+            f"(SELECT 1 FROM {known.table} AS was JOIN {self._target.table} AS have ON have.path = was.path "
+            f"WHERE was.path = {self._table}.path AND have.kind = was.kind AND (was.kind = '{DIR}' OR ({same})))"
+        )
+        self._store.run(
+            f"UPDATE {self._table} SET action = '{EXTRA}' WHERE action = '{DELETE}' AND EXISTS "
+            f"(SELECT 1 FROM {self._table} AS kept "
+            f"WHERE {below('kept.path', self._table + '.path')} AND kept.action = '{EXTRA}')"
         )
 
     def _differing(self, rules: Rules) -> Iterator[Row]:
@@ -331,13 +357,16 @@ def undecided(source: Manifest, target: Manifest, side: str) -> str:
     )
 
 
-def make_plan(source: Manifest, target: Manifest, rules: Rules, delete: bool = False) -> Plan:
-    """Compare two manifests of one store. Raises EndpointError when a directory with content stands in the way.
+def make_plan(
+    source: Manifest, target: Manifest, rules: Rules, delete: bool = False, known: Manifest | None = None
+) -> Plan:
+    """Compare two manifests of one store, which has `known` as well (see `Plan`).
 
-    What another run has on its way further below is never removed or replaced: BusyError.
+    Raises EndpointError when a directory with content stands in the way. What another run has on its way further below
+    is never removed or replaced: BusyError.
     """
     target.group_links(f"EXISTS (SELECT 1 FROM {source.table} AS want WHERE want.path = first.path)")
-    plan = Plan(source, target, rules, delete)
+    plan = Plan(source, target, rules, delete, known)
     if not delete:
         _refuse_conflicts(plan)
     elif work := plan.others_work():

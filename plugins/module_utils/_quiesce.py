@@ -65,7 +65,8 @@ class Quiescer:
 
         Raises BusyError for a pod, or a workload, that nothing of ours could bring back.
         """
-        users = self._users(claim)
+        pods = self._cluster.list_pods(self._namespace)
+        users = _using(pods, claim)
         found = on_claim(self._all(), claim, users)
         for pod in users:
             if goes_with(pod, claim):
@@ -84,6 +85,12 @@ class Quiescer:
                 raise BusyError(
                     f"{workload.title} has pods of a former template, which use claim {claim} and would not come back "
                     "once they are stopped: finish or undo its rollout, or copy without quiescing."
+                )
+            if not workload.kind.is_stopped(workload.item) and workload.kind.has_former(workload.item, pods):
+                raise BusyError(
+                    f"{workload.title} has pods of a former template, in whose place it would make pods of its newest "
+                    "one once they are stopped: finish or undo its rollout (with OnDelete, delete those pods), or copy "
+                    "without quiescing."
                 )
         return found
 
@@ -147,6 +154,23 @@ class Quiescer:
         """Leave stopped what a run has stopped for a claim; it doesn't answer for that any more."""
         return [each for each in self.stopped(claim, [run]) if self._let_go(each, claim, run)]
 
+    def record_again(self, claim: str, runs: Sequence[str], known: Sequence[Mapping[str, Any]]) -> None:
+        """Give what a run has stopped for a claim, and has no record any more, a new one. See `quiesce`.
+
+        `known` are `kind` and `name` of each, and what it `was`. What somebody has started since stays as it is, and
+        what has another record now.
+        """
+        kinds = {kind.name: kind for kind in KINDS}
+        for each in known:
+            reference = {"metadata": {"namespace": self._namespace, "name": each["name"]}}
+            workload = Workload(kinds[each["kind"]], reference)
+            if self._record(workload, claim, runs, each["was"]):
+                was = ", ".join(f"{key}: {json.dumps(value)}" for key, value in each["was"].items())
+                self.warnings.append(
+                    f"{workload.title} is stopped for claim {claim}, and somebody removed its annotation {QUIESCED}: "
+                    f"it has it again, with what it was ({was})."
+                )
+
     def stopped(self, claim: str = "", runs: Sequence[str] = (), *, leased: bool = False) -> list[Workload]:
         """The workloads that are stopped for a claim, or for any, by one of `runs`, or by any. See `quiesce`."""
         found = self._all()
@@ -184,8 +208,7 @@ class Quiescer:
         return found
 
     def _users(self, claim: str) -> list[dict[str, Any]]:
-        pods = users_of(self._cluster.list_pods(self._namespace), claim)
-        return [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(MANAGED_BY) != "kubeferry"]
+        return _using(self._cluster.list_pods(self._namespace), claim)
 
     def _check_run(self, workload: Workload, claim: str, runs: Sequence[str]) -> None:
         run = workload.run_of(claim)
@@ -246,6 +269,15 @@ class Quiescer:
 
         return self._change(workload, change)
 
+    def _record(self, workload: Workload, claim: str, runs: Sequence[str], was: Mapping[str, Any]) -> bool:
+        def change(now: Workload) -> dict[str, Any] | None:
+            if now.record or not now.kind.is_stopped(now.item):
+                return None
+            record = {"claims": [claim], "was": was}
+            return _annotate(_with_run(record, claim, runs[0], leased=False) if runs else record)
+
+        return self._change(workload, change)
+
     def _change(self, workload: Workload, change: Callable[[Workload], dict[str, Any] | None]) -> bool:
         """Apply the patch that `change` makes of the newest state; False if it makes none, or nothing is there."""
         now = workload
@@ -286,6 +318,12 @@ class Quiescer:
             f"{title} uses claim {claim} and belongs to {name}, which would start it again: stop that by its own "
             "means, or copy without quiescing."
         )
+
+
+def _using(pods: Sequence[dict[str, Any]], claim: str) -> list[dict[str, Any]]:
+    """Those that mount a claim, without helper pods."""
+    users = users_of(pods, claim)
+    return [pod for pod in users if (pod["metadata"].get("labels") or {}).get(MANAGED_BY) != "kubeferry"]
 
 
 def _without_record(now: Workload) -> dict[str, Any] | None:

@@ -46,6 +46,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             quiescer.check_stopped(claim)
             found, result = [], {"changed": False, "guarded": False}
         else:
+            if not check_mode:
+                quiescer.record_again(claim, runs[:1], params["stopped"] or [])
             if params["state"] == "kept":
                 found = quiescer.stopped(claim, runs[:1]) if check_mode else quiescer.keep(claim, runs[0])
             else:

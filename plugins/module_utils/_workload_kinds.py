@@ -20,6 +20,15 @@ QUIESCED = "kubeferry.io/quiesced"
 """The annotation that records what a workload was; on a DaemonSet's pods also the label of a node that there isn't."""
 
 
+# In the status: how many pods there are, and how many of them are of the newest template.
+_PODS = {
+    "Deployment": ("replicas", "updatedReplicas"),
+    "DeploymentConfig": ("replicas", "updatedReplicas"),
+    "DaemonSet": ("currentNumberScheduled", "updatedNumberScheduled"),
+}
+_REVISION = "controller-revision-hash"
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of the API, and `by`, the field of its spec that stops it: replicas, suspend or nodeSelector."""
@@ -85,6 +94,21 @@ class Kind:
         if self.by == "replicas":
             return {**patch, "replicas": int(was.get("replicas", 1))}
         return {"suspend": bool(was.get("suspend"))} if self.by == "suspend" else _node_selector(None)
+
+    def has_former(self, item: Object, pods: Sequence[Object]) -> bool:
+        """Whether some of its pods, which are among `pods`, are of another template than the one it would come back to.
+
+        For a StatefulSet they are looked at: its status counts those that are ending, too.
+        """
+        status: Object = item.get("status") or {}
+        if self.name in _PODS:
+            there, current = (int(status.get(count) or 0) for count in _PODS[self.name])
+            return current < there
+        if self.name != "StatefulSet" or not status.get("updateRevision"):
+            return False
+        newest = status["updateRevision"]
+        labels = [pod["metadata"].get("labels") or {} for pod in pods if _is_pod_of_set(pod, item)]
+        return any(each.get(_REVISION, newest) != newest for each in labels)
 
     def mounts(self, item: Object, claim: str) -> bool:
         """Whether the pods that a workload makes mount the claim."""
@@ -243,6 +267,14 @@ def is_to_be_stopped(workload: Workload) -> bool:
     owner = controller_of(workload.item)
     # A CronJob that is suspended doesn't end the Jobs that it has started.
     return owner is None or not known(owner) or owner.get("kind") == "CronJob"
+
+
+def _is_pod_of_set(pod: Object, item: Object) -> bool:
+    """Whether a StatefulSet looks after a pod, which isn't ending."""
+    owner = controller_of(pod) or {}
+    found = (api_of(owner), owner.get("kind"), owner.get("name"))
+    wanted = ("apps", "StatefulSet", item["metadata"]["name"])
+    return found == wanted and not pod["metadata"].get("deletionTimestamp")
 
 
 def _deletes_claims(item: Object) -> bool:

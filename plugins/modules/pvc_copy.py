@@ -70,6 +70,15 @@ options:
       - The work directory C(.kubeferry) of a copy to somewhere further below is not removed; the task fails.
     type: bool
     default: false
+  baseline:
+    description:
+      - A file in which the copy notes what the target has of the source in the end, a manifest as of
+        M(kubeferry.pvc.pvc_manifest).
+      - If it is there already, from an earlier copy, what it names and the source hasn't any more is removed from the
+        target, unless that was changed there since. What else only the target has stays, other than with O(delete). So
+        what vanishes between two copies vanishes from the target as well, and what others have put there doesn't.
+    type: path
+    version_added: 0.2.0
   checksum:
     description:
       - The digest by which contents are compared. The endpoint's container needs the tool, such as C(sha256sum), or
@@ -432,6 +441,7 @@ def argument_spec() -> dict[str, object]:
         "include": {"type": "list", "elements": "str"},
         "exclude": {"type": "list", "elements": "str"},
         "delete": {"type": "bool", "default": False},
+        "baseline": {"type": "path"},
         "checksum": {"type": "str", "choices": ["sha256", "sha512", "sha1", "md5"], "default": "sha256"},
         "transport": {"type": "str", "choices": ["auto", "tar", "rsync"], "default": "auto"},
         "route": {"type": "str", "choices": ["stream", "direct", "mount", "auto"], "default": "stream"},

@@ -27,9 +27,9 @@ description:
   - With O(state=restored), it is waited up to 20 seconds for a ready pod of each workload that is brought back. What
     has none then, or has one that no node takes, is a warning and no failure.
   - A pod without such an owner, and a workload that belongs to something else, as an operator's, are refused before
-    anything is changed; and so is one in the middle of a rollout, where only pods of its former template mount the
-    claim, as they wouldn't come back. A StatefulSet that would delete its claims when it is scaled down is kept from
-    that.
+    anything is changed; and so is one that has pods of a former template, as in the middle of a rollout, or where that
+    is stuck, paused or has a partition, and with the update strategy C(OnDelete), as they wouldn't come back. A
+    StatefulSet that would delete its claims when it is scaled down is kept from that.
 version_added: 0.2.0
 author:
   - the kubeferry.pvc contributors (@kubeferry)
@@ -74,6 +74,35 @@ options:
       - A run that is dead, as M(kubeferry.pvc.pvc_lease) returns it. What it has stopped counts as stopped by
         O(run_id).
     type: str
+  stopped:
+    description:
+      - What O(run_id) has stopped for the claim, as RV(workloads) of V(quiesced) tells it. What of it is still stopped
+        and has lost its annotation, as to a tool that applies manifests, gets it again with V(restored) and V(kept), so
+        that it can be brought back.
+    type: list
+    elements: dict
+    suboptions:
+      kind:
+        description: The kind.
+        type: str
+        choices:
+          - CronJob
+          - Job
+          - Deployment
+          - DeploymentConfig
+          - ReplicaSet
+          - ReplicationController
+          - DaemonSet
+          - StatefulSet
+        required: true
+      name:
+        description: The name.
+        type: str
+        required: true
+      was:
+        description: What it was before it was stopped.
+        type: dict
+        required: true
   wait_timeout:
     description: The seconds to wait until no pod uses the claim.
     type: int
@@ -148,6 +177,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AU
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import claim_spec
 from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 from ansible_collections.kubeferry.pvc.plugins.module_utils._quiesce_task import run
+from ansible_collections.kubeferry.pvc.plugins.module_utils._workload_kinds import KINDS
 
 
 def argument_spec() -> dict[str, object]:
@@ -158,6 +188,15 @@ def argument_spec() -> dict[str, object]:
         "wait_timeout": {"type": "int", "default": 300},
         "run_id": {"type": "str"},
         "taken_from": {"type": "str"},
+        "stopped": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "kind": {"type": "str", "choices": [kind.name for kind in KINDS], "required": True},
+                "name": {"type": "str", "required": True},
+                "was": {"type": "dict", "required": True},
+            },
+        },
     }
 
 

@@ -17,7 +17,7 @@ HOSTS = {
         "claim_source": {"namespace": "ns", "pvc": name},
         "claim_target": {"namespace": "ns", "pvc": f"new-{name}"},
     }
-    for name in ("shop", "gone")
+    for name in ("shop", "gone", "lost")
 }
 
 
@@ -36,7 +36,7 @@ def server():
 
 @pytest.fixture
 def migrate(server, playbook, tmp_path):
-    """Runs the playbook on both claims."""
+    """Runs the playbook, or another one, on the claims."""
     inventory = tmp_path / "claims.json"
     inventory.write_text(json.dumps({"claims": {"hosts": HOSTS, "vars": {"ansible_connection": "local"}}}))
     extra = {
@@ -47,15 +47,15 @@ def migrate(server, playbook, tmp_path):
         "ansible_python_interpreter": sys.executable,
     }
 
-    def run(*arguments: str):
-        return playbook("migrate", "-i", inventory, *arguments, seconds=240, variables=extra)
+    def run(*arguments: str, name: str = "migrate"):
+        return playbook(name, "-i", inventory, *arguments, seconds=240, variables=extra)
 
     return run
 
 
 @pytest.mark.timeout(300)
 def test_in_check_mode_it_lists_what_would_come_of_each(server, migrate):
-    done = migrate("--check")
+    done = migrate("--check", "--limit", "shop,gone")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ok  ns/shop -> ns/new-shop: 0; stops Deployment web" in done.stdout
     assert "NO  ns/gone -> ns/new-gone" in done.stdout
@@ -67,7 +67,7 @@ def test_in_check_mode_it_lists_what_would_come_of_each(server, migrate):
 @pytest.mark.timeout(300)
 def test_in_check_mode_it_fails_where_nothing_could_be_found_out(server, migrate):
     server.api.refuse[("get", "persistentvolumeclaims")] = [(401, status(401, "no"))] * 99
-    done = migrate("--check")
+    done = migrate("--check", "--limit", "shop,gone")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "0 of 2 claims can be copied" in done.stdout
     assert "the API server doesn't accept the credentials" in done.stdout
@@ -80,6 +80,44 @@ def test_tags_that_leave_everything_out_are_no_success(server, migrate):
     assert "undefined" not in done.stdout + done.stderr
     assert "Nothing was done: leave out --tags and --skip-tags." in done.stdout
     assert server.api.requests == []
+
+
+@pytest.mark.timeout(300)
+def test_without_the_tasks_that_always_run_it_is_no_success(server, migrate):
+    done = migrate("--limit", "shop", "--skip-tags", "always")
+    assert done.returncode not in {0, 2}, done.stdout + done.stderr
+    assert "With --skip-tags always, nothing is migrated: leave it out." in done.stdout + done.stderr
+    assert server.api.requests == []
+
+
+@pytest.mark.timeout(300)
+def test_a_folder_for_reports_that_can_not_be_made_is_told_before_anything_is_touched(
+    server, migrate, tmp_path
+):
+    (tmp_path / "file").write_text("mine\n")
+    done = migrate("-e", "migrate_folder=file/reports")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"{tmp_path}/file/reports can't be made, or written to, as the folder for reports" in done.stdout
+    assert "give another one with migrate_folder." in done.stdout
+    assert server.api.requests == []
+
+
+@pytest.mark.timeout(300)
+def test_the_list_is_told_where_nothing_can_be_written_any_more(server, migrate, tmp_path):
+    """As on a disk that is full by then."""
+    (tmp_path / "pvc-migration" / "failed.txt").mkdir(parents=True)
+    done = migrate("--limit", "gone")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "FAILED ns/gone -> ns/new-gone: Claim ns/gone doesn't exist" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_with_any_strategy_there_is_one_list_of_all(migrate, tmp_path):
+    (tmp_path / "ansible.cfg").write_text("[defaults]\nstrategy = free\n")
+    for name, told in (("migrate", "claims are migrated"), ("plan", "claims can be copied")):
+        done = migrate("--forks", "1", "--limit", "gone,lost", name=name)
+        assert f"0 of 2 {told}" in done.stdout
+        assert done.stdout.count(told) == 1
 
 
 @pytest.mark.timeout(300)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 
 import engine
 import pytest
@@ -29,6 +30,7 @@ DEFAULTS = {
     "include": None,
     "exclude": None,
     "delete": False,
+    "baseline": None,
     "checksum": "sha256",
     "transport": "auto",
     "route": "stream",
@@ -474,3 +476,44 @@ def test_what_has_the_name_of_the_work_directory_at_the_source(ends, boxes, tmp_
 def test_a_link_with_the_name_of_the_work_directory(boxes, tmp_path):
     (tmp_path / ".kubeferry").symlink_to("elsewhere")
     assert all(engine.end(boxes, kind, tmp_path).facts().foreign for kind in ("local", "gnu", "busybox"))
+
+
+def test_with_a_baseline_what_vanished_since_is_deleted_and_what_others_wrote_is_not(ends, tmp_path):
+    source, target = ends
+    write(source, "gone/all", b"all")
+    write(source, "half/of", b"it")
+    write(source, "theirs", b"ours")
+    write(target, "there", b"before")
+    baseline = tmp_path / "reports" / "first.jsonl"
+    assert copy(source, target, baseline=str(baseline))["planned"]["delete"] == 0
+    assert [each.name for each in baseline.parent.iterdir()] == ["first.jsonl"]
+    shutil.rmtree(source / "gone")
+    shutil.rmtree(source / "half")
+    (source / "theirs").unlink()
+    write(target, "half/mine", b"mine")
+    write(target, "theirs", b"mine")
+    write(target, "new", b"mine")
+    done = copy(source, target, baseline=str(baseline))
+    assert done["planned"] | {"metadata": 0} == {
+        "create": 0,
+        "replace": 0,
+        "metadata": 0,
+        "delete": 3,
+        "extra": 8,
+    }
+    assert done["extra"] == ["half", "half/mine", "new", "theirs", "there"]
+    assert not (target / "gone").exists()
+    assert not (target / "half" / "of").exists()
+    assert (target / "theirs").read_bytes() == b"mine"
+    (source / "10").unlink()
+    assert copy(source, target)["extra"].count("10") == 1, "without one, nothing is deleted"
+
+
+def test_a_baseline_is_noted_though_an_earlier_run_has_proven_all(ends, tmp_path, monkeypatch):
+    source, target = ends
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _time in range(2):
+        copy(source, target, reread=False)
+    baseline = tmp_path / "first.jsonl"
+    copy(source, target, reread=False, baseline=str(baseline))
+    assert [entry.path for entry in read(str(baseline)) if entry.kind == "file"] == [b"10", b"a/11", b"a/51"]

@@ -62,7 +62,7 @@ def ask(server):
 
 NEW = {"storage_class": None, "access_modes": ["ReadWriteOnce"], "size": "1Gi"}
 LEASE = {"state": "present", "run_id": "a", "duration": 30, "wait_timeout": 0, "lifetime": 3600}
-QUIESCE = {"state": "quiesced", "wait_timeout": 5, "run_id": None, "taken_from": None}
+QUIESCE = {"state": "quiesced", "wait_timeout": 5, "run_id": None, "taken_from": None, "stopped": None}
 
 
 def test_a_claim_is_made_once_and_not_in_check_mode(server, ask):
@@ -228,6 +228,19 @@ def test_what_is_to_stay_stopped_is_left_by_the_guard_once_that_was_said(server,
     assert not ask(_quiesce_task, **{**ours, "state": "restored"})["changed"]
     assert item["spec"]["replicas"] == 0
     assert ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["changed"]
+    assert item["spec"]["replicas"] == 3
+
+
+@pytest.mark.parametrize("state", ["restored", "kept"])
+def test_what_a_run_has_stopped_comes_back_though_somebody_removed_its_annotation(server, ask, state):
+    item = deployment(server)
+    ours = {**QUIESCE, "run_id": "a"}
+    stopped = ask(_quiesce_task, **ours)["workloads"]
+    item["metadata"]["annotations"].clear()
+    done = ask(_quiesce_task, **{**ours, "state": state, "stopped": stopped})
+    assert done["workloads"] == stopped
+    assert item["spec"]["replicas"] == (3 if state == "restored" else 0)
+    ask(_quiesce_task, **{**QUIESCE, "state": "restored"})
     assert item["spec"]["replicas"] == 3
 
 

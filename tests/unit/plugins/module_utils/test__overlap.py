@@ -165,7 +165,7 @@ def copied(boxes, tmp_path, monkeypatch):
                     End(engine.shell(boxes["gnu"], path), PodPlace(Cluster(places), "ns", name[0], "main"))
                 )
         monkeypatch.setattr(_copy_task, "opened_ends", lambda *_arguments: nullcontext(Ends(*ends)))
-        given = dict.fromkeys(("files", "include", "exclude", "label", "report", "closed_routes"))
+        given = dict.fromkeys(("files", "include", "exclude", "baseline", "label", "report", "closed_routes"))
         given |= {"checksum": "sha256", "metadata": "strict", "on_change": "fail", "transport": "tar"}
         given |= {
             "delete": True,

@@ -175,3 +175,16 @@ def test_several_volumes_are_on_the_nodes_that_can_have_each():
     nodes = [{"metadata": {"name": name}, "spec": {"unschedulable": name == "b"}} for name in "abc"]
     assert cordoned_alone([on("a", "b"), {"spec": {}}, on("b", "c")], nodes) == ["b"]
     assert cordoned_alone([on("a", "b"), on("a", "b")], nodes) == []
+
+
+def test_a_rollout_that_is_not_done_is_in_the_way_of_stopping_it(api, planned):
+    volumes = [{"persistentVolumeClaim": {"claimName": "pvc-0"}}]
+    deployment = {
+        "metadata": {"name": "web", "namespace": "ns"},
+        "spec": {"replicas": 3, "template": {"spec": {"volumes": volumes}}},
+        "status": {"replicas": 4, "updatedReplicas": 1},
+    }
+    api.remove("pods", api.all("pods")[0])
+    api.add("deployments", deployment)
+    assert "Deployment ns/web has pods of a former template" in only(planned(quiesce=True))
+    assert planned(quiesce=False).problems == []

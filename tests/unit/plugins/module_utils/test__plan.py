@@ -311,3 +311,47 @@ def test_sizes_that_are_more_than_63_bits_together():
     plan = make_plan(source, target, ALL)
     assert source.totals() == plan.content() == (3, 3 * long)
     assert (plan.room(), plan.replaced_bytes()) == (3 * long, 3 * (long - 1))
+
+
+def test_of_what_is_extra_only_what_is_as_it_was_known_is_deleted():
+    def entry(path, kind=FILE, **values):
+        return replace(BASE, path=path, kind=kind, digest="", **values)
+
+    gone, kept = entry(b"gone", DIR), entry(b"kept", DIR)
+    files = [entry(path) for path in (b"gone/f", b"kept/f", b"written", b"grown", b"touched")]
+    link = entry(b"link", SYMLINK, link=b"f")
+    known = manifest(gone, kept, *files, link, entry(b"dir"))
+    have = [
+        *(gone, kept, *files[:2], entry(b"kept/mine"), link, entry(b"mine")),
+        *(entry(b"grown", size=4), entry(b"touched", mtime=1), entry(b"dir", DIR), entry(b"dir/mine")),
+    ]
+    plan = make_plan(manifest(), manifest(*have), ALL, known=known)
+    assert set(plan.paths(DELETE)) == {b"gone", b"gone/f", b"kept/f", b"link"}
+    assert set(plan.paths(EXTRA)) == {
+        b"kept",
+        b"kept/mine",
+        b"mine",
+        b"grown",
+        b"touched",
+        b"dir",
+        b"dir/mine",
+    }
+    assert not make_plan(manifest(), manifest(*have), ALL).count(DELETE)
+
+
+def test_a_directory_of_which_all_is_known_may_give_way():
+    gone, inside = replace(BASE, path=b"d", kind=DIR, digest=""), replace(BASE, path=b"d/f")
+    there = manifest(gone, inside)
+    plan = make_plan(manifest(replace(BASE, path=b"d")), there, ALL, known=manifest(gone, inside))
+    assert {change.action for change in plan.changes()} == {REPLACE, DELETE}
+    with pytest.raises(EndpointError, match="d/f lies in a directory of the target"):
+        make_plan(manifest(replace(BASE, path=b"d")), there, ALL, known=manifest(gone))
+
+
+def test_what_is_shared_is_what_the_target_has_of_the_source():
+    other = replace(BASE, path=b"other")
+    want = manifest(BASE, replace(BASE, path=b"mode"), other, replace(BASE, path=b"missing"))
+    have = manifest(
+        BASE, replace(BASE, path=b"mode", mode=0), replace(other, size=9), replace(BASE, path=b"x")
+    )
+    assert [entry.path for entry in make_plan(want, have, ALL).shared()] == [b"f", b"mode"]

@@ -178,6 +178,97 @@ def test_pods_of_a_former_template_lead_to_their_owner(cluster, kind):
     assert refused_for_its_rollout(cluster, kind)
 
 
+def refused_for_its_former_pods(cluster, title):
+    with pytest.raises(BusyError) as error:
+        cluster.quiescer.quiesce("data", 60)
+    assert cluster.changes == []
+    assert f"{title} has pods of a former template, in whose place" in str(error.value)
+    assert "finish or undo its rollout (with OnDelete, delete those pods), or copy without" in str(
+        error.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "all_of_them", "newest"),
+    [
+        ("Deployment", "replicas", "updatedReplicas"),
+        ("DeploymentConfig", "replicas", "updatedReplicas"),
+        ("DaemonSet", "currentNumberScheduled", "updatedNumberScheduled"),
+    ],
+)
+def test_a_workload_with_pods_of_a_former_template_that_has_the_claim_is_refused(
+    cluster, kind, all_of_them, newest
+):
+    """As where a rollout is stuck, or is a paused canary."""
+    cluster.add("Deployment", "first", replicas=1)
+    item = cluster.add(kind, "shop")
+    item["status"] = {all_of_them: 4, newest: 1}
+    refused_for_its_former_pods(cluster, f"{kind} ns/shop")
+    del item["status"][newest]
+    refused_for_its_former_pods(cluster, f"{kind} ns/shop")
+    item["status"][newest] = 4
+    assert titles(cluster.quiescer.find("data"))[-1:] == [(kind, "shop")]
+
+
+def test_a_stateful_set_with_pods_of_two_revisions_is_refused(cluster):
+    """As with a partition, or with OnDelete. What another set has, or what is ending, doesn't count."""
+    item = cluster.add("StatefulSet", "db", replicas=2)
+    (newest,) = cluster.api.all("pods")
+    newest["metadata"]["labels"] = {"controller-revision-hash": "db-2"}
+    former = cluster.add_pod("db-0", claim="else", owner="StatefulSet", app="db")
+    former["metadata"]["labels"] = {"controller-revision-hash": "db-1"}
+    item["status"] = {"currentRevision": "db-1", "updateRevision": "db-2"}
+    refused_for_its_former_pods(cluster, "StatefulSet ns/db")
+    former["metadata"]["ownerReferences"][0]["name"] = "other"
+    assert titles(cluster.quiescer.find("data")) == [("StatefulSet", "db")]
+    former["metadata"]["ownerReferences"][0]["name"] = "db"
+    former["metadata"]["deletionTimestamp"] = "now"
+    assert titles(cluster.quiescer.find("data")) == [("StatefulSet", "db")]
+
+
+def test_what_is_stopped_already_has_no_pods_to_lose(cluster):
+    item = cluster.add("Deployment", "shop", replicas=3)
+    cluster.quiescer.quiesce("data", 60, ["a"])
+    item["status"] = {"replicas": 1}
+    assert cluster.quiescer.quiesce("data", 60, ["a"]) == []
+
+
+OWN = [{"kind": "Deployment", "name": "shop", "was": {"replicas": 3}}]
+
+
+def test_what_lost_its_record_gets_it_again_from_the_run_that_has_stopped_it(cluster):
+    item = cluster.add("Deployment", "shop", replicas=3)
+    cluster.add("Deployment", "web", replicas=2)
+    cluster.quiescer.quiesce("data", 60, ["a"])
+    item["metadata"]["annotations"].clear()
+    cluster.quiescer.record_again("data", ["a"], [*OWN, {"kind": "Job", "name": "gone", "was": {}}])
+    record = {"claims": ["data"], "runs": {"data": "a"}, "was": {"replicas": 3}}
+    assert json.loads(item["metadata"]["annotations"][QUIESCED]) == record
+    (said,) = cluster.quiescer.warnings
+    assert said.startswith(
+        "Deployment ns/shop is stopped for claim data, and somebody removed its annotation"
+    )
+    assert said.endswith("it has it again, with what it was (replicas: 3).")
+    cluster.quiescer.restore("data", ["a"])
+    assert item["spec"]["replicas"] == 3
+
+
+def test_what_lost_its_record_is_left_to_whoever_has_started_or_stopped_it_since(cluster):
+    item = cluster.add("Deployment", "shop", replicas=3)
+    volumes = item["spec"]["template"]["spec"]["volumes"]
+    volumes.append({"name": "w", "persistentVolumeClaim": {"claimName": "logs"}})
+    cluster.quiescer.quiesce("data", 60, ["a"])
+    item["metadata"]["annotations"].clear()
+    item["spec"]["replicas"] = 1
+    cluster.quiescer.record_again("data", ["a"], OWN)
+    assert item["metadata"]["annotations"] == {}
+    cluster.quiescer.quiesce("logs", 60, ["b"])
+    before = dict(item["metadata"]["annotations"])
+    cluster.quiescer.record_again("data", ["a"], OWN)
+    assert item["metadata"]["annotations"] == before
+    assert cluster.quiescer.warnings == []
+
+
 def test_claims_that_a_stateful_set_makes_are_its_own_and_not_deleted(cluster):
     policy = {"whenScaled": "Delete", "whenDeleted": "Retain"}
     item = cluster.add(

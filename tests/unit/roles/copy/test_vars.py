@@ -17,16 +17,17 @@ POD = {"namespace": "shop", "pod": "web-0"}
 
 
 @pytest.fixture
-def overlap():
-    """How the role says that one end lies in the other."""
+def value():
+    """Gives a variable of the role, where others are set."""
     loader = DataLoader()
     ours = loader.load_from_file(str(ROLE / "vars" / "main.yml"), trusted_as_template=True)
+    return lambda name, **given: Templar(loader, {**ours, **given}).template(ours[name])
 
-    def told(source, target):
-        given = {**ours, "copy_source": source, "copy_target": target}
-        return Templar(loader, given).template(ours["copy_overlap"])
 
-    return told
+@pytest.fixture
+def overlap(value):
+    """How the role says that one end lies in the other."""
+    return lambda source, target: value("copy_overlap", copy_source=source, copy_target=target)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,13 @@ def overlap():
 )
 def test_one_end_in_the_other_is_told(overlap, source, target, said):
     assert overlap(source, target) == said
+
+
+def test_the_manifest_of_what_is_staged_has_a_name_that_a_file_can_have(value):
+    def manifest(claim):
+        return value("copy_manifest_path", copy_staging="/s", copy_source={"path": f"/mnt/{claim}/"})
+
+    assert manifest("pvc-0") == "/s/mnt/pvc-0.manifest.jsonl"
+    found = [Path(manifest("n" * 252 + end)) for end in "ab"]
+    assert found[0] != found[1]
+    assert all(path.parent == Path("/s/mnt") and len(path.name) < 230 for path in found)

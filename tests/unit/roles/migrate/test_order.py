@@ -9,11 +9,24 @@ from pathlib import Path
 
 from ansible.parsing.dataloader import DataLoader
 
-TASKS = Path(__file__).parents[4] / "roles" / "migrate" / "tasks" / "migrate.yml"
+TASKS = Path(__file__).parents[4] / "roles" / "migrate" / "tasks"
+
+
+def blocks(name):
+    return [
+        task["block"] for task in DataLoader().load_from_file(str(TASKS / f"{name}.yml")) if "block" in task
+    ]
+
+
+def test_what_another_run_has_brought_is_forgotten_before_the_first_pass():
+    """Else the second one would remove what has vanished since that other run."""
+    ((forget, copy),) = blocks("first_pass")
+    assert forget["ansible.builtin.file"] == {"path": "{{ migrate_baseline }}", "state": "absent"}
+    assert copy["ansible.builtin.include_tasks"] == "copy.yml"
 
 
 def test_what_was_stopped_is_asked_for_between_the_copy_and_the_success():
-    (work,) = [task["block"] for task in DataLoader().load_from_file(str(TASKS)) if "block" in task]
+    (work,) = blocks("migrate")
     names = [task["name"] for task in work]
     (asked,) = [
         number

@@ -44,3 +44,19 @@ def test_the_helper_pod_of_the_source_tolerates_what_was_stopped_for_it(value):
     other = {"key": "other", "operator": "Exists"}
     found = value("migrate_tolerations", migrate_quiesced={"tolerations": [TAINT]}, copy_tolerations=[other])
     assert found == [other, TAINT]
+
+
+def test_what_the_first_pass_brings_is_noted_among_the_reports_of_the_claim(value):
+    found = value("migrate_baseline", inventory_hostname="ns.a", migrate_folder="here")
+    assert found == str(Path.cwd() / "here" / "ns.a" / "first-pass.jsonl")
+
+
+def test_a_folder_for_reports_has_a_name_that_a_file_can_have(value):
+    def folder(host):
+        return value("migrate_host_folder", inventory_hostname=host).removeprefix("pvc-migration/")
+
+    longest = "n" * 252
+    assert folder("ns." + longest) == "ns." + longest
+    found = {folder("ns." + longest + end) for end in ("a", "b")}
+    assert len(found) == 2
+    assert all(len(name) == 255 and name.startswith("ns.nnn") for name in found)
