@@ -210,6 +210,18 @@ async def test_health_says_so_where_redis_gives_no_answer(database):
         assert "gave no answer" in server.log.read_text()
 
 
+async def test_the_server_ends_where_redis_gives_no_answer(database):
+    async with running(KUBEFERRY_HISTORY=database.url) as server:
+        async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+            await publisher.publish([sample.Publisher().started()])
+        os.kill(database.process.pid, signal.SIGSTOP)
+        try:
+            assert await server.stop() == 0
+        finally:
+            os.kill(database.process.pid, signal.SIGCONT)
+        assert "gave no answer" in server.log.read_text()
+
+
 async def test_another_history_behind_their_backs_is_noticed(database, pair):
     one, two = pair
     p = sample.Publisher()

@@ -39,6 +39,8 @@ TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".s
 PRUNE_SECONDS = 60.0
 # Longer than a history takes that is well, shorter than those wait who ask how it is.
 HEALTH_SECONDS = 3.0
+# So long a history may take to end: whoever stops the server would kill it sooner or later.
+END_SECONDS = 4.0
 
 
 def make_store(settings: Settings) -> Store:
@@ -116,16 +118,19 @@ class Server:
         if self._runner is not None:
             await self._runner.cleanup()
         self.callers.close()
-        if self._chores is not None:
-            self._chores.cancel()
-            await asyncio.gather(self._chores, return_exceptions=True)
         await self.login.close()
         if self.kubernetes is not None:
             await self.kubernetes.close()
         try:
-            await self.hub.close()
+            async with asyncio.timeout(END_SECONDS):
+                if self._chores is not None:
+                    self._chores.cancel()
+                    await asyncio.gather(self._chores, return_exceptions=True)
+                await self.hub.close()
         except StoreError as error:
             log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
+        except TimeoutError:
+            log.error("The history gave no answer in %g seconds: the server ends without it.", END_SECONDS)  # noqa: TRY400
 
     def app(self) -> web.Application:
         app = web.Application(
