@@ -138,7 +138,7 @@ class Comparison:
             mtime=compared,
             precision=max(source.precision, target_facts.settable),
             xattrs=compared and source.xattrs,
-            devices=target_facts.devices,
+            devices=target_facts.rights.devices,
         )
         return make_plan(source, target, rules, delete, known)
 

@@ -23,18 +23,18 @@ def preflight(source: SourceTree, target: TargetTree) -> tuple[Facts, Facts]:
     require_directory(there, source.where)
     if not there.readable:
         raise EndpointError(
-            f"{source.where} can't be read by user {there.uid}: run as a user who may read it."
+            f"{source.where} can't be read by user {there.rights.uid}: run as a user who may read it."
         )
     if here.kind == "missing" and here.above and not here.writable:
         raise EndpointError(
-            f"{target.where} doesn't exist and can't be made by user {here.uid}: mount its file system writable, run "
-            "as another user, or correct the path."
+            f"{target.where} doesn't exist and can't be made by user {here.rights.uid}: mount its file system "
+            "writable, run as another user, or correct the path."
         )
     if here.kind != "missing" or not here.writable:
         require_directory(here, target.where)
     if not here.writable:
         raise EndpointError(
-            f"{target.where} can't be written to by user {here.uid}: mount it writable, or run as another."
+            f"{target.where} can't be written to by user {here.rights.uid}: mount it writable, or run as another."
         )
     require_apart(source.where, target.where, there, here)
     return there, here

@@ -50,14 +50,11 @@ def probe(asker: Asker) -> Facts:
         )
     fine = re.search(r"\.\d{9} ", values.get("fine", ""))
     inode, boot = values.get("inode", ""), values.get("boot", "")
-    uid = int(values.get("uid") or 0)
-    may = rights(uid, values.get("caps", ""))
     return Facts(
         kind=values.get("kind", "missing"),
         foreign="foreign" in values,
         readable="readable" in values,
         writable="writable" in values,
-        uid=uid,
         free_bytes=output.free(values.get("bytes", ""), 1024),
         free_inodes=output.free(values.get("inodes", ""), 1),
         volume=f"{boot}:{inode}" if inode and boot else "",
@@ -66,6 +63,5 @@ def probe(asker: Asker) -> Facts:
         settable=NANOSECOND if fine and "gnutar" in tools else SECOND,
         tools=tools,
         xattrs="gnuattr" in tools,
-        rights=may,
-        devices=may.devices,
+        rights=rights(int(values.get("uid") or 0), values.get("caps", "")),
     )

@@ -72,7 +72,8 @@ class StagedTree(LocalTree):
 
     def facts(self) -> Facts:
         """Devices are in the manifest alone, and so are, of a source, the digests."""
-        return replace(super().facts(), devices=True, promises=self._as_source)
+        here = super().facts()
+        return replace(here, rights=here.rights._replace(devices=True), promises=self._as_source)
 
     def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         found = super().scan(selection, store, xattrs=False)  # they are in the manifest

@@ -28,16 +28,15 @@ class Facts:
     holds, what no copy has put there; `volume` tells apart two directories (empty: unknown), `above` has the same of
     the directories above it; `free_bytes` and `free_inodes` are None where the endpoint can't tell; `precision` is the
     unit of the modification times that it tells in nanoseconds, `settable` that of those that it can set; `rights` are
-    those of the user there; `tools` are the commands found there; `xattrs` is whether it can tell extended attributes,
-    `devices` whether devices can be made there, `promises` whether its digests were taken elsewhere, and say what
-    should be there.
+    those of the user there, or more where a manifest holds what the user may not make; `tools` are the commands found
+    there; `xattrs` is whether it can tell extended attributes, `promises` whether its digests were taken elsewhere, and
+    say what should be there.
     """
 
     kind: str
     foreign: bool = False
     readable: bool = True
     writable: bool = True
-    uid: int = 0
     free_bytes: int | None = None
     free_inodes: int | None = None
     volume: str = ""
@@ -47,7 +46,6 @@ class Facts:
     tools: frozenset[str] = frozenset()
     xattrs: bool = True
     rights: Rights = ROOT
-    devices: bool = True
     promises: bool = False
 
 

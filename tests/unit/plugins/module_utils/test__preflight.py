@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils._capabilities import ROOT
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import DIR, FILE, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
@@ -52,7 +53,7 @@ class End:
 
 
 def test_a_target_that_can_not_be_made():
-    missing = Facts("missing", writable=False, uid=7, above=("a directory",))
+    missing = Facts("missing", writable=False, rights=ROOT._replace(uid=7), above=("a directory",))
     with pytest.raises(EndpointError) as caught:
         preflight(End("source", Facts("dir")), End("/read-only/new on this machine", missing))
     assert str(caught.value) == (
