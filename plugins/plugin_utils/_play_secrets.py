@@ -186,15 +186,13 @@ class PlaySecrets:
         for text, given in self._templates.values():
             self._learn_template(text, _together(given, found))
 
-    def _learn_template(self, text: str, variables: Mapping[str, object]) -> bool:
-        """Learn what a template comes to; False where it comes to nothing whatever the variables are."""
+    def _learn_template(self, text: str, variables: Mapping[str, object]) -> type[Exception] | None:
+        """Learn what a template comes to. Returns the error where that is nothing, by its kind."""
         try:
             self.redactor.learn(plain_value(text, variables))
-        except MissingError:
-            return True
-        except BeyondError:
-            return False
-        return True
+        except (MissingError, BeyondError) as error:
+            return type(error)
+        return None
 
     def _follow(self, variables: Mapping[str, object]) -> None:
         """Learn what the templates come to that were found behind telling names, and those that this brings up."""
@@ -220,7 +218,7 @@ class PlaySecrets:
         wanted = [text for text in wanted if not self._settled(text, given)]
         for host in self._hosts() if wanted else ():
             variables = _together(given, self._variables(host, self._play))
-            wanted = [text for text in wanted if self._learn_template(text, variables)]
+            wanted = [text for text in wanted if self._learn_template(text, variables) is not BeyondError]
             self._follow(variables)
             if not wanted:
                 break
@@ -228,14 +226,10 @@ class PlaySecrets:
     def _settled(self, text: str, given: Mapping[str, object]) -> bool:
         """Learn what a template comes to without any host's variables; False where it takes them."""
         variables = _together(given, _OfHosts())
-        try:
-            self.redactor.learn(plain_value(text, variables))
-        except MissingError:
-            return False
-        except BeyondError:
-            return True
-        self._follow(variables)
-        return True
+        missing = self._learn_template(text, variables)
+        if missing is None:
+            self._follow(variables)
+        return missing is not MissingError
 
     def _look(self, value: object) -> None:
         """Learn what is encrypted by itself, a secret under any name, and note the hosts that are spoken of."""
