@@ -159,14 +159,16 @@ class Asker:
     def _stopped(self, doing: str, exc: Stuck) -> Stuck:
         return Stuck(f"{doing} {self.where} came to a stop: {exc}")
 
-    def run(self, script: str, *arguments: str) -> bytes:
+    def run(self, script: str, *arguments: str, patience: float | None = None) -> bytes:
         """All that a script without input prints, which must come soon.
 
-        Raises ProtocolError where that is more than ANSWER_LIMIT, and Stuck where it takes more than ANSWER_SECONDS.
+        With `patience` that is what has come when the script was silent for so many seconds. Raises ProtocolError where
+        it is more than ANSWER_LIMIT, and Stuck where it takes more than ANSWER_SECONDS.
         """
         process = self.runner.start(self.argv(script, *arguments))
         try:
-            return begun(process, self.mark, self.where, None).rest(ANSWER_LIMIT)
+            stream = begun(process, self.mark, self.where, patience)
+            return stream.rest(ANSWER_LIMIT) if patience is None else stream.come(ANSWER_LIMIT)
         except Stuck as exc:
             raise self._stopped("Asking about", exc) from exc
         except ProtocolError as exc:

@@ -17,7 +17,7 @@ from ._known import Known, Placed
 from ._look import shows
 from ._manifest import Manifest
 from ._names import display, some
-from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, make_plan, undecided
+from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, as_known, make_plan, undecided
 from ._progress import Progress
 from ._selection import WORK_DIR, Selection
 from ._store import Store
@@ -81,8 +81,7 @@ class Comparison:
         self._store = Store()
         self._placed = Placed(self._store)
         self._at_source = Known(self._store)
-        # Nobody has mapped what this run has placed.
-        self._at_target = Known(self._store, self._placed.condition)
+        self._at_target = Known(self._store)
         self._shown: tuple[Shown | None, Shown | None] = (None, None)
         self._first = True
         self._seen: Manifest | None = None
@@ -96,6 +95,10 @@ class Comparison:
     def rely(self, source: Shown | None, target: Shown | None) -> None:
         """What the times of changes show of either side. Without that, everything is read as often as asked."""
         self._shown = source, target
+
+    def written_out(self, target: Shown | None) -> None:
+        """The same of the target, which this run has written to and which has written that out since."""
+        self._shown = self._shown[0], target
 
     def manifests(self) -> tuple[Manifest, Manifest]:
         """Both sides as they are now. Raises EndpointError when a selected path isn't there or can't be read."""
@@ -129,7 +132,9 @@ class Comparison:
     def plan(
         self, source: Manifest, target: Manifest, delete: bool = False, known: Manifest | None = None
     ) -> Plan:
-        """What would make the target equal the source."""
+        """What would make the target equal the source. Of what is extra, that which is as it was `known` is deleted."""
+        if known is not None:
+            self._take_known(source, target, known)
         compared = self._criteria.metadata != "ignore"
         target_facts = self._target.facts()
         rules = Rules(
@@ -169,7 +174,7 @@ class Comparison:
 
         Whoever has mapped a file can, in pages that he has written to since they were written out.
         """
-        return _quiet(source) and _quiet(target, self._placed.condition)
+        return _quiet(source) and _quiet(target)
 
     def _source_now(self) -> Manifest:
         """The source's manifest: the one from before, where a walk sees what it saw then."""
@@ -200,6 +205,11 @@ class Comparison:
         ) as comparing:
             self._at_source.take(self._source.digests, source.paths(ours), source, self._progress)
             comparing.result()
+
+    def _take_known(self, source: Manifest, target: Manifest, known: Manifest) -> None:
+        """Have digests taken of what the target alone has, and what looks as it was known."""
+        paths = target.paths(as_known(source, target, known))
+        self._at_target.take(self._target.digests, paths, target)
 
     def _require_digests(self, source: Manifest) -> None:
         """A source that comes with its digests decides by which algorithm files are compared."""
@@ -236,9 +246,9 @@ class Comparison:
             )
 
 
-def _quiet(side: Manifest, unmapped: str = "0") -> bool:
-    """Whether a later run will see whatever is done to the files of one side, of which some are `unmapped`."""
+def _quiet(side: Manifest) -> bool:
+    """Whether a later run will see whatever is done to the files of one side."""
     shown = side.look.shown if side.look else None
     if shown is None or not shown.lasting:
         return False
-    return not side.sums(f"kind = '{FILE}' AND NOT ({unmapped}) AND NOT {shows('ctime', shown.since)}")[0]
+    return not side.sums(f"kind = '{FILE}' AND NOT {shows('ctime', shown.since)}")[0]

@@ -32,10 +32,8 @@ class Known:
     read. That shows at the directories, which get a new time of their last change but none of modification.
     """
 
-    def __init__(self, store: Store, unmapped: str = "0") -> None:
-        """`unmapped` is the condition of SQL that no program can have mapped a file."""
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._unmapped = unmapped
         self._table = store.table(", ".join((*LOOK, "digest")))
         self._directories = store.table("ino, ctime, mtime")
         self._ours = store.table("ours")
@@ -54,11 +52,11 @@ class Known:
             return
         # What lies between them may be kept as well: whatever has a digest by now has it from here.
         # Not what was changed so shortly before, or since it was written out, that another change may not show.
-        look, since, began = ", ".join(LOOK), manifest.look.shown.since, manifest.look.began
+        look, since = ", ".join(LOOK), manifest.look.shown.since
         self._store.run(
             f"INSERT OR REPLACE INTO {self._table} (path, {look}, digest) SELECT path, {look}, digest "
             f"FROM {manifest.table} WHERE path BETWEEN ? AND ? AND digest <> '' AND kind = '{FILE}' "
-            f"AND ({shows('ctime', since)} OR ({self._unmapped} AND {shows('ctime', began)}))",
+            f"AND {shows('ctime', since)}",
             (paths[0], paths[-1]),
         )
 
@@ -133,11 +131,6 @@ class Placed:
                 rows.append((want.path, want.size, taken.inode, taken.changed, taken.digest))
         self._store.many(f"DELETE FROM {self._table} WHERE path = ?", gone)
         self._store.many(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?, ?, ?, ?)", rows)
-
-    @property
-    def condition(self) -> str:
-        """The condition of SQL that a file is one of those that were placed."""
-        return f"path IN (SELECT path FROM {self._table})"
 
     def recall(self, target: Manifest) -> None:
         """Give digests to what can only be what was placed there, so that it needn't be read again."""

@@ -251,7 +251,7 @@ class Plan:
 
     def _delete_known(self, known: Manifest) -> None:
         """Plan to delete what is extra and as it was known, but no directory in which something else lies."""
-        same = " AND ".join(f"have.{name} = was.{name}" for name in ("size", "mtime", "link"))
+        same = " AND ".join(f"have.{name} = was.{name}" for name in ("size", "mtime", "link", "digest"))
         self._store.run(
             f"UPDATE {self._table} SET action = '{DELETE}' WHERE action = '{EXTRA}' AND EXISTS "
             f"(SELECT 1 FROM {known.table} AS was JOIN {self._target.table} AS have ON have.path = was.path "
@@ -354,6 +354,18 @@ def undecided(source: Manifest, target: Manifest, side: str) -> str:
     return (
         f"kind = '{FILE}' AND digest = '' AND EXISTS (SELECT 1 FROM {other.table} AS other "
         f"WHERE other.path = {side}.path AND other.kind = '{FILE}' AND other.size = {side}.size)"
+    )
+
+
+def as_known(source: Manifest, target: Manifest, known: Manifest) -> str:
+    """The condition of SQL on the table of `target` for files that it alone has, and that look as they were known.
+
+    Only their digests can tell whether they are; those that have none yet are meant.
+    """
+    alike = " AND ".join(f"was.{name} = {target.table}.{name}" for name in ("path", "kind", "size", "mtime"))
+    return (
+        f"kind = '{FILE}' AND digest = '' AND path NOT IN (SELECT path FROM {source.table}) "
+        f"AND EXISTS (SELECT 1 FROM {known.table} AS was WHERE {alike})"
     )
 
 

@@ -166,11 +166,13 @@ FLUSH = (
     + """
 number=$(stat -f -c %t . 2>/dev/null)
 printf '%s ' "$number"
-case " $4 " in *" ${number:-none} "*) timeout "$3" sync -f . 2>/dev/null && printf flushed ;; esac
+case " $3 " in *" ${number:-none} "*) sync -f . 2>/dev/null && printf flushed ;; esac
 """
 )
-"""Has the file system write out what programs have written, for at most `$3` seconds. Prints the time before, as in a
-walk, the number that tells of which kind the file system is, and a word if it was done: only for those in `$4`."""
+"""Has the file system write out what programs have written. Prints the time before, as in a walk, the number that tells
+of which kind the file system is, and a word when it was done: only for those in `$3`. Nothing can end it while the
+volume is written to; and BusyBox's `timeout` leaves a process that nobody waits for where the container's first one
+doesn't."""
 
 LINKS = (
     _START

@@ -17,7 +17,7 @@ from ._errors import ExecError, ProtocolError, ToolMissing
 from ._tree import Facts
 
 NEEDED = (
-    *("sh", "head", "find", "xargs", "stat", "tar", "mkdir", "mv", "rm", "rmdir"),
+    *("sh", "cat", "head", "find", "xargs", "stat", "tar", "mkdir", "mv", "rm", "rmdir"),
     *("chmod", "chown", "touch", "readlink", "ln"),
 )
 INODE = r"\d{1,20}:\d{1,20}"

@@ -132,9 +132,9 @@ class ShellTree:
     def flush(self) -> Shown | None:
         kinds = " ".join(WRITTEN_OUT)
         try:
-            answer = self._asker.run(scripts.FLUSH, str(FLUSH_SECONDS), kinds)
+            answer = self._asker.run(scripts.FLUSH, kinds, patience=FLUSH_SECONDS)
         except Stuck:
-            return None  # nothing can end it while the volume is written to
+            return None
         stream = tar.ByteStream((answer,))
         began, _inode, _device = output.beginning(stream)
         number, _blank, flushed = stream.rest(ANSWER_LIMIT).decode("ascii", "replace").partition(" ")

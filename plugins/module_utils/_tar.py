@@ -10,12 +10,13 @@ Python's tarfile would do, at ten times the cost for each small file, and it tru
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry
-from ._errors import ConnectionLost, ProtocolError
+from ._errors import ConnectionLost, ProtocolError, Stuck
 
 BLOCK_SIZE = 512
 ZEROS = bytes(BLOCK_SIZE)
@@ -156,6 +157,16 @@ class ByteStream:
         if len(out) > limit:
             raise ProtocolError(f"more than {limit} bytes came")
         return out
+
+    def come(self, limit: int) -> bytes:
+        """The same, where what has come is enough if what is left doesn't come."""
+        said = b""
+        with contextlib.suppress(Stuck):
+            while piece := self.some(limit + 1 - len(said)):
+                said += piece
+        if len(said) > limit:
+            raise ProtocolError(f"more than {limit} bytes came")
+        return said
 
     def until(self, mark: bytes, limit: int) -> bytes:
         """What comes before `mark`, which is taken from the stream as well.

@@ -517,3 +517,30 @@ def test_a_baseline_is_noted_though_an_earlier_run_has_proven_all(ends, tmp_path
     baseline = tmp_path / "first.jsonl"
     copy(source, target, reread=False, baseline=str(baseline))
     assert [entry.path for entry in read(str(baseline)) if entry.kind == "file"] == [b"10", b"a/11", b"a/51"]
+
+
+def test_what_a_baseline_names_vanishes_though_an_earlier_run_has_proven_what_there_was(
+    ends, tmp_path, monkeypatch
+):
+    source, target = ends
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    baseline = str(tmp_path / "first.jsonl")
+    copy(source, target, baseline=baseline)
+    (source / "10").unlink()
+    for _time in range(2):
+        assert copy(source, target, reread=False)["extra"] == ["10"]
+    assert copy(source, target, reread=False, baseline=baseline)["planned"]["delete"] == 1
+    assert not (target / "10").exists()
+
+
+def test_a_file_that_was_rewritten_with_the_same_size_and_time_is_not_what_a_baseline_names(ends, tmp_path):
+    source, target = ends
+    baseline = str(tmp_path / "first.jsonl")
+    copy(source, target, baseline=baseline)
+    status = (target / "10").stat()
+    (target / "10").write_bytes(b"x" * status.st_size)
+    os.utime(target / "10", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (source / "10").unlink()
+    (source / "a" / "11").unlink()
+    assert copy(source, target, baseline=baseline)["extra"] == ["10"]
+    assert not (target / "a" / "11").exists()

@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import engine
@@ -200,7 +200,8 @@ def test_a_write_through_a_mapping_after_a_file_was_sent(end, kind, written, mem
 
             def flush_and_write(self):
                 told = flush(self)
-                write_one()
+                if self.path == place:
+                    write_one()
                 return told
 
             def send_and_write(self, *arguments):
@@ -219,3 +220,33 @@ def test_a_write_through_a_mapping_after_a_file_was_sent(end, kind, written, mem
             assert engine.whole(outcome)
             assert (left, outcome.retries) == ([], 1)
         assert snapshot(tmp_path / "target")[b"file"] == snapshot(place)[b"file"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fresh", [True, False], ids=["new", "there"])
+def test_a_write_through_a_mapping_of_what_was_just_placed(end, kind, fresh, tmp_path, monkeypatch):
+    """A program at the target maps the file as soon as it has its name, and writes to that page after the run, too."""
+    write(tmp_path, "source/d/file", b"content" * 1_000)
+    (tmp_path / ("target" if fresh else "target/d")).mkdir(parents=True)
+    maps = ExitStack()
+
+    def copy():
+        return engine.copy(
+            engine.local(tmp_path / "source"), end(kind, tmp_path / "target"), proofs=str(tmp_path / "proofs")
+        )
+
+    batch, mapping = Copy._batch, []
+
+    def place_and_map(self, *arguments):
+        batch(self, *arguments)
+        if not mapping:
+            mapping.append(maps.enter_context(mapped(tmp_path / "target/d/file")))
+            mapping[0][:3] = b"con"
+
+    with maps:
+        monkeypatch.setattr(Copy, "_batch", place_and_map)
+        assert engine.whole(copy())
+        assert engine.whole(copy())
+        mapping[0][:3] = b"two"
+        assert engine.whole(copy())
+        assert (tmp_path / "target/d/file").read_bytes()[:3] == b"con"

@@ -480,7 +480,7 @@ def test_digests_of_other_files_prove_nothing(jail):
 # -- boxes that lack something --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tool", ["stat", "find", "tar", "xargs", "readlink", "mv", "touch"])
+@pytest.mark.parametrize("tool", ["stat", "cat", "find", "tar", "xargs", "readlink", "mv", "touch"])
 def test_a_missing_tool_is_named(boxes, tmp_path, tool):
     box = type(boxes["gnu"])(str(tmp_path / "box"), "gnu", without=[tool])
     (tmp_path / "source").mkdir()
