@@ -176,6 +176,24 @@ async def test_the_matrix_fits_a_phone(server, publisher, look):
     await shoot(page, "phone-matrix")
 
 
+async def test_more_problems_than_are_kept(server, publisher, look):
+    p = sample.Publisher()
+    results = [p.result("t", "Task", f"h{n}", "unreachable", msg="away") for n in range(200)]
+    await publisher.publish([p.started(), *results[:199]])
+    page = await look.page(server.url, f"/runs/{p.run}", width=360, height=640)
+    await holds(
+        page, "document.querySelector('.problems h2')?.textContent === '199 problems, the newest first'"
+    )
+    await publisher.publish([results[199]])
+    said = "document.querySelector('.problems h2').textContent === 'At least 200 problems, the newest first'"
+    await holds(page, said)
+    # The longest word of the numbers above stays in its card.
+    within = "(tile) => { const words = document.createRange(); words.selectNodeContents(tile);"
+    within += " return words.getBoundingClientRect().right <= tile.getBoundingClientRect().right - 8; }"
+    assert await page.evaluate(f"[...document.querySelectorAll('.tile')].every({within})")
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 async def test_the_server_is_killed_and_comes_back(server, look):
     p = sample.Publisher()
     async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:

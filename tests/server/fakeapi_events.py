@@ -31,6 +31,8 @@ class FakeApi:
         self.deleted: list[str] = []
         self.challenge = ""
         self.expires_in = 600
+        self.client_id = "kubeferry"
+        self.authorization: str | None = None
         self.changes: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     @contextlib.asynccontextmanager
@@ -62,13 +64,14 @@ class FakeApi:
 
     async def _authorize(self, request: web.Request) -> web.Response:
         assert request.query["response_type"] == "code"
-        assert request.query["client_id"] == "kubeferry"
+        assert request.query["client_id"] == self.client_id
         assert request.query["code_challenge_method"] == "S256"
         self.challenge = request.query["code_challenge"]
         raise web.HTTPFound(f"{request.query['redirect_uri']}?code={CODE}&state={request.query['state']}")
 
     async def _token(self, request: web.Request) -> web.Response:
         form = await request.post()
+        self.authorization = request.headers.get("Authorization")
         digest = hashlib.sha256(str(form["code_verifier"]).encode()).digest()
         if form["code"] != CODE or base64.urlsafe_b64encode(digest).decode().rstrip("=") != self.challenge:
             return web.json_response({"error": "invalid_grant"}, status=400)

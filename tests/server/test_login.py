@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: the kubeferry.pvc contributors
-"""OpenShift's sign-in and the session that it gives, and a watch that the API server forgets."""
+"""OpenShift's sign-in, a small issuer's, and the session that they give, and a watch that the API server forgets."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 import aiohttp
 import pytest
 from eventkit import VIEW_TOKEN, Client, running
 from fakeapi_events import CODE, TOKEN, FakeApi, event
+from fakeissuer import ACCESS, REFRESH, FakeIssuer
 
 LOGIN = {"KUBEFERRY_LOGIN": "openshift", "KUBEFERRY_OIDC_CLIENT_ID": "kubeferry"}
 
@@ -172,6 +174,96 @@ async def test_an_issuer_that_is_away_is_a_sentence(browser):
     ):
         assert answer.status == 400
         assert "can&#x27;t be asked" in await answer.text()
+
+
+# OpenShift's usual client, with a secret of all that form-urlencoding changes.
+ACCOUNT, SECRET = "system:serviceaccount:kubeferry:kubeferry", "s3:cret+/% \u20ac"
+
+
+def proof(authorization):
+    """Who asked, read as RFC 6749 2.3.1 says."""
+    name, _colon, secret = base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
+    return unquote_plus(name), unquote_plus(secret)
+
+
+async def test_a_service_account_signs_in_at_openshift(api, browser):
+    api.client_id = ACCOUNT
+    login = {**LOGIN, "KUBEFERRY_OIDC_CLIENT_ID": ACCOUNT, "KUBEFERRY_OIDC_CLIENT_SECRET": SECRET}
+    async with running(KUBEFERRY_KUBE_API=api.url, **login) as server:
+        await sign_in(browser, server)
+    assert proof(api.authorization) == (ACCOUNT, SECRET)
+
+
+@pytest.fixture
+async def issuer():
+    async with FakeIssuer().running() as fake:
+        yield fake
+
+
+def at(issuer, **more):
+    return running(
+        KUBEFERRY_OIDC_ISSUER=issuer.url,
+        KUBEFERRY_OIDC_CLIENT_ID=issuer.client_id,
+        **more,
+    )
+
+
+async def sign_out(browser, server):
+    async with browser.post(f"{server.url}/logout", headers={"Origin": server.url}) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("tokens", "revoked"),
+    [
+        ({"access_token": ACCESS, "refresh_token": REFRESH}, [REFRESH]),
+        ({"access_token": ACCESS}, [ACCESS]),
+        ({}, []),
+    ],
+)
+async def test_signing_out_revokes_what_the_issuer_gave(issuer, browser, tokens, revoked):
+    issuer.client_id, issuer.tokens = ACCOUNT, tokens
+    async with at(issuer, KUBEFERRY_OIDC_CLIENT_SECRET=SECRET) as server:
+        answer = await sign_in(browser, server)
+        client, welcome = await socket(browser, server)
+        assert welcome["login"]["user"] == "ada"
+        await sign_out(browser, server)
+        await client.until("ERROR")
+        await client.ws.close()
+        await server.stop()
+        seen = [str(step.headers) for step in [*answer.history, answer]] + client.frames
+        kept = [path.read_bytes().decode("utf-8", "replace") for path in server.directory.iterdir()]
+    assert [path for path, _proof, _form in issuer.asked] == ["/token", *["/revoke"] * len(revoked)]
+    assert {proof(authorization) for _path, authorization, _form in issuer.asked} == {(ACCOUNT, SECRET)}
+    assert [form["token"] for _path, _proof, form in issuer.asked[1:]] == revoked
+    for secret in (ACCESS, REFRESH, SECRET, issuer.id_token):
+        assert not [text for text in [*seen, *kept] if secret in text]
+
+
+async def test_a_client_without_a_secret_revokes_by_its_name(issuer, browser):
+    async with at(issuer) as server:
+        await sign_in(browser, server)
+        await sign_out(browser, server)
+    form = {"token": REFRESH, "client_id": "kubeferry"}
+    assert issuer.asked[1:] == [("/revoke", None, form)]
+
+
+async def test_tokens_are_not_revoked_in_the_open(issuer, browser):
+    issuer.metadata = {"revocation_endpoint": "http://issuer.example/revoke"}
+    async with at(issuer) as server, browser.get(f"{server.url}/login") as answer:
+        assert answer.status == 400
+        assert "revocation_endpoint is no https URL" in await answer.text()
+
+
+async def test_an_end_that_no_clock_reaches_is_refused(issuer, browser):
+    issuer.claims = {"exp": 10**400}
+    async with at(issuer) as server:
+        assert "The ID token is not valid" in await refused(browser, f"{server.url}/login")
+
+
+async def test_a_token_of_openshift_whose_end_no_clock_reaches(api, server, browser):
+    api.expires_in = 10**400
+    await sign_in(browser, server)
 
 
 async def test_a_watch_goes_on_after_it_ends_and_lists_again_after_410(api, server):

@@ -242,6 +242,16 @@ async def test_old_runs_are_dropped():
             assert resumed["resync"] == "retention"
 
 
+async def test_the_newest_run_is_kept_whatever_its_size():
+    async with running(KUBEFERRY_RETENTION_BYTES="1") as server:
+        runs = [sample.Publisher(), sample.Publisher()]
+        async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+            for p in runs:
+                await publisher.publish([p.started(), p.finished()])
+        assert (await after_a_restart(server, runs[1].run))["status"] == "ok"
+        assert f"(KUBEFERRY_RETENTION_DAYS, _RUNS, _BYTES): {runs[0].run}\n" in server.log.read_text()
+
+
 async def test_a_run_whose_publisher_s_clock_is_years_behind_is_kept():
     async with running() as server:
         p = sample.Publisher(start=datetime(2001, 1, 1, tzinfo=UTC))

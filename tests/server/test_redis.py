@@ -264,6 +264,62 @@ async def test_a_run_whose_publisher_s_clock_is_years_behind_is_kept(database):
         assert (await after_a_restart(server, p.run))["started"].startswith("2001")
 
 
+async def runs_after_a_restart(server):
+    await server.stop()
+    await server.start()
+    await asyncio.sleep(1.5)  # the first round of housekeeping
+    async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
+        snapshot = await viewer.ask({"type": "SUBSCRIBE"})
+    return snapshot, {row["run"] for row in snapshot["state"]["runs"]}
+
+
+async def publish(server, bytes_of_results=()):
+    """A finished run, with a result of so many bytes for each host."""
+    p = sample.Publisher()
+    results = [
+        p.result("t", "Task", f"h{n}", "ok", result={"msg": "x" * size})
+        for n, size in enumerate(bytes_of_results)
+    ]
+    async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+        for event in [p.started(), *results, p.finished()]:
+            await publisher.publish([event])
+    return p.run
+
+
+BOUND = 1_000_000
+
+
+async def test_what_others_have_in_redis_is_not_the_history_s(database):
+    database.client().set("another application", b"x" * 3 * BOUND)
+    async with running(KUBEFERRY_HISTORY=database.url, KUBEFERRY_RETENTION_BYTES=str(BOUND)) as server:
+        kept = {await publish(server), await publish(server)}
+        assert (await runs_after_a_restart(server))[1] == kept
+        assert "dropped" not in server.log.read_text()
+
+
+async def test_a_large_run_leaves_room_for_the_next_ones(database):
+    # Small rows first: the average tells little of those behind them.
+    sizes = [10] * 500 + [20_000] * 100
+    async with running(KUBEFERRY_HISTORY=database.url, KUBEFERRY_RETENTION_BYTES=str(BOUND)) as server:
+        large = await publish(server, sizes)
+        # The newest run is kept whatever its size, and the common stream isn't.
+        before, runs = await runs_after_a_restart(server)
+        assert runs == {large}
+        assert database.client().memory_usage("kubeferry:tail", samples=0) < BOUND / 10
+        async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
+            ask = {"type": "SUBSCRIBE", "epoch": before["epoch"]}
+            # Of the stream's beginning nothing is there any more, and its end goes on.
+            assert (await viewer.ask({**ask, "after_seq": 5}))["resync"] == "retention"
+            await viewer.send({**ask, "after_seq": before["seq"] - 1})
+            assert len(await viewer.events(1)) == 1
+        small = {await publish(server), await publish(server)}
+        assert (await runs_after_a_restart(server))[1] == small
+        (line,) = [line for line in server.log.read_text().splitlines() if "dropped" in line]
+        assert large in line
+        assert "KUBEFERRY_RETENTION_DAYS, _RUNS, _BYTES" in line
+        assert not list(database.client().scan_iter(f"kubeferry:run:{large}*"))
+
+
 async def half_kept(forgetful, publisher, viewer, events):
     """Publish twenty of a run's events, of which Redis keeps ten; a viewer's snapshot of the run, who has seen all."""
     await publisher.publish(events[:10])

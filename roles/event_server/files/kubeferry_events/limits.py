@@ -58,7 +58,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Retention:
-    """What the history keeps: the newest runs within all three bounds; running ones are never dropped."""
+    """What the history keeps: the newest runs within all three bounds.
+
+    For the number and the bytes no running run is dropped, nor the newest one.
+    """
 
     days: float = 30.0
     bytes: int = 1024 * MIB

@@ -157,8 +157,9 @@ class Login:
             return _page(403, "Not signed out", "Sign out from the page itself.")
         session = self._context.sessions.end(session_key(request, self._settings))
         if session is not None and self._client is not None:
-            await self._client.forget(session.token)
-            session.token = ""
+            if session.revocable:
+                await self._client.forget(session.revocable)
+            session.token = session.revocable = ""
         answer = web.HTTPSeeOther("/")
         answer.del_cookie(
             cookie_name(self._settings), path="/", secure=is_https(self._settings), samesite="Strict"
@@ -186,7 +187,9 @@ class Login:
         identity = await self._client.exchange(
             answer["code"], pending.redirect_uri, pending.verifier, pending.nonce
         )
-        return self._context.sessions.add(identity.user, identity.token, identity.expires, time.time())
+        return self._context.sessions.add(
+            identity.user, identity.token, identity.expires, identity.revocable, time.time()
+        )
 
     def _remember(self, state: str, pending: Pending) -> None:
         now = time.monotonic()

@@ -11,9 +11,9 @@ import base64
 import hashlib
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import aiohttp
 from authlib.oauth2.rfc6749.errors import OAuth2Error
@@ -38,11 +38,15 @@ TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=10)
 
 @dataclass(frozen=True)
 class Identity:
-    """Who signed in, with the token that the Kubernetes API server takes from them. `expires` is a Unix time."""
+    """Who signed in, with the token that the Kubernetes API server takes from them. `expires` is a Unix time.
+
+    `revocable` is the token that the issuer makes useless at sign-out, empty where it makes none so.
+    """
 
     user: str
-    token: str
+    token: str = field(repr=False)
     expires: float
+    revocable: str = field(repr=False)
 
 
 class OAuthClient:
@@ -101,10 +105,7 @@ class OAuthClient:
             "code_verifier": verifier,
             "client_id": self._settings.client_id,
         }
-        auth = None
-        if self._settings.client_secret:
-            auth = aiohttp.BasicAuth(self._settings.client_id, self._settings.client_secret)
-        answer = await self._json("POST", metadata["token_endpoint"], data=form, auth=auth)
+        answer = await self._json("POST", metadata["token_endpoint"], data=form, auth=self._auth())
         if self._settings.kind == "oidc":
             return await self._from_id_token(answer, nonce, metadata)
         return await self._from_access_token(answer)
@@ -115,17 +116,27 @@ class OAuthClient:
             raise LoginError("the answer came from another issuer than the one that was asked")
 
     async def forget(self, token: str) -> None:
-        """Make the token useless at its issuer where that is possible; failing to is no error."""
+        """Make an identity's revocable token useless at its issuer; failing to is no error."""
         try:
             metadata = await self._discover()
             if self._settings.kind == "openshift" and self._cluster is not None:
                 await self._delete_openshift_token(token)
             elif endpoint := metadata.get("revocation_endpoint"):
                 form = {"token": token, "client_id": self._settings.client_id}
-                async with self._open_session().post(endpoint, data=form, allow_redirects=False):
+                async with self._open_session().post(
+                    endpoint, data=form, auth=self._auth(), allow_redirects=False
+                ):
                     pass
         except (LoginError, aiohttp.ClientError, TimeoutError, OSError):
             pass
+
+    def _auth(self) -> aiohttp.BasicAuth | None:
+        """How a client with a secret proves itself (RFC 6749 2.3.1). Form-urlencoded, since a name may have a colon."""
+        if not self._settings.client_secret:
+            return None
+        return aiohttp.BasicAuth(
+            quote_plus(self._settings.client_id), quote_plus(self._settings.client_secret)
+        )
 
     async def _delete_openshift_token(self, token: str) -> None:
         # OpenShift names a token's object by its digest, so the token itself is in no URL.
@@ -158,10 +169,11 @@ class OAuthClient:
                 },
             )
             claims.validate(leeway=LEEWAY)
-        except (JoseError, OAuth2Error, ValueError, KeyError, TypeError) as error:
+            expires = float(claims["exp"])
+        except (JoseError, OAuth2Error, ValueError, KeyError, TypeError, OverflowError) as error:
             raise LoginError(f"the ID token is not valid ({type(error).__name__})") from None
         name = next((claims[key] for key in ("preferred_username", "email", "sub") if claims.get(key)), "")
-        return Identity(str(name)[:200], raw, float(claims["exp"]))
+        return Identity(str(name)[:200], raw, expires, _revocable(answer, metadata))
 
     async def _from_access_token(self, answer: dict[str, Any]) -> Identity:
         token = answer.get("access_token")
@@ -169,7 +181,7 @@ class OAuthClient:
             raise LoginError("the OAuth server sent no bearer token")
         try:
             seconds = float(answer.get("expires_in") or 3600)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = 3600.0
         user = "signed in"
         try:
@@ -182,7 +194,7 @@ class OAuthClient:
             user = str(said["metadata"]["name"])[:200]
         except (LoginError, KeyError, TypeError):
             pass  # a scope that doesn't show the name is no reason to refuse
-        return Identity(user, token, time.time() + seconds)
+        return Identity(user, token, time.time() + seconds, token)
 
     async def _discover(self) -> dict[str, Any]:
         """The issuer's metadata (OpenID Connect Discovery, RFC 8414), kept for some minutes."""
@@ -198,6 +210,8 @@ class OAuthClient:
             needed = ["issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"]
             if metadata.get("issuer") != issuer:
                 raise LoginError("the issuer calls itself by another name than KUBEFERRY_OIDC_ISSUER")
+        if metadata.get("revocation_endpoint"):
+            needed.append("revocation_endpoint")
         for name in needed:
             parts = urlsplit(str(metadata.get(name, "")))
             if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
@@ -236,3 +250,11 @@ class OAuthClient:
         if not isinstance(document, dict):
             raise LoginError(f"{host} answered with HTTP {status}")
         return document
+
+
+def _revocable(answer: dict[str, Any], metadata: dict[str, Any]) -> str:
+    """What an OpenID Connect issuer can revoke: with a refresh token its access tokens end too (RFC 7009 2.1)."""
+    if not metadata.get("revocation_endpoint"):
+        return ""
+    tokens = (answer.get(name) for name in ("refresh_token", "access_token"))
+    return next((token for token in tokens if token and isinstance(token, str)), "")

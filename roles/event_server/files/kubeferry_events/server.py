@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 PRUNE_SECONDS = 60.0
+TOLD = 10  # runs named in a line of the log
 # Longer than a history takes that is well, shorter than those wait who ask how it is.
 HEALTH_SECONDS = 3.0
 # So long a history may take to end: whoever stops the server would kill it sooner or later.
@@ -182,10 +183,21 @@ class Server:
                 await self.hub.save_rows()
                 if time.monotonic() - pruned > PRUNE_SECONDS:
                     pruned = time.monotonic()
-                    self.hub.forget(await self.hub.store.prune(self.settings.retention, time.time()))
+                    await self._prune()
             except StoreError as error:
                 log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
                 self.metrics.add("store_errors")
+
+    async def _prune(self) -> None:
+        dropped = await self.hub.store.prune(self.settings.retention, time.time())
+        self.hub.forget(dropped)
+        if dropped:
+            more = f" and {len(dropped) - TOLD} more" if len(dropped) > TOLD else ""
+            log.info(
+                "dropped for their age, number or size (KUBEFERRY_RETENTION_DAYS, _RUNS, _BYTES): %s%s",
+                ", ".join(dropped[:TOLD]),
+                more,
+            )
 
 
 def page_files() -> dict[str, tuple[bytes, str]]:

@@ -14,11 +14,15 @@ MAX_SECONDS = 12 * 3600.0
 
 @dataclass
 class Session:
-    """One person's sign-in. The token stays here and is sent to the Kubernetes API server, nowhere else."""
+    """One person's sign-in. The token stays here and is sent to the Kubernetes API server.
+
+    `revocable` goes to the issuer at sign-out, and nowhere else; for OpenShift it is the token itself.
+    """
 
     user: str
     token: str = field(repr=False)
     expires: float
+    revocable: str = field(repr=False)
     # The connections that hang on it: told when it ends.
     listeners: set[Callable[[], None]] = field(default_factory=set, repr=False)
 
@@ -32,13 +36,13 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def add(self, user: str, token: str, expires: float, now: float) -> str:
+    def add(self, user: str, token: str, expires: float, revocable: str, now: float) -> str:
         """Begin a session and return its key. The oldest makes room where there are too many."""
         self.expire(now)
         while len(self._by_key) >= MAX_SESSIONS:
             self.end(next(iter(self._by_key)))
         key = secrets.token_urlsafe(32)
-        self._by_key[key] = Session(user, token, min(expires, now + MAX_SECONDS))
+        self._by_key[key] = Session(user, token, min(expires, now + MAX_SECONDS), revocable)
         return key
 
     def get(self, key: str | None, now: float) -> Session | None:

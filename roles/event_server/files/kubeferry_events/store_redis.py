@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 PREFIX = "kubeferry:"
 # What a replica may be behind before it has to read everything again.
 TAIL_LENGTH = 200_000
+# The common stream has each event a second time: so much of what the history may take is the stream's.
+TAIL_SHARE = 0.1
 BLOCK_MILLISECONDS = 2_000
 RETRY_SECONDS = 1.0
 ROWS = 100
@@ -188,28 +190,55 @@ class RedisStore:
     async def prune(self, keep: Retention, now: float) -> list[str]:
         rows = sorted(await self.summaries(), key=lambda row: row.get("seq", 0))
         oldest_kept = iso_time(now - keep.days * 86_400)
-        used = int((await self._ask(self._redis.info("memory")))["used_memory"])
+        share = int(keep.bytes * TAIL_SHARE)
+        await self._shorten_tail(share)
+        sizes = [await self._size(*self._parts(row["run"])) for row in rows]
+        used = sum(sizes)
         dropped: list[str] = []
-        for row in rows:
+        for row, size in zip(rows, sizes, strict=True):
             finished = row["status"] not in ("running", "silent")
-            over = len(rows) - len(dropped) > keep.runs or used > keep.bytes
+            over = len(rows) - len(dropped) > keep.runs or used > keep.bytes - share
             # Rows that an earlier version kept have only the publisher's time.
-            if (row.get("received") or row.get("updated", "")) < oldest_kept or (finished and over):
-                used -= await self._drop(row)
+            is_old = (row.get("received") or row.get("updated", "")) < oldest_kept
+            if is_old or (finished and over and row is not rows[-1]):
+                await self._drop(row)
+                used -= size
                 dropped.append(row["run"])
         return dropped
 
-    async def _drop(self, row: dict[str, Any]) -> int:
-        """Delete a run and return about how many bytes that freed."""
+    async def _shorten_tail(self, most: int) -> None:
+        """Cut the common stream to about so many bytes; what this replica has yet to read stays."""
+        tail = self._key("tail")
+        while (used := await self._size(tail)) > most:
+            # Rows differ in size, so it may take more than one cut.
+            rows = max(int(await self._ask(self._redis.xlen(tail)) * most / used), 1)
+            oldest = f"{max(self._last + 1 - rows, 0)}-0"
+            if not await self._ask(self._redis.xtrim(tail, minid=oldest, approximate=False)):
+                break
+        known = int(await self._ask(self._redis.get(self._key("pruned_seq"))) or 0)
+        for row_id, _fields in await self._ask(self._redis.xrange(tail, count=1)):
+            known = max(known, _seq(row_id) - 1)
+        await self._pruned(known)
+
+    async def _size(self, *keys: str) -> int:
+        """The bytes that these keys take in Redis: nobody else's are the history's."""
+        asked = self._redis.pipeline(transaction=False)
+        for key in keys:
+            asked.memory_usage(key, samples=0)  # a run's first rows, which stand for all otherwise, are small
+        return sum(size or 0 for size in await self._ask(asked.execute()))
+
+    async def _pruned(self, until: int) -> None:
+        """Who resumes from below this number has missed something."""
+        if until > self.pruned_seq:
+            self.pruned_seq = until
+            await self._ask(self._redis.set(self._key("pruned_seq"), until))
+
+    async def _drop(self, row: dict[str, Any]) -> None:
         run = row["run"]
-        names = [self._run(run, part) for part in ("events", "progress", "seen")]
-        freed = [await self._ask(self._redis.memory_usage(name)) or 0 for name in names]
-        self.pruned_seq = max(self.pruned_seq, row.get("seq", 0))
-        await self._ask(self._redis.set(self._key("pruned_seq"), self.pruned_seq))
+        await self._pruned(row.get("seq", 0))
         for name in ("runs", "newest"):
             await self._ask(self._redis.hdel(self._key(name), run))
-        await self._ask(self._redis.delete(*names))
-        return sum(freed)
+        await self._ask(self._redis.delete(*self._parts(run)))
 
     async def _begin(self) -> None:
         """Take up the epoch that is there, or begin one; follow from the newest event."""
@@ -242,7 +271,7 @@ class RedisStore:
         if not found:
             return
         rows = found[0][1]
-        first = int(rows[0][0].split(b"-")[0])
+        first = _seq(rows[0][0])
         if first > self._last + 1:
             raise EpochChanged("the stream in Redis has gone on without this replica")
         events = [_stored(row_id, fields) for row_id, fields in rows]
@@ -295,6 +324,13 @@ class RedisStore:
     def _run(self, run: str, part: str) -> str:
         return f"{self._prefix}run:{run}:{part}"
 
+    def _parts(self, run: str) -> list[str]:
+        return [self._run(run, part) for part in ("events", "progress", "seen")]
+
+
+def _seq(row_id: bytes) -> int:
+    return int(row_id.split(b"-")[0])
+
 
 def _stored(row_id: bytes, fields: Fields, run: str | None = None) -> Stored:
-    return Stored.load(int(row_id.split(b"-")[0]), run or fields[b"r"].decode(), fields[b"b"])
+    return Stored.load(_seq(row_id), run or fields[b"r"].decode(), fields[b"b"])

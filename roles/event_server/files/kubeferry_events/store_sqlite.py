@@ -257,9 +257,9 @@ class SqliteStore:
         dropped = []
         left = len(oldest)
         for run, finished, is_old in oldest:
-            # A run that never finished is dropped for its age alone.
-            beyond = is_old or (finished and (left > keep.runs or self._size() > keep.bytes))
-            if beyond:
+            # A run that never finished is dropped for its age alone, and so is the newest one.
+            over = finished and run != oldest[-1][0] and (left > keep.runs or self._size() > keep.bytes)
+            if is_old or over:
                 self._drop(database, run)
                 dropped.append(run)
                 left -= 1

@@ -7,7 +7,7 @@
 const PREFIX = "kubeferry.v1.";
 const LETTERS = { started: "s", poll: "s", retry: "r", ok: "o", changed: "c", failed: "f", skipped: "k", unreachable: "u" };
 const FINAL = "ocfkui";
-const LIMITS = { repeated: 100, problems: 200, parity: 2000, lists: 200, progress: 200, gaps: 100, namespaces: 50 };
+export const LIMITS = { repeated: 100, problems: 200, parity: 2000, lists: 200, progress: 200, gaps: 100, namespaces: 50 };
 const TASK_FIELDS = ["play_id", "name", "action", "role", "path", "handler", "no_log", "namespaces"];
 const PROBLEM_FIELDS = ["task_id", "task", "host", "item", "msg", "ignored", "action"];
 const STARTED_FIELDS = ["playbook", "controller", "user", "job", "check", "ansible_version", "limit", "diff", "tags"];

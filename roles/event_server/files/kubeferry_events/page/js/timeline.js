@@ -6,6 +6,7 @@
 import { attribute, h, keyed, put, text } from "./dom.js";
 import { CELLS, clock, duration, line, millis, number, plural } from "./format.js";
 import { showResult } from "./detail.js";
+import { LIMITS } from "./model.js";
 
 const MARKS = ["ok", "changed", "failed", "ignored", "unreachable", "skipped", "running", "retry"];
 const WORDS = { running: "running", retry: "retrying" };
@@ -130,8 +131,9 @@ export class TimelineView {
     if (this.problemKey === key && this.problemRun === run) return;
     Object.assign(this, { problemKey: key, problemRun: run });
     const all = run.problems.filter((problem) => !problem.ignored).length;
+    const known = run.problems.length < LIMITS.problems ? plural(all, "problem") : `At least ${plural(all, "problem")}`;
     put(this.problems,
-      h("h2", {}, all > shown.length ? `${plural(all, "problem")}, the newest first` : plural(all, "problem")),
+      h("h2", {}, all > shown.length ? `${known}, the newest first` : known),
       h("ul", {}, shown.map((problem) => h("li", {},
         h("button", { type: "button", class: "link-like", onclick: () => showResult(this.owner, { task: run.taskOf(problem.task_id), host: problem.host }) },
           line(problem.task || "task", problem.host, problem.item)),
