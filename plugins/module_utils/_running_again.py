@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""Whether workloads that were brought back run again, and what keeps them from it."""
+"""Whether workloads that were brought back run again, what keeps them from it, and which stay stopped."""
 
 from __future__ import annotations
 
@@ -42,6 +42,30 @@ def not_running(
     except ClusterError as exc:
         return [f"Whether what was brought back runs again couldn't be looked at: {exc}"]
     return []
+
+
+def left_stopped(workloads: Sequence[Workload], claim: str) -> list[dict[str, str]]:
+    """For each of `workloads`, and each claim but `claim` that it is stopped for: that claim, and a sentence, `msg`."""
+    return [
+        {"claim": f"{each.item['metadata']['namespace']}/{other}", "msg": _stays(each, other)}
+        for each in workloads
+        if each.kind.is_stopped(each.item)
+        for other in each.claims
+        if other != claim
+    ]
+
+
+def _stays(workload: Workload, claim: str) -> str:
+    run = workload.run_of(claim)
+    by = (
+        f" by run {run}, which may be at work on it: wait for its end, or, if it has died"
+        if run
+        else ": to end that"
+    )
+    return (
+        f"{workload.title} stays stopped for claim {claim}{by}, run the playbook kubeferry.pvc.restore for that claim, "
+        "or kubeferry.pvc.pvc_quiesce with state restored where no inventory has it."
+    )
 
 
 def _still_away(cluster: ClusterApi, namespace: str, workloads: Sequence[Workload]) -> list[Workload]:

@@ -157,6 +157,26 @@ not_running:
   type: list
   elements: str
   sample: ["Deployment shop/web isn't running again: 1 node(s) were unschedulable."]
+left:
+  description:
+    - What stays stopped, as it was stopped for other claims, too, which are still to be restored.
+    - With O(run_id), only workloads whose pods mount the claim; without, all of the namespace.
+  returned: O(state=restored), not in check mode
+  type: list
+  elements: dict
+  contains:
+    claim:
+      description: The namespace and the name of the other claim.
+      type: str
+    msg:
+      description: A sentence that names the workload, the run that has stopped it for that claim, and what to do.
+      type: str
+  sample:
+    - claim: shop/logs
+      msg: >-
+        Deployment shop/web stays stopped for claim logs by run run-a1b2c3d4e5, which may be at work on it: wait for its
+        end, or, if it has died, run the playbook kubeferry.pvc.restore for that claim, or kubeferry.pvc.pvc_quiesce
+        with state restored where no inventory has it.
 tolerations:
   description:
     - What the pods of all workloads that are stopped for the claim tolerate. With it, a helper pod gets to the claim's
