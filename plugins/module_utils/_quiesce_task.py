@@ -127,7 +127,7 @@ def _restore(quiescer: Quiescer, claim: str, runs: Sequence[str]) -> None:
 
 
 def _tolerated(found: Sequence[Workload]) -> list[dict[str, Any]]:
-    return tolerated([each.kind.template(each.item) for each in found])
+    return tolerated([each.kind.pod_spec(each.item) for each in found])
 
 
 def _told(found: Sequence[Workload]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ._api_errors import server_says
 from ._cluster_api import ClusterApi, Object
 from ._errors import ClusterError, NotFound
 from ._placement import is_kept_off_cordoned, unscheduled
@@ -36,7 +37,8 @@ def not_running(
             if time.monotonic() >= deadline:
                 pods = cluster.list_pods(namespace)
                 return [
-                    f"{each.title} isn't running again{_why(each, _pods_of(each, pods))}." for each in left
+                    f"{each.title} isn't running again{_why(cluster, each, _pods_of(each, pods))}."
+                    for each in left
                 ]
             sleep(_PAUSE)
     except ClusterError as exc:
@@ -110,7 +112,7 @@ def _runs(pods: Sequence[Object]) -> bool:
     return bool(done) and not any(unscheduled(pod) for pod in pods)
 
 
-def _why(workload: Workload, pods: Sequence[Object]) -> str:
+def _why(cluster: ClusterApi, workload: Workload, pods: Sequence[Object]) -> str:
     """The end of the sentence: what there is may still be on its way, as a volume takes time to be attached."""
     for pod in pods:
         if reasons := unscheduled(pod):
@@ -121,4 +123,15 @@ def _why(workload: Workload, pods: Sequence[Object]) -> str:
     for each in (workload.item.get("status") or {}).get("conditions") or []:
         if each.get("type") == "ReplicaFailure" and each.get("status") == "True" and each.get("message"):
             return f": {str(each['message']).rstrip('.')}"
-    return f": it has no pod after {_SECONDS:.0f} s"
+    failed = _failed_creation(cluster, workload)
+    return f": it has no pod after {_SECONDS:.0f} s{f' ({failed})' if failed else ''}"
+
+
+def _failed_creation(cluster: ClusterApi, workload: Workload) -> str:
+    """What the newest event says of pods that couldn't be made. Not all kinds have a condition that tells that."""
+    metadata = workload.item["metadata"]
+    events = cluster.events_of(
+        metadata["namespace"], workload.kind.name, workload.name, metadata.get("uid", "")
+    )
+    found = (each for each in reversed(events) if each.get("reason") == "FailedCreate")
+    return server_says(next(found, {})).rstrip(".")

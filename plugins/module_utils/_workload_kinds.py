@@ -46,12 +46,15 @@ class Kind:
         return self.group.partition("/")[0]
 
     def template(self, item: Object) -> Object:
-        """The spec of the pods that a workload makes."""
+        """The template of the pods that a workload makes."""
         spec = item.get("spec") or {}
         if self.name == "CronJob":
             spec = (spec.get("jobTemplate") or {}).get("spec") or {}
-        pods: Object = (spec.get("template") or {}).get("spec") or {}
-        return pods
+        return spec.get("template") or {}
+
+    def pod_spec(self, item: Object) -> Object:
+        """The spec of the pods that a workload makes."""
+        return self.template(item).get("spec") or {}
 
     def state(self, item: Object) -> dict[str, Any]:
         """What has to be known to bring it back."""
@@ -71,7 +74,7 @@ class Kind:
             return bool(item["spec"].get("replicas", 1) == 0)
         if self.by == "suspend":
             return bool(item["spec"].get("suspend"))
-        selector: Object = self.template(item).get("nodeSelector") or {}
+        selector: Object = self.pod_spec(item).get("nodeSelector") or {}
         return QUIESCED in selector
 
     def stop(self, item: Object) -> dict[str, Any]:
@@ -112,7 +115,7 @@ class Kind:
 
     def mounts(self, item: Object, claim: str) -> bool:
         """Whether the pods that a workload makes mount the claim."""
-        for volume in self.template(item).get("volumes") or []:
+        for volume in self.pod_spec(item).get("volumes") or []:
             if claim_of(volume) == claim:
                 return True
         for each in item["spec"].get("volumeClaimTemplates") or []:

@@ -114,6 +114,23 @@ def test_what_has_no_pod_is_told_with_the_reason(cluster):
     assert cluster.said() == ["Deployment ns/shop isn't running again: exceeded quota: q."]
 
 
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet", "Job"])
+def test_what_has_no_pod_and_no_condition_is_told_with_its_newest_event(cluster, kind):
+    item = cluster.add(kind, status={"desiredNumberScheduled": 1})
+    about = {"kind": kind, "name": "shop", "uid": item["metadata"]["uid"]}
+    for at, reason, message in (
+        (3, "Other", "no"),
+        (2, "FailedCreate", "violates x."),
+        (1, "FailedCreate", "old"),
+    ):
+        event = {"reason": reason, "message": message, "lastTimestamp": f"2026-01-01T00:00:0{at}Z"}
+        event |= {"metadata": {"name": reason, "namespace": "ns"}, "involvedObject": about}
+        cluster.api.add("events", event)
+    assert cluster.said() == [f"{kind} ns/shop isn't running again: it has no pod after 20 s (violates x)."]
+    cluster.api.refuse[("list", "events")] = [(403, status(403, "no"))]
+    assert cluster.said() == [f"{kind} ns/shop isn't running again: it has no pod after 20 s."]
+
+
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
