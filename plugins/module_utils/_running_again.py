@@ -29,7 +29,7 @@ def not_running(
     workloads: Sequence[Workload],
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[str]:
-    """A sentence for each of `workloads` that has no ready pod, or one that no node takes, after a while."""
+    """A sentence for each of `workloads` that lacks pods, a ready one, or a node for one of them, after a while."""
     deadline = time.monotonic() + _SECONDS
     left = [each for each in workloads if each.kind.name != "CronJob"]
     try:
@@ -82,7 +82,7 @@ def _still_away(cluster: ClusterApi, namespace: str, workloads: Sequence[Workloa
         except NotFound:
             continue
     pods = cluster.list_pods(namespace)
-    return [each for each in found if _wants_pods(each) and not _runs(_pods_of(each, pods))]
+    return [each for each in found if _wants_pods(each) and not _runs(each, _pods_of(each, pods))]
 
 
 def _wants_pods(workload: Workload) -> bool:
@@ -107,9 +107,19 @@ def _pods_of(workload: Workload, pods: Sequence[Object]) -> list[Object]:
     ]
 
 
-def _runs(pods: Sequence[Object]) -> bool:
+def _wanted(workload: Workload) -> int:
+    """How many pods there are to be; 1 where they come one after the other, or it isn't known."""
+    item, name = workload.item, workload.kind.name
+    if name == "DaemonSet":
+        return int((item.get("status") or {}).get("desiredNumberScheduled") or 1)
+    if name == "StatefulSet" and item["spec"].get("podManagementPolicy") != "Parallel":
+        return 1
+    return int(item["spec"].get("replicas", 1))
+
+
+def _runs(workload: Workload, pods: Sequence[Object]) -> bool:
     done = [pod for pod in pods if is_ready(pod) or (pod.get("status") or {}).get("phase") == "Succeeded"]
-    return bool(done) and not any(unscheduled(pod) for pod in pods)
+    return bool(done) and len(pods) >= _wanted(workload) and not any(unscheduled(pod) for pod in pods)
 
 
 def _why(cluster: ClusterApi, workload: Workload, pods: Sequence[Object]) -> str:
@@ -118,20 +128,25 @@ def _why(cluster: ClusterApi, workload: Workload, pods: Sequence[Object]) -> str
         if reasons := unscheduled(pod):
             undo = "; what is stopped can't come back to a cordoned node before that is undone"
             return f": {', '.join(reasons)}{undo if is_kept_off_cordoned(pod) else ''}"
-    if pods:
-        return f" yet: pod {pods[0]['metadata']['name']} isn't ready after {_SECONDS:.0f} s ({describe(pods[0])})"
-    for each in (workload.item.get("status") or {}).get("conditions") or []:
-        if each.get("type") == "ReplicaFailure" and each.get("status") == "True" and each.get("message"):
-            return f": {str(each['message']).rstrip('.')}"
-    failed = _failed_creation(cluster, workload)
-    return f": it has no pod after {_SECONDS:.0f} s{f' ({failed})' if failed else ''}"
+    wanted = _wanted(workload)
+    if len(pods) < wanted:
+        there = f" with all its pods: there are {len(pods)} of {wanted}" if pods else ": it has no pod"
+        return f"{there} after {_SECONDS:.0f} s{_failed_creation(cluster, workload)}"
+    return f" yet: pod {pods[0]['metadata']['name']} isn't ready after {_SECONDS:.0f} s ({describe(pods[0])})"
 
 
 def _failed_creation(cluster: ClusterApi, workload: Workload) -> str:
-    """What the newest event says of pods that couldn't be made. Not all kinds have a condition that tells that."""
+    """Why pods couldn't be made, in brackets: by its status, or the newest event, as not all kinds have it there."""
     metadata = workload.item["metadata"]
-    events = cluster.events_of(
-        metadata["namespace"], workload.kind.name, workload.name, metadata.get("uid", "")
-    )
-    found = (each for each in reversed(events) if each.get("reason") == "FailedCreate")
-    return server_says(next(found, {})).rstrip(".")
+    found = [
+        each
+        for each in (workload.item.get("status") or {}).get("conditions") or []
+        if each.get("type") == "ReplicaFailure" and each.get("status") == "True"
+    ]
+    if not found:
+        events = cluster.events_of(
+            metadata["namespace"], workload.kind.name, workload.name, metadata.get("uid", "")
+        )
+        found = [each for each in events if each.get("reason") == "FailedCreate"][-1:]
+    said = server_says(found[0]).rstrip(".") if found else ""
+    return f" ({said})" if said else ""

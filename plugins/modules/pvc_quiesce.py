@@ -25,7 +25,7 @@ description:
   - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless
     O(state=kept) was said. What a run left that was killed with its machine, O(state=restored) brings back.
   - With O(state=restored), it is waited up to 20 seconds for a ready pod of each workload that is brought back. What
-    has none then, or has one that no node takes, is a warning and no failure.
+    has none then, has one that no node takes, or lacks pods that come all at once, is a warning and no failure.
   - A pod without such an owner, and a workload that belongs to something else, as an operator's, are refused before
     anything is changed; and so is one that has pods of a former template, as in the middle of a rollout, or where that
     is stuck, paused or has a partition, and with the update strategy C(OnDelete), as they wouldn't come back. A

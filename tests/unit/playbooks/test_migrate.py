@@ -172,3 +172,15 @@ def test_what_stays_stopped_for_claims_that_are_not_restored_is_told_once(server
     assert replicas == {"web": 3, "both": 1, "old": 0}
     assert done.stdout.count(" stays stopped for claim ") == 1
     assert "Deployment ns/old stays stopped for claim old: to end that" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_what_stays_stopped_for_another_claim_is_in_the_list(server, migrate):
+    (deployment,) = server.api.all("deployments")
+    record = json.dumps({"claims": ["old"], "runs": {"old": "run-dead"}, "was": {"replicas": 3}})
+    deployment["metadata"]["annotations"] = {"kubeferry.io/quiesced": record}
+    deployment["spec"]["replicas"] = 0
+    done = migrate("--limit", "shop", "-e", "migrate_wait_timeout=1")
+    assert deployment["spec"]["replicas"] == 0
+    said = "ns/shop -> ns/new-shop: Deployment ns/web stays stopped for claim old by run run-dead, which may be at"
+    assert done.stdout.count(said) == 1, done.stdout + done.stderr

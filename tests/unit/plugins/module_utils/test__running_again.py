@@ -111,7 +111,30 @@ def test_what_has_no_pod_is_told_with_the_reason(cluster):
     assert cluster.said() == ["Deployment ns/shop isn't running again: it has no pod after 20 s."]
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"}
     item["status"] = {"conditions": [failure]}
-    assert cluster.said() == ["Deployment ns/shop isn't running again: exceeded quota: q."]
+    assert cluster.said() == [
+        "Deployment ns/shop isn't running again: it has no pod after 20 s (exceeded quota: q)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "all_at_once"),
+    [
+        ("Deployment", {"replicas": 3}, True),
+        ("DaemonSet", {}, True),
+        ("StatefulSet", {"replicas": 3, "podManagementPolicy": "Parallel"}, True),
+        ("StatefulSet", {"replicas": 3}, False),
+        ("Job", {"parallelism": 3}, False),
+    ],
+)
+def test_what_has_some_of_its_pods_is_told(cluster, kind, spec, all_at_once):
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"}
+    cluster.add(kind, spec=spec, status={"desiredNumberScheduled": 3, "conditions": [failure]})
+    cluster.add_pod()
+    said = f"{kind} ns/shop isn't running again with all its pods: there are 1 of 3 after 20 s (exceeded quota: q)."
+    assert cluster.said() == [said] * all_at_once
+    cluster.add_pod("shop-2", phase="Pending", conditions=[])
+    cluster.add_pod("shop-3", phase="Pending", conditions=[])
+    assert cluster.said() == [], "the rest is on its way"
 
 
 @pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet", "Job"])
