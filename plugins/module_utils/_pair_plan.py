@@ -18,6 +18,7 @@ from typing import Any
 from ._claim_task import create, find
 from ._claims import phase_of, source_of, users_of
 from ._cluster_api import ClusterApi, Object
+from ._coming_back import refusal
 from ._errors import BusyError, ClusterError, Forbidden, KubeferryError
 from ._helper_diagnosis import refused_creation, unusable_claim
 from ._helper_spec import HelperRequest, helper_pod
@@ -33,12 +34,15 @@ from ._rest import Request
 class PairPlan:
     """`problems` keep the pair from being copied; `notes` are good to know. Each is a piece of a sentence.
 
+    `warnings` are whole ones, and about more than the pair.
+
     `tolerations` are those of what is stopped, `creates` is what a claim that would be made asks of its namespace,
     `quotas` what is left there.
     """
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     workloads: list[dict[str, str]] = field(default_factory=list)
     tolerations: list[dict[str, Any]] = field(default_factory=list)
     creates: dict[str, Any] = field(default_factory=dict)
@@ -203,12 +207,20 @@ def _left(quotas: list[Object]) -> list[dict[str, Any]]:
 
 
 def _add_workloads(plan: PairPlan, side: Side) -> None:
+    quiescer = Quiescer(side.cluster, side.request.namespace)
     try:
-        found = Quiescer(side.cluster, side.request.namespace).find(side.request.claim)
+        found = quiescer.find(side.request.claim)
     except Forbidden as exc:
         raise BusyError(f"What uses the claim can't be looked at: {exc}") from None
     plan.workloads = [{"kind": each.kind.name, "name": each.name} for each in found]
-    plan.tolerations = tolerated([each.kind.template(each.item) for each in found])
+    plan.tolerations = tolerated([each.kind.pod_spec(each.item) for each in found])
+    plan.warnings = quiescer.warnings
+    for each in found:
+        if each.kind.is_stopped(each.item):
+            continue
+        sure, said = refusal(side.cluster, each)
+        if said:
+            (plan.problems if sure else plan.notes).append(said)
 
 
 def _add_cordoned(plan: PairPlan, cluster: ClusterApi, claim: Object) -> None:

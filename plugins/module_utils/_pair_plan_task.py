@@ -56,7 +56,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         "creates": plan.creates,
         "quotas": plan.quotas,
         **measured,
-        "warnings": [*dict.fromkeys(here.warnings + there.warnings)],
+        "warnings": [*dict.fromkeys([*here.warnings, *there.warnings, *plan.warnings])],
     }
 
 

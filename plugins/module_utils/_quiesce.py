@@ -21,7 +21,7 @@ from typing import Any
 
 from ._claims import goes_with, users_of
 from ._cluster_api import ClusterApi
-from ._errors import BusyError, ClusterError, Conflict, Forbidden, NotFound
+from ._errors import BusyError, ClusterError, Conflict, Forbidden, Interrupted, KubeferryError, NotFound
 from ._helper_spec import MANAGED_BY
 from ._interrupt import undisturbed
 from ._rest import Request
@@ -123,14 +123,24 @@ class Quiescer:
     def restore(self, claim: str = "", runs: Sequence[str] = (), *, leased: bool = False) -> list[Workload]:
         """Bring back what was stopped for a claim, or for any, by one of `runs`, or by any. See `quiesce`.
 
-        Those that are what they were again.
+        Those that are what they were again. Each is tried; then KubeferryError is raised for all that are left.
         """
         found = self._all()
         if leased:
             runs = _with_former(runs, found, claim)
-        stopped = stopped_for(found, claim, runs)
-        back = [workload for workload in reversed(stopped) if self._unmark(workload, claim, runs)]
+        back: list[Workload] = []
+        errors: list[tuple[Workload, KubeferryError]] = []
+        for workload in reversed(stopped_for(found, claim, runs)):
+            try:
+                if self._unmark(workload, claim, runs):
+                    back.append(workload)
+            except Interrupted:
+                raise
+            except KubeferryError as exc:
+                errors.append((workload, exc))
         self._tidy(found, [each for each in stopped_for(found) if each not in back])
+        if errors:
+            raise _left_stopped(errors, bool(back))
         return back
 
     def check_stopped(self, claim: str) -> None:
@@ -205,7 +215,18 @@ class Quiescer:
                     raise
                 continue
             found += [Workload(kind, item) for item in items]
+        for each in found:
+            if each.has_odd_record and is_to_be_stopped(each):
+                self._warn(
+                    f"{each.title} has an annotation {QUIESCED} that is no record of what it was, so it is passed "
+                    "over: remove the annotation, and start the workload by hand if it is stopped."
+                )
         return found
+
+    def _warn(self, text: str) -> None:
+        """Once, however often it is looked at."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def _users(self, claim: str) -> list[dict[str, Any]]:
         return _using(self._cluster.list_pods(self._namespace), claim)
@@ -257,7 +278,7 @@ class Quiescer:
                 return _annotate(_without_runs({**now.record, "claims": left}, over))
             last = True
             patch: dict[str, Any] = {"metadata": {"annotations": {QUIESCED: None}}}
-            if spec := now.kind.back(now.item, now.record.get("was") or {}):
+            if spec := now.kind.back(now.item, now.record.get("was", {})):
                 patch["spec"] = spec
             return patch
 
@@ -344,14 +365,21 @@ def _with_run(record: dict[str, Any], claim: str, run: str, leased: bool) -> dic
 
 def _without_runs(record: dict[str, Any], claims: Sequence[str]) -> dict[str, Any]:
     """A record by which no run answers for `claims`."""
-    runs = {claim: run for claim, run in (record.get("runs") or {}).items() if claim not in claims}
-    leased = [claim for claim in record.get("leased") or [] if claim not in claims]
+    runs = {claim: run for claim, run in record.get("runs", {}).items() if claim not in claims}
+    leased = [claim for claim in record.get("leased", []) if claim not in claims]
     rest = {key: value for key, value in record.items() if key not in {"runs", "leased"}}
     return {**rest, **({"runs": runs} if runs else {}), **({"leased": leased} if leased else {})}
 
 
 def _annotate(record: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"annotations": {QUIESCED: json.dumps(record, sort_keys=True)}}}
+
+
+def _left_stopped(errors: Sequence[tuple[Workload, KubeferryError]], changed: bool) -> KubeferryError:
+    """One error for all workloads that can't be brought back, of the kind of the first."""
+    error = type(errors[0][1])(" ".join(f"{each.title} stays stopped: {exc}" for each, exc in errors))
+    error.changed = changed
+    return error
 
 
 def _names(pods: Sequence[Mapping[str, Any]]) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 
 from . import _guard
 from ._cluster import Cluster, connect
-from ._errors import Forbidden, UsageError
+from ._errors import ClusterError, Forbidden, UsageError
 from ._interrupt import interruptible
 from ._lease import Hold, Leases
 from ._placement import tolerated
 from ._quiesce import Quiescer
 from ._revisions import forget_stopped
-from ._running_again import not_running
+from ._running_again import left_stopped, not_running
 from ._workload_kinds import Workload
 
 # What ends a playbook that runs longer than this brings nothing back; the next run does.
@@ -60,6 +60,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
                 forget_stopped(cluster, endpoint["namespace"], found)
                 away = not_running(cluster, endpoint["namespace"], found)
                 result["not_running"] = away
+                result["left"] = _left(quiescer, claim, everywhere=not params["run_id"])
     return {**result, "workloads": _told(found), "warnings": [*cluster.warnings, *quiescer.warnings, *away]}
 
 
@@ -109,12 +110,24 @@ def _quiesced(
     return stopped, {"changed": bool(stopped), "guarded": guarded, "tolerations": tolerations}
 
 
+def _left(quiescer: Quiescer, claim: str, *, everywhere: bool) -> list[dict[str, str]]:
+    """What stays stopped for other claims: in the whole namespace, or of what mounts the claim."""
+    try:
+        found = quiescer.stopped()
+    except ClusterError as exc:
+        quiescer.warnings.append(
+            f"Whether anything stays stopped for other claims couldn't be looked at: {exc}"
+        )
+        return []
+    return left_stopped([each for each in found if everywhere or each.kind.mounts(each.item, claim)], claim)
+
+
 def _restore(quiescer: Quiescer, claim: str, runs: Sequence[str]) -> None:
     quiescer.restore(claim, runs)
 
 
 def _tolerated(found: Sequence[Workload]) -> list[dict[str, Any]]:
-    return tolerated([each.kind.template(each.item) for each in found])
+    return tolerated([each.kind.pod_spec(each.item) for each in found])
 
 
 def _told(found: Sequence[Workload]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""Whether workloads that were brought back run again, and what keeps them from it."""
+"""Whether workloads that were brought back run again, what keeps them from it, and which stay stopped."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ._api_errors import server_says
 from ._cluster_api import ClusterApi, Object
 from ._errors import ClusterError, NotFound
 from ._placement import is_kept_off_cordoned, unscheduled
@@ -28,7 +29,7 @@ def not_running(
     workloads: Sequence[Workload],
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[str]:
-    """A sentence for each of `workloads` that has no ready pod, or one that no node takes, after a while."""
+    """A sentence for each of `workloads` that lacks pods, a ready one, or a node for one of them, after a while."""
     deadline = time.monotonic() + _SECONDS
     left = [each for each in workloads if each.kind.name != "CronJob"]
     try:
@@ -36,12 +37,37 @@ def not_running(
             if time.monotonic() >= deadline:
                 pods = cluster.list_pods(namespace)
                 return [
-                    f"{each.title} isn't running again{_why(each, _pods_of(each, pods))}." for each in left
+                    f"{each.title} isn't running again{_why(cluster, each, _pods_of(each, pods))}."
+                    for each in left
                 ]
             sleep(_PAUSE)
     except ClusterError as exc:
         return [f"Whether what was brought back runs again couldn't be looked at: {exc}"]
     return []
+
+
+def left_stopped(workloads: Sequence[Workload], claim: str) -> list[dict[str, str]]:
+    """For each of `workloads`, and each claim but `claim` that it is stopped for: that claim, and a sentence, `msg`."""
+    return [
+        {"claim": f"{each.item['metadata']['namespace']}/{other}", "msg": _stays(each, other)}
+        for each in workloads
+        if each.kind.is_stopped(each.item)
+        for other in each.claims
+        if other != claim
+    ]
+
+
+def _stays(workload: Workload, claim: str) -> str:
+    run = workload.run_of(claim)
+    by = (
+        f" by run {run}, which may be at work on it: wait for its end, or, if it has died"
+        if run
+        else ": to end that"
+    )
+    return (
+        f"{workload.title} stays stopped for claim {claim}{by}, run the playbook kubeferry.pvc.restore for that claim, "
+        "or kubeferry.pvc.pvc_quiesce with state restored where no inventory has it."
+    )
 
 
 def _still_away(cluster: ClusterApi, namespace: str, workloads: Sequence[Workload]) -> list[Workload]:
@@ -56,7 +82,7 @@ def _still_away(cluster: ClusterApi, namespace: str, workloads: Sequence[Workloa
         except NotFound:
             continue
     pods = cluster.list_pods(namespace)
-    return [each for each in found if _wants_pods(each) and not _runs(_pods_of(each, pods))]
+    return [each for each in found if _wants_pods(each) and not _runs(each, _pods_of(each, pods))]
 
 
 def _wants_pods(workload: Workload) -> bool:
@@ -81,20 +107,46 @@ def _pods_of(workload: Workload, pods: Sequence[Object]) -> list[Object]:
     ]
 
 
-def _runs(pods: Sequence[Object]) -> bool:
+def _wanted(workload: Workload) -> int:
+    """How many pods there are to be; 1 where they come one after the other, or it isn't known."""
+    item, name = workload.item, workload.kind.name
+    if name == "DaemonSet":
+        return int((item.get("status") or {}).get("desiredNumberScheduled") or 1)
+    if name == "StatefulSet" and item["spec"].get("podManagementPolicy") != "Parallel":
+        return 1
+    return int(item["spec"].get("replicas", 1))
+
+
+def _runs(workload: Workload, pods: Sequence[Object]) -> bool:
     done = [pod for pod in pods if is_ready(pod) or (pod.get("status") or {}).get("phase") == "Succeeded"]
-    return bool(done) and not any(unscheduled(pod) for pod in pods)
+    return bool(done) and len(pods) >= _wanted(workload) and not any(unscheduled(pod) for pod in pods)
 
 
-def _why(workload: Workload, pods: Sequence[Object]) -> str:
+def _why(cluster: ClusterApi, workload: Workload, pods: Sequence[Object]) -> str:
     """The end of the sentence: what there is may still be on its way, as a volume takes time to be attached."""
     for pod in pods:
         if reasons := unscheduled(pod):
             undo = "; what is stopped can't come back to a cordoned node before that is undone"
             return f": {', '.join(reasons)}{undo if is_kept_off_cordoned(pod) else ''}"
-    if pods:
-        return f" yet: pod {pods[0]['metadata']['name']} isn't ready after {_SECONDS:.0f} s ({describe(pods[0])})"
-    for each in (workload.item.get("status") or {}).get("conditions") or []:
-        if each.get("type") == "ReplicaFailure" and each.get("status") == "True" and each.get("message"):
-            return f": {str(each['message']).rstrip('.')}"
-    return f": it has no pod after {_SECONDS:.0f} s"
+    wanted = _wanted(workload)
+    if len(pods) < wanted:
+        there = f" with all its pods: there are {len(pods)} of {wanted}" if pods else ": it has no pod"
+        return f"{there} after {_SECONDS:.0f} s{_failed_creation(cluster, workload)}"
+    return f" yet: pod {pods[0]['metadata']['name']} isn't ready after {_SECONDS:.0f} s ({describe(pods[0])})"
+
+
+def _failed_creation(cluster: ClusterApi, workload: Workload) -> str:
+    """Why pods couldn't be made, in brackets: by its status, or the newest event, as not all kinds have it there."""
+    metadata = workload.item["metadata"]
+    found = [
+        each
+        for each in (workload.item.get("status") or {}).get("conditions") or []
+        if each.get("type") == "ReplicaFailure" and each.get("status") == "True"
+    ]
+    if not found:
+        events = cluster.events_of(
+            metadata["namespace"], workload.kind.name, workload.name, metadata.get("uid", "")
+        )
+        found = [each for each in events if each.get("reason") == "FailedCreate"][-1:]
+    said = server_says(found[0]).rstrip(".") if found else ""
+    return f" ({said})" if said else ""

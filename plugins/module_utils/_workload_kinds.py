@@ -46,12 +46,15 @@ class Kind:
         return self.group.partition("/")[0]
 
     def template(self, item: Object) -> Object:
-        """The spec of the pods that a workload makes."""
+        """The template of the pods that a workload makes."""
         spec = item.get("spec") or {}
         if self.name == "CronJob":
             spec = (spec.get("jobTemplate") or {}).get("spec") or {}
-        pods: Object = (spec.get("template") or {}).get("spec") or {}
-        return pods
+        return spec.get("template") or {}
+
+    def pod_spec(self, item: Object) -> Object:
+        """The spec of the pods that a workload makes."""
+        return self.template(item).get("spec") or {}
 
     def state(self, item: Object) -> dict[str, Any]:
         """What has to be known to bring it back."""
@@ -71,7 +74,7 @@ class Kind:
             return bool(item["spec"].get("replicas", 1) == 0)
         if self.by == "suspend":
             return bool(item["spec"].get("suspend"))
-        selector: Object = self.template(item).get("nodeSelector") or {}
+        selector: Object = self.pod_spec(item).get("nodeSelector") or {}
         return QUIESCED in selector
 
     def stop(self, item: Object) -> dict[str, Any]:
@@ -112,7 +115,7 @@ class Kind:
 
     def mounts(self, item: Object, claim: str) -> bool:
         """Whether the pods that a workload makes mount the claim."""
-        for volume in self.template(item).get("volumes") or []:
+        for volume in self.pod_spec(item).get("volumes") or []:
             if claim_of(volume) == claim:
                 return True
         for each in item["spec"].get("volumeClaimTemplates") or []:
@@ -154,18 +157,23 @@ class Workload:
     def record(self) -> dict[str, Any]:
         """What the annotation holds: `was`, `claims`, for which it was stopped, and `runs` that answer for them.
 
-        `leased` are those of the claims whose leases these runs had. It is empty if it wasn't stopped.
+        `leased` are those of the claims whose leases these runs had. It is empty if it wasn't stopped, or if the
+        annotation isn't of that shape: anybody who may change the workload may have written it.
         """
-        text = (self.item["metadata"].get("annotations") or {}).get(QUIESCED)
         try:
-            record = json.loads(text) if text else {}
-        except ValueError:
-            record = {}
-        return record if isinstance(record, dict) else {}
+            record = json.loads((self.item["metadata"].get("annotations") or {}).get(QUIESCED, ""))
+        except (ValueError, RecursionError):
+            return {}
+        return record if _is_record(record) else {}
+
+    @property
+    def has_odd_record(self) -> bool:
+        """Whether the annotation is there and holds no record."""
+        return QUIESCED in (self.item["metadata"].get("annotations") or {}) and not self.record
 
     @property
     def claims(self) -> list[str]:
-        return list(self.record.get("claims") or [])
+        return list(self.record.get("claims", []))
 
     @property
     def was(self) -> dict[str, Any]:
@@ -174,7 +182,7 @@ class Workload:
         Where somebody has started it by hand, what is on record is older than that. Only the policy that was changed
         to stop it is still to come back.
         """
-        then, now = self.record.get("was") or {}, self.kind.state(self.item)
+        then, now = self.record.get("was", {}), self.kind.state(self.item)
         return {**now, **then} if self.kind.is_stopped(self.item) else {**then, **now}
 
     def is_stopped_for(self, claim: str) -> bool:
@@ -183,11 +191,11 @@ class Workload:
 
     def run_of(self, claim: str) -> str:
         """The run that has stopped it for a claim, and is to bring it back; empty where none is."""
-        return str((self.record.get("runs") or {}).get(claim) or "")
+        return str(self.record.get("runs", {}).get(claim, ""))
 
     def leased_run_of(self, claim: str) -> str:
         """The run that has stopped it for a claim whose lease it had then; empty where none is."""
-        return self.run_of(claim) if claim in (self.record.get("leased") or ()) else ""
+        return self.run_of(claim) if claim in self.record.get("leased", ()) else ""
 
     def stopped_for(self, claim: str = "", runs: Sequence[str] = ()) -> list[str]:
         """Those of its claims that are `claim`, or any, and were stopped by one of `runs`, or by any."""
@@ -267,6 +275,31 @@ def is_to_be_stopped(workload: Workload) -> bool:
     owner = controller_of(workload.item)
     # A CronJob that is suspended doesn't end the Jobs that it has started.
     return owner is None or not known(owner) or owner.get("kind") == "CronJob"
+
+
+def _is_record(record: object) -> bool:
+    if not isinstance(record, dict) or not _are_texts(record.get("claims")):
+        return False
+    was, runs = record.get("was", {}), record.get("runs", {})
+    return (
+        isinstance(was, dict)
+        and _is_count(was.get("replicas", 1))
+        and isinstance(was.get("whenScaled", ""), str)
+        and isinstance(runs, dict)
+        and _are_texts([*runs.values()])
+        and _are_texts(record.get("leased", []))
+    )
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_count(value: Any) -> bool:  # noqa: ANN401
+    try:
+        return int(value) >= 0
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _is_pod_of_set(pod: Object, item: Object) -> bool:

@@ -10,8 +10,10 @@ module: pvc_plan
 short_description: Say what would come of copying one claim to another
 description:
   - Finds out what keeps a claim from being copied to its counterpart, before anything is touched. The API servers are
-    asked to check, and not to make, the helper pods and a new claim (quota, limits, Pod Security); phases, access
-    modes, storage class, sizes and users of the claims are looked at.
+    asked to check, and not to make, the helper pods, a new claim, and a pod of each workload that is to be stopped
+    (quota, limits, Pod Security); phases, access modes, storage class, sizes and users of the claims are looked at.
+  - A workload whose pods may not be made any more is in the way, as it would not come back. Where a webhook refuses
+    such a pod, which may be for who asks, that is a note.
   - Nothing is changed. With O(measure), a helper pod counts files and bytes in the source, and is removed.
   - The filter P(kubeferry.pvc.plan_summary#filter) makes a list for people of the results for many claims.
 version_added: 0.2.0

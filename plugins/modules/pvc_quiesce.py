@@ -25,7 +25,7 @@ description:
   - When C(ansible-playbook) ends in whatever way, what is stopped is brought back a moment later, unless
     O(state=kept) was said. What a run left that was killed with its machine, O(state=restored) brings back.
   - With O(state=restored), it is waited up to 20 seconds for a ready pod of each workload that is brought back. What
-    has none then, or has one that no node takes, is a warning and no failure.
+    has none then, has one that no node takes, or lacks pods that come all at once, is a warning and no failure.
   - A pod without such an owner, and a workload that belongs to something else, as an operator's, are refused before
     anything is changed; and so is one that has pods of a former template, as in the middle of a rollout, or where that
     is stuck, paused or has a partition, and with the update strategy C(OnDelete), as they wouldn't come back. A
@@ -157,6 +157,26 @@ not_running:
   type: list
   elements: str
   sample: ["Deployment shop/web isn't running again: 1 node(s) were unschedulable."]
+left:
+  description:
+    - What stays stopped, as it was stopped for other claims, too, which are still to be restored.
+    - With O(run_id), only workloads whose pods mount the claim; without, all of the namespace.
+  returned: O(state=restored), not in check mode
+  type: list
+  elements: dict
+  contains:
+    claim:
+      description: The namespace and the name of the other claim.
+      type: str
+    msg:
+      description: A sentence that names the workload, the run that has stopped it for that claim, and what to do.
+      type: str
+  sample:
+    - claim: shop/logs
+      msg: >-
+        Deployment shop/web stays stopped for claim logs by run run-a1b2c3d4e5, which may be at work on it: wait for its
+        end, or, if it has died, run the playbook kubeferry.pvc.restore for that claim, or kubeferry.pvc.pvc_quiesce
+        with state restored where no inventory has it.
 tolerations:
   description:
     - What the pods of all workloads that are stopped for the claim tolerate. With it, a helper pod gets to the claim's

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import time
@@ -149,3 +150,37 @@ def test_what_is_stopped_when_the_credentials_die_is_in_the_list(server, migrate
     while deployment["spec"]["replicas"] != 3 or server.api.all("leases"):
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+@pytest.mark.timeout(300)
+def test_what_stays_stopped_for_claims_that_are_not_restored_is_told_once(server, migrate):
+    """`old` is in no inventory, and `gone` is restored by another host."""
+    (deployment,) = server.api.all("deployments")
+    for name, claims in (("both", ["gone", "shop"]), ("old", ["old"])):
+        other = copy.deepcopy(deployment)
+        record = json.dumps({"claims": claims, "was": {"replicas": 1}})
+        other["metadata"] = {
+            "name": name,
+            "namespace": "ns",
+            "annotations": {"kubeferry.io/quiesced": record},
+        }
+        other["spec"]["replicas"] = 0
+        server.api.add("deployments", other)
+    done = migrate("--forks", "1", "--limit", "shop,gone", name="restore")
+    assert done.returncode == 0, done.stdout + done.stderr
+    replicas = {each["metadata"]["name"]: each["spec"]["replicas"] for each in server.api.all("deployments")}
+    assert replicas == {"web": 3, "both": 1, "old": 0}
+    assert done.stdout.count(" stays stopped for claim ") == 1
+    assert "Deployment ns/old stays stopped for claim old: to end that" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_what_stays_stopped_for_another_claim_is_in_the_list(server, migrate):
+    (deployment,) = server.api.all("deployments")
+    record = json.dumps({"claims": ["old"], "runs": {"old": "run-dead"}, "was": {"replicas": 3}})
+    deployment["metadata"]["annotations"] = {"kubeferry.io/quiesced": record}
+    deployment["spec"]["replicas"] = 0
+    done = migrate("--limit", "shop", "-e", "migrate_wait_timeout=1")
+    assert deployment["spec"]["replicas"] == 0
+    said = "ns/shop -> ns/new-shop: Deployment ns/web stays stopped for claim old by run run-dead, which may be at"
+    assert done.stdout.count(said) == 1, done.stdout + done.stderr

@@ -273,6 +273,47 @@ def test_what_does_not_run_again_is_a_warning(server, ask):
     assert result["not_running"][0] in result["warnings"]
 
 
+def test_what_stays_stopped_for_another_claim_is_told(server, ask):
+    item = deployment(server)
+    volumes = item["spec"]["template"]["spec"]["volumes"]
+    volumes.append({"persistentVolumeClaim": {"claimName": "other"}})
+    other = server.api.add("deployments", {"metadata": {"name": "gone", "namespace": "ns"}, "spec": {}})
+    record = {"claims": ["gone"], "was": {"replicas": 1}}
+    other.update(
+        spec={"replicas": 0}, metadata={**other["metadata"], "annotations": {QUIESCED: json.dumps(record)}}
+    )
+    started = {**other["metadata"], "name": "started"}
+    server.api.add("deployments", {"metadata": started, "spec": {"replicas": 2}})
+    ask(_quiesce_task, "other", **{**QUIESCE, "run_id": "dead"})
+    ask(_quiesce_task, **{**QUIESCE, "run_id": "a"})
+    (left,) = ask(_quiesce_task, **{**QUIESCE, "run_id": "a", "state": "restored"})["left"]
+    assert left["claim"] == "ns/other"
+    assert left["msg"].startswith(
+        "Deployment ns/shop stays stopped for claim other by run dead, which may be at work on it: wait for its end, "
+        "or, if it has died, run the playbook kubeferry.pvc.restore for that claim, or "
+    )
+    both = ask(_quiesce_task, **{**QUIESCE, "state": "restored"})["left"]
+    assert [each["claim"] for each in both] == ["ns/other", "ns/gone"]
+    assert both[1]["msg"].startswith(
+        "Deployment ns/gone stays stopped for claim gone: to end that, run the playbook kubeferry.pvc.restore for"
+    )
+    assert ask(_quiesce_task, "", **{**QUIESCE, "state": "restored"})["left"] == []
+
+
+def test_that_what_stays_stopped_can_not_be_looked_at_is_a_warning(server, ask, monkeypatch):
+    item = deployment(server)
+    ask(_quiesce_task, **QUIESCE)
+
+    def then(*_found):
+        server.api.refuse[("list", "cronjobs")] = [(403, status(403, "no"))]
+        return []
+
+    monkeypatch.setattr(_quiesce_task, "not_running", then)
+    result = ask(_quiesce_task, **{**QUIESCE, "state": "restored"})
+    assert (item["spec"]["replicas"], result["left"]) == (3, [])
+    assert "Whether anything stays stopped for other claims couldn't be looked at: " in result["warnings"][0]
+
+
 def test_a_copy_of_a_record_that_is_left_is_a_warning(server, ask):
     deployment(server)
     ask(_quiesce_task, **QUIESCE)
@@ -407,7 +448,7 @@ def test_helper_pods_of_a_plan_are_those_that_are_asked_for(server):
     made = [
         body["spec"]
         for method, path, body, *_rest in server.api.requests
-        if method == "POST" and "/pods" in path
+        if method == "POST" and "/pods" in path and body["metadata"]["name"] != "shop-kubeferry"
     ]
     assert [spec["containers"][0].get("resources") for spec in made] == [resources] * 3
     # The one that measures has to get to where the workload was, which may have no pod now.

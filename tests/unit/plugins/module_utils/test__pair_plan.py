@@ -17,6 +17,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._pair_plan import (
     plan_target,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Rest
+from ansible_collections.kubeferry.pvc.plugins.module_utils._workload_kinds import QUIESCED
 
 
 @pytest.fixture
@@ -188,3 +189,70 @@ def test_a_rollout_that_is_not_done_is_in_the_way_of_stopping_it(api, planned):
     api.add("deployments", deployment)
     assert "Deployment ns/web has pods of a former template" in only(planned(quiesce=True))
     assert planned(quiesce=False).problems == []
+
+
+POD_SECURITY = (
+    'pods "web-kubeferry" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation'
+)
+QUOTA = 'pods "web" is forbidden: exceeded quota: q, requested: pods=1,limits.cpu=1, used: {}, limited: {}'
+
+
+def stateful_set(api, **spec):
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "pvc-0"}}]
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"volumes": volumes}}
+    claims = [{"metadata": {"name": "log"}}]
+    spec = {"replicas": 3, "template": template, "volumeClaimTemplates": claims, **spec}
+    return api.add("statefulsets", {"metadata": {"name": "web", "namespace": "ns"}, "spec": spec})
+
+
+def test_a_pod_of_what_is_to_be_stopped_is_tried(api, planned):
+    item = stateful_set(api)
+    assert planned(quiesce=True).problems == []
+    (tried, *_helper) = [body for method, _path, body, _headers in api.requests if method == "POST"]
+    assert [each["persistentVolumeClaim"]["claimName"] for each in tried["spec"]["volumes"]] == [
+        "pvc-0",
+        "log-web-0",
+    ]
+    metadata = tried["metadata"]
+    assert (metadata["name"], metadata["labels"]) == ("web-kubeferry", {"app": "web"})
+    owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "controller": True}
+    assert metadata["ownerReferences"] == [{**owner, "uid": item["metadata"]["uid"]}]
+
+
+@pytest.mark.parametrize(
+    ("says", "sure"),
+    [
+        (POD_SECURITY, True),
+        ("unable to validate against any security context constraint: []", True),
+        ("failed quota: q: must specify limits.cpu for: main", True),
+        ("maximum cpu usage per Container is 1, but limit is 2", True),
+        ('error looking up service account ns/web: serviceaccount "web" not found', True),
+        (QUOTA.format("pods=5,limits.cpu=2", "pods=3,limits.cpu=4"), True),
+        (QUOTA.format("pods=5,limits.cpu=4", "pods=5,limits.cpu=4"), None),
+        ('User "u" cannot create resource "pods" in API group ""', None),
+        ('admission webhook "p" does not support dry run', None),
+        ('admission webhook "p" denied the request: no', False),
+    ],
+)
+def test_what_could_not_come_back_is_told_before_it_is_stopped(api, planned, says, sure):
+    stateful_set(api)
+    api.refuse[("create", "pods")] = [(403, status(403, says))]
+    plan = planned(quiesce=True)
+    assert (len(plan.problems), len(plan.notes)) == (sure is True, sure is False)
+    if sure:
+        start = "The pods of StatefulSet ns/web would not come back once they are stopped, as they may not be made"
+        assert only(plan).startswith(start)
+    assert all(says[-20:] in said for said in plan.problems + plan.notes)
+
+
+def test_a_pod_of_what_is_stopped_already_is_not_tried(api, planned):
+    stateful_set(api, replicas=0)["metadata"]["annotations"] = {QUIESCED: '{"claims": ["pvc-0"]}'}
+    api.refuse[("create", "pods")] = [(201, {}), (403, status(403, POD_SECURITY))]
+    plan = planned(quiesce=True)
+    assert (len(plan.workloads), plan.problems) == (1, [])
+
+
+def test_an_annotation_that_is_no_record_is_a_warning(api, planned):
+    stateful_set(api)["metadata"]["annotations"] = {QUIESCED: "odd"}
+    (said,) = planned(quiesce=True).warnings
+    assert said.startswith("StatefulSet ns/web has an annotation kubeferry.io/quiesced that is no record")

@@ -13,7 +13,12 @@ from fakeapi import FakeApi, pod, sender, status
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _quiesce
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster_api import ClusterApi
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import BusyError, Conflict, Interrupted
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    BusyError,
+    Conflict,
+    Forbidden,
+    Interrupted,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._quiesce import Quiescer
 from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Rest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._workload_kinds import KINDS, QUIESCED
@@ -410,6 +415,56 @@ def test_what_a_killed_run_left_is_brought_back_without_naming_a_claim(cluster):
     assert titles(cluster.quiescer.restore()) == [("Deployment", "shop")]
     assert item["spec"]["replicas"] == 3
     assert cluster.quiescer.restore() == []
+
+
+def test_one_that_can_not_be_brought_back_keeps_no_other_away(cluster):
+    sh1 = cluster.add("Deployment", "sh1", replicas=2)
+    sh2 = cluster.add("StatefulSet", "sh2", replicas=3)
+    cluster.quiescer.quiesce("data", 60)
+    cluster.api.refuse[("patch", "statefulsets")] = [(403, status(403, "no"))] * 2
+    with pytest.raises(Forbidden, match=r"^StatefulSet ns/sh2 stays stopped: Changing statefulset") as raised:
+        cluster.quiescer.restore("data")
+    assert raised.value.changed
+    assert sh1["spec"]["replicas"] == 2
+    cluster.quiescer.quiesce("data", 60)
+    cluster.api.refuse[("patch", "deployments")] = [(403, status(403, "no"))]
+    with pytest.raises(Forbidden, match=r"^StatefulSet ns/sh2 stays .* Deployment ns/sh1 stays ") as raised:
+        cluster.quiescer.restore("data")
+    assert not raised.value.changed
+    cluster.quiescer.restore("data")
+    assert (sh1["spec"]["replicas"], sh2["spec"]["replicas"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"claims": 1}',
+        '{"claims": [["data"]]}',
+        '{"claims": ["data"], "was": [1]}',
+        '{"claims": ["data"], "was": {"replicas": "x"}}',
+        '{"claims": ["data"], "was": {"replicas": null}}',
+        '{"claims": ["data"], "was": {"replicas": Infinity}}',
+        '{"claims": ["data"], "runs": ["c"]}',
+        '{"claims": ["data"], "runs": {"data": 1}}',
+        '{"claims": ["data"], "leased": 5}',
+        '{"was": {"replicas": 3}}',
+        "[" * 100_000,
+        "no JSON",
+        "",
+    ],
+)
+def test_an_annotation_that_is_no_record_is_passed_over_and_told(cluster, record):
+    shop = cluster.add("Deployment", "shop", replicas=3)
+    odd = cluster.add("Deployment", "odd", claim="else", replicas=0, running=False)
+    odd["metadata"]["annotations"] = {QUIESCED: record}
+    cluster.add("ReplicaSet", "odd-1", owner="Deployment", running=False, replicas=0)["metadata"][
+        "annotations"
+    ] = {QUIESCED: record}
+    assert titles(cluster.quiescer.quiesce("data", 60, ["a"])) == [("Deployment", "shop")]
+    assert titles(cluster.quiescer.restore("data")) == [("Deployment", "shop")]
+    assert (shop["spec"]["replicas"], odd["spec"]["replicas"]) == (3, 0)
+    (said,) = cluster.quiescer.warnings
+    assert said.startswith("Deployment ns/odd has an annotation kubeferry.io/quiesced that is no record")
 
 
 def test_runs_are_on_record_for_each_claim(cluster):

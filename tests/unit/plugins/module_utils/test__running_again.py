@@ -111,7 +111,47 @@ def test_what_has_no_pod_is_told_with_the_reason(cluster):
     assert cluster.said() == ["Deployment ns/shop isn't running again: it has no pod after 20 s."]
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"}
     item["status"] = {"conditions": [failure]}
-    assert cluster.said() == ["Deployment ns/shop isn't running again: exceeded quota: q."]
+    assert cluster.said() == [
+        "Deployment ns/shop isn't running again: it has no pod after 20 s (exceeded quota: q)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "all_at_once"),
+    [
+        ("Deployment", {"replicas": 3}, True),
+        ("DaemonSet", {}, True),
+        ("StatefulSet", {"replicas": 3, "podManagementPolicy": "Parallel"}, True),
+        ("StatefulSet", {"replicas": 3}, False),
+        ("Job", {"parallelism": 3}, False),
+    ],
+)
+def test_what_has_some_of_its_pods_is_told(cluster, kind, spec, all_at_once):
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"}
+    cluster.add(kind, spec=spec, status={"desiredNumberScheduled": 3, "conditions": [failure]})
+    cluster.add_pod()
+    said = f"{kind} ns/shop isn't running again with all its pods: there are 1 of 3 after 20 s (exceeded quota: q)."
+    assert cluster.said() == [said] * all_at_once
+    cluster.add_pod("shop-2", phase="Pending", conditions=[])
+    cluster.add_pod("shop-3", phase="Pending", conditions=[])
+    assert cluster.said() == [], "the rest is on its way"
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet", "Job"])
+def test_what_has_no_pod_and_no_condition_is_told_with_its_newest_event(cluster, kind):
+    item = cluster.add(kind, status={"desiredNumberScheduled": 1})
+    about = {"kind": kind, "name": "shop", "uid": item["metadata"]["uid"]}
+    for at, reason, message in (
+        (3, "Other", "no"),
+        (2, "FailedCreate", "violates x."),
+        (1, "FailedCreate", "old"),
+    ):
+        event = {"reason": reason, "message": message, "lastTimestamp": f"2026-01-01T00:00:0{at}Z"}
+        event |= {"metadata": {"name": reason, "namespace": "ns"}, "involvedObject": about}
+        cluster.api.add("events", event)
+    assert cluster.said() == [f"{kind} ns/shop isn't running again: it has no pod after 20 s (violates x)."]
+    cluster.api.refuse[("list", "events")] = [(403, status(403, "no"))]
+    assert cluster.said() == [f"{kind} ns/shop isn't running again: it has no pod after 20 s."]
 
 
 @pytest.mark.parametrize(

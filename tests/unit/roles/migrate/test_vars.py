@@ -60,3 +60,12 @@ def test_a_folder_for_reports_has_a_name_that_a_file_can_have(value):
     found = {folder("ns." + longest + end) for end in ("a", "b")}
     assert len(found) == 2
     assert all(len(name) == 255 and name.startswith("ns.nnn") for name in found)
+
+
+def test_what_another_host_of_the_play_restores_is_no_workload_left(value):
+    left = [{"claim": f"ns/{name}", "msg": name} for name in ("b", "gone")]
+    hostvars = {name: {"claim_source": {"namespace": "ns", "pvc": name}} for name in ("a", "b")}
+    play = {"ansible_play_hosts": ["a", "b", "else"], "hostvars": {**hostvars, "else": {}}}
+    back = {"left": left, "not_running": ["away"]}
+    assert value("migrate_not_running", migrate_back=back, **play) == ["away", "gone"]
+    assert value("migrate_not_running", migrate_back={"skipped": True}) == []
