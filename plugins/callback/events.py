@@ -255,7 +255,7 @@ class CallbackModule(CallbackBase):
         self._began = time.monotonic()
         self._broken_off = False
         directory = os.path.dirname(os.path.abspath(str(playbook._file_name or "")))  # noqa: SLF001
-        self._state = RunState(publisher.redactor, directory)
+        self._state = RunState(publisher.redactor, directory, publisher.secrets.task_started)
         self._tell("run.started", run_data(playbook, publisher.redactor))
 
     def v2_playbook_on_vars_prompt(  # noqa: PLR0913, PLR0917 (the hook has them)
@@ -293,8 +293,7 @@ class CallbackModule(CallbackBase):
 
     def _tell_of_task(self, task: Task, told: list[tuple[str, dict[str, Any]]]) -> None:
         for kind, data in told:
-            if kind == "task.started" and self._publisher is not None:
-                self._publisher.secrets.task_started(task)
+            if kind == "task.started":
                 if named := namespaces(task.args):
                     data["namespaces"] = named
                 if asks_for_secrecy(task):
