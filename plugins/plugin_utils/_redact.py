@@ -14,12 +14,28 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 MASK = "<redacted>"
+# With or without a number, in a text with a mask.
+MASKED = MASK[:-1]
 
+# What events themselves are made of: how a run, a host or a copy ended, what is counted, and the fields of a report.
+# Such a word is no secret, and as a field's name it always stays.
+OWN_WORDS = frozenset(
+    """
+    ok failed interrupted started changed skipped unreachable poll retry failures rescued ignored
+    linear free debug host_pinned localhost
+    whole source target checksum transport route files bytes seconds matched counts truncated
+    missing extra mismatched metadata_differences unreadable changed_at_source path differs reason what
+    type size content link hardlink device vanished stream direct mount
+    """.split()
+)
+# The fields at the top of an event's data that have no other words or names than these, numbers, names of hosts as
+# `Redactor.host` has them, and the ids of plays and tasks, by which events belong together.
+_OWN_FIELDS = {"status", "phase", "play_id", "task_id", "host", "stats", "totals"}
 # Names of options, environment variables and fields that hold a secret.
 KEYS = (
     r"pass[-_]?(?:word|wd|phrase|code)|(?:^|[-_])(?:pass|pwd?)(?:$|[-_])|secret|token|api[-_]?key|access[-_]?key|private[-_]?key"
@@ -185,6 +201,10 @@ class Redactor:
         self._templates: dict[str, None] = {}
         self._fresh: list[str] = []
         self._learnt = 0
+        # Names of hosts, which are told anyway, and so are learnt of nothing.
+        self.hosts: Container[str] = ()
+        self._called: dict[str, str] = {}
+        self._taken: set[str] = set()
         # Whether there was more to learn than can be kept.
         self.full = False
         # How much of a text's end may be part of a secret that goes on after it.
@@ -249,7 +269,7 @@ class Redactor:
             return
         if len(text) < SHORTEST_LEARNT or text in self._values:
             return
-        if text in (MASK, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"):
+        if text in (MASK, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") or text in OWN_WORDS or text in self.hosts:
             return
         if self._learnt >= MOST_LEARNT:
             self.full = True
@@ -401,17 +421,39 @@ class Redactor:
             searched = searched[: -self.longest]
         return searched[:longest]
 
-    def scrub(self, value: object) -> object:
-        """Return plain JSON data with `text` applied to every text in it, and to the keys below its first level."""
-        if isinstance(value, dict):
-            return {key: self._scrub_inside(inner) for key, inner in value.items()}
-        return self._scrub_inside(value)
+    def host(self, name: str) -> str:
+        """Return what a host is called in everything that is told: always the same, and never as another one is."""
+        called = self._called.get(name)
+        if called is None:
+            called = self._called[name] = _apart(self.text(name), self._taken)
+            self._taken.add(called)
+        return called
 
-    def _scrub_inside(self, value: object) -> object:
+    def scrub(self, data: Mapping[str, object]) -> dict[str, Any]:
+        """Return an event's data with `scrubbed` applied to all but what it has of its own words."""
+        return {
+            field: inner if field in _OWN_FIELDS else self.scrubbed(inner) for field, inner in data.items()
+        }
+
+    def scrubbed(self, value: object) -> object:
+        """Return plain JSON data with `text` applied to every text in it, also to what is called by one."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.text(key): self._scrub_inside(inner) for key, inner in value.items()}
+            kept: dict[str, object] = {}
+            for key, inner in value.items():
+                kept[key if key in OWN_WORDS else _apart(self.text(key), kept)] = self.scrubbed(inner)
+            return kept
         if isinstance(value, list):
-            return [self._scrub_inside(inner) for inner in value]
+            return [self.scrubbed(inner) for inner in value]
         return value
+
+
+def _apart(name: str, taken: Container[str]) -> str:
+    """Return a name, with a number in its mask where there is one like it already."""
+    begin, _mask, end = name.partition(MASK)
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{begin}{MASKED} {number}>{end}"
+    return name

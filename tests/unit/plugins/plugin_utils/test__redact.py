@@ -372,3 +372,42 @@ def test_what_is_known_is_told_without_its_forms():
     redactor = Redactor(values=["it's <one>"])
     redactor.learn("hunter22")
     assert redactor.known() == ["it's <one>", "hunter22"]
+
+
+def test_what_events_are_made_of_is_not_learnt():
+    redactor = Redactor()
+    redactor.hosts = {"server01": None}
+    redactor.learn(["missing", "failed", "unreachable", "localhost", "server01", "server02"])
+    assert redactor.known() == ["server02"]
+
+
+def test_an_events_own_words_stay_where_a_user_lists_them():
+    words = ["failed", "missing", "h1", "failures", "end", "t1", "p1"]
+    data = {
+        "status": "failed",
+        "phase": "end",
+        "task_id": "t1",
+        "play_id": "p1",
+        "host": "h1",
+        "stats": {"h1": {"failures": 1}},
+        "totals": {"failures": 1},
+        "parity": {"counts": {"missing": 1}, "missing": ["a"]},
+    }
+    said = {"msg": "missing h1"}
+    assert Redactor(values=words).scrub(data | said) == data | {"msg": f"{MASK} {MASK}"}
+
+
+def test_names_that_a_mask_makes_equal_stay_apart():
+    redactor = Redactor(values=["hunter22", "sesame-open"])
+    told = redactor.scrub({"result": {"hunter22": 1, "a sesame-open": 2, "sesame-open": 3, "a hunter22": 4}})
+    assert told == {"result": {MASK: 1, f"a {MASK}": 2, "<redacted 2>": 3, "a <redacted 2>": 4}}
+
+
+def test_a_host_is_always_called_the_same_and_never_as_another_one():
+    redactor = Redactor(values=["hunter22", "sesame-open"])
+    assert redactor.host("server-x1") == "server-x1"
+    redactor.learn("server")
+    names = [
+        redactor.host(name) for name in ("hunter22", "sesame-open", "hunter22", "server-x1", "server-x2")
+    ]
+    assert names == [MASK, "<redacted 2>", MASK, "server-x1", f"{MASK}-x2"]
