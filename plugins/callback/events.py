@@ -27,11 +27,13 @@ description:
     field it turns up in, by itself or as JSON, an address, a shell's quotes or base64 have it. In base64 of a longer
     text it is found where the text begins with it. Such names are looked for in the variables of plays, roles, blocks,
     tasks and their hosts, of the command line and of a host that is added; in arguments, C(environment), items of
-    loops, facts, what a program answers in JSON, and the environment of Ansible itself; in each of them among the first
+    loops, facts, all other fields of a result, and the environment of Ansible itself; in each of them among the first
     20000 values. There the C(value) beside a telling C(name), as in a container's environment, and the data of a
     C(Secret) of Kubernetes stand behind telling names too.
   - So is what was typed unseen at a prompt or in C(pause), a variable that is encrypted by itself, and a single word of
     eight letters or more that a command said under C(no_log), where that was registered.
+  - In a text of up to 1 MiB, as what a program answers, JSON is searched in the same way, where it is all of it or
+    begins a line. Other formats, as YAML, are not. C(kubectl get secret -o yaml) needs C(no_log).
   - A word that events themselves consist of, such as V(failed) or V(missing), and the name of a host in the inventory
     are no secrets by a telling name. Where O(redact_values) takes out the names of hosts, each but the first has a
     number in its place, so that it stays one of its own.

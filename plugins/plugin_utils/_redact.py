@@ -14,7 +14,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -108,8 +108,8 @@ _OF_THE_SHELL = re.compile(r"([ !\"$&'()*,;<>?\[\\\]^`{|}])")
 _PLAIN = re.compile(r"[A-Za-z0-9]+")
 # A name, a path or another word of an event that is no result's is no longer than this; the schema says so.
 LONGEST_WORD = 1_024
-# A text that is searched for secrets as JSON is no longer than this.
-LONGEST_JSON = 65_536
+# A text that is searched for secrets as JSON is no longer than this, which takes 25 ms.
+LONGEST_JSON = 1_048_576
 # What is searched at once for telling names has no more values than this; the facts of a large machine have 5,000, and
 # take 6 ms.
 MOST_SEARCHED = 20_000
@@ -125,27 +125,48 @@ _OF_A_PROGRAM = {
 _REFERENCE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*(?:\|[^{}]*)?-?\}\}")
 
 
+# A line that begins an object or a list of them.
+_JSON = re.compile(r"\n(?=\{\s*\"|\[\s*[{\[\"])")
+# To find that it was no JSON takes as long as this, and as it took to get there: Python counts the lines up to it.
+_A_TRY = 1_000
+_MOST_TRIED = 16 * LONGEST_JSON
+_decode = json.JSONDecoder().raw_decode
+
+
 def _has_names(value: object) -> bool:
-    """Whether there may be names in a value, as in a text that looks like JSON."""
+    """Whether there may be names in a value, as in a text with a line that looks like JSON."""
     if isinstance(value, str):
-        return value[:1] in ("{", "[")
-    return isinstance(value, (Mapping, list))
+        return value[:1] in ("{", "[") or "\n{" in value or "\n[" in value
+    # Most values are numbers, of which Python would take long to say that they are no Mapping.
+    return not isinstance(value, (int, float)) and isinstance(value, (Mapping, list))
 
 
-def _from_json(text: str) -> object:
-    """What a program or a server answers is JSON as often as not, and a later task takes a field of it."""
+def _from_json(text: str) -> Iterator[object]:
+    """What a program or a server answers is JSON as often as not, and a later task takes a field of it.
+
+    It may be several documents, or come after a warning; each begins a line.
+    """
     if len(text) > LONGEST_JSON or not _hinted(text):
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None  # it only began like it
+        return
+    text, end, left = f"\n{text}", 0, _MOST_TRIED
+    while left > 0 and (line := _JSON.search(text, end)):
+        try:
+            document, end = _decode(text, line.end())
+        except json.JSONDecodeError as error:
+            left -= error.pos + _A_TRY  # it only began like it
+            end = line.end()
+        except (ValueError, RecursionError):
+            return  # beyond what Python reads
+        else:
+            yield document
 
 
 def _forms(value: str) -> set[str]:
     """Return how a value looks where it turns up."""
-    found = {value, quote(value, safe=""), quote(value), quote_plus(value)}
-    found |= _in_base64(value.encode(errors="replace"))
+    raw = _bytes(value)
+    found = {value, quote(raw, safe=""), quote(raw), quote_plus(raw)}
+    found |= _in_base64(raw)
+    found |= _in_python(value)
     if "'" in value:
         found |= {value.replace("'", apart) for apart in ("'\"'\"'", r"'\''")}
     found.add(_OF_THE_SHELL.sub(r"\\\1", value))
@@ -153,6 +174,20 @@ def _forms(value: str) -> set[str]:
     found |= {line.strip() for line in value.splitlines() if len(line.strip()) >= 8}
     once = _in_json(value)
     return found.union(once, (json.dumps(form)[1:-1] for form in once))
+
+
+def _bytes(text: str) -> bytes:
+    """Return a text as bytes, where it may have come from some that are not UTF-8."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")
+
+
+def _in_python(text: str) -> set[str]:
+    """Return a text as Python writes it in a list or a mapping, whichever quotes are around it."""
+    written = repr(f'"{text}')[2:-1]
+    return {written, written.replace(r"\'", "'")}
 
 
 def _in_base64(value: bytes) -> set[str]:
@@ -338,7 +373,16 @@ class Redactor:
                 left -= len(value)
                 waiting += [inner for inner in value if _has_names(inner)]
             elif isinstance(value, str):
-                waiting.append(_from_json(value))
+                waiting += _from_json(value)
+
+    def learn_result(self, result: Mapping[str, object], but: Container[str] = ()) -> None:
+        """Find secrets in all that a result has, told or not, in each of its fields but those for themselves."""
+        hidden = self.hidden_fields(result)
+        for name, value in result.items():
+            if name in hidden or self.is_secret_key(name):
+                self.learn(value)
+            elif _has_names(value) and name not in but:
+                self.learn_arguments(value)
 
     def known(self) -> list[str]:
         """Return all values that are taken out, for the helper, which has progress to search."""

@@ -103,7 +103,7 @@ def test_what_is_learnt_on_the_way_does_not_leave(playbooks, recorder, check_sch
     assert leaks(sent) == set()
     assert "CANARY/" not in sent
     assert base64.b64encode((DATA / "secrets.yml").read_bytes()).decode()[:40] not in sent
-    for marker in "files later other option after taken environment address statistic".split():
+    for marker in "files later other option after taken items beside environment address statistic".split():
         assert f"MARKER-{marker}" in sent
     check_schema(recorder.events)
     labels = {event["data"].get("label") for event in recorder.of("progress")}
