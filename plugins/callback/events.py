@@ -27,11 +27,16 @@ description:
     field it turns up in, by itself or as JSON, an address, a shell's quotes or base64 have it. In base64 of a longer
     text it is found where the text begins with it. Such names are looked for in the variables of plays, roles, blocks,
     tasks and their hosts, of the command line and of a host that is added; in arguments, C(environment), items of
-    loops, facts, what a program answers in JSON, and the environment of Ansible itself; in each of them among the first
+    loops, facts, all other fields of a result, and the environment of Ansible itself; in each of them among the first
     20000 values. There the C(value) beside a telling C(name), as in a container's environment, and the data of a
     C(Secret) of Kubernetes stand behind telling names too.
   - So is what was typed unseen at a prompt or in C(pause), a variable that is encrypted by itself, and a single word of
     eight letters or more that a command said under C(no_log), where that was registered.
+  - In a text of up to 1 MiB, as what a program answers, JSON is searched in the same way, where it is all of it or
+    begins a line. Other formats, as YAML, are not. C(kubectl get secret -o yaml) needs C(no_log).
+  - A word that events themselves consist of, such as V(failed) or V(missing), and the name of a host in the inventory
+    are no secrets by a telling name. Where O(redact_values) takes out the names of hosts, each but the first has a
+    number in its place, so that it stays one of its own.
   - The variables of a host outside the play are looked at when a task is delegated to it or C(hostvars) is used with
     its name. Where C(hostvars) is used otherwise, those of the first 200 hosts of the inventory are.
   - A template behind a telling name is followed if it only puts together variables, their fields, lists and texts,
@@ -255,7 +260,7 @@ class CallbackModule(CallbackBase):
         self._began = time.monotonic()
         self._broken_off = False
         directory = os.path.dirname(os.path.abspath(str(playbook._file_name or "")))  # noqa: SLF001
-        self._state = RunState(publisher.redactor, directory)
+        self._state = RunState(publisher.redactor, directory, publisher.secrets.task_started)
         self._tell("run.started", run_data(playbook, publisher.redactor))
 
     def v2_playbook_on_vars_prompt(  # noqa: PLR0913, PLR0917 (the hook has them)
@@ -293,8 +298,7 @@ class CallbackModule(CallbackBase):
 
     def _tell_of_task(self, task: Task, told: list[tuple[str, dict[str, Any]]]) -> None:
         for kind, data in told:
-            if kind == "task.started" and self._publisher is not None:
-                self._publisher.secrets.task_started(task)
+            if kind == "task.started":
                 if named := namespaces(task.args):
                     data["namespaces"] = named
                 if asks_for_secrecy(task):
@@ -304,10 +308,10 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_start(self, host: Host, task: Task) -> None:
         if self._publisher is None:
             return
-        name = host.get_name()
-        run, told = self._state.host_started(name, task)
-        self._tell_of_task(task, told)
         self._publisher.secrets.learn(host)
+        run, told = self._state.host_started(host.get_name(), task)
+        self._tell_of_task(task, told)
+        name = self._publisher.redactor.host(host.get_name())
         set_context(f"{run.task_id} {name}" if run.copies else "")
         if run.copies:
             self._publisher.share_secrets()
@@ -345,7 +349,7 @@ class CallbackModule(CallbackBase):
         name = result.host.get_name()
         run, told = self._state.of_result(name, result.task)
         self._tell_of_task(result.task, told)
-        data = {**run.about, "host": name}
+        data = {**run.about, "host": self._publisher.redactor.host(name)}
         if job := result.result.get("ansible_job_id"):
             data["job_id"] = self._publisher.redactor.cut(str(job), LONGEST_WORD)
         self._tell("host.poll", data)
@@ -356,7 +360,11 @@ class CallbackModule(CallbackBase):
         host = result.host.get_name()
         run, told = self._state.of_result(host, result.task)
         self._tell_of_task(result.task, told)
-        data = {**run.about, "host": host, "changed": result.is_changed()}
+        data = {
+            **run.about,
+            "host": self._publisher.redactor.host(host),
+            "changed": result.is_changed(),
+        }
         if outcome != "retry" and (sent := run.hosts.get(host)) is not None:
             data["duration"] = round(time.monotonic() - sent, 3)
         self._result(f"host.{outcome}", data, run, result, ignored)
@@ -370,7 +378,12 @@ class CallbackModule(CallbackBase):
         host = result.host.get_name()
         run, told = self._state.of_result(host, result.task)
         self._tell_of_task(result.task, told)
-        data = {**run.about, "host": host, "changed": result.is_changed(), "item_index": run.items[host]}
+        data = {
+            **run.about,
+            "host": self._publisher.redactor.host(host),
+            "changed": result.is_changed(),
+            "item_index": run.items[host],
+        }
         run.items[host] += 1
         self._result(f"item.{outcome}", data, run, result, ignored)
 
@@ -425,8 +438,10 @@ class CallbackModule(CallbackBase):
         for kind, data in self._state.play_finished():
             self._tell(kind, data)
         bounded = Bounded(self._publisher.redactor)
-        counted = self._counted.of_run(stats)
-        data = stats_data(counted, stats.custom, bounded, self._hidden_stats, self._broken_off)
+        named = self._publisher.redactor.host
+        counted = {named(host): counts for host, counts in self._counted.of_run(stats).items()}
+        custom = {named(host): of_host for host, of_host in stats.custom.items()}
+        data = stats_data(counted, custom, bounded, self._hidden_stats, self._broken_off)
         data["duration"] = round(time.monotonic() - self._began, 3)
         self._tell("run.finished", data, bounded)
         publisher, self._publisher = self._publisher, None

@@ -54,6 +54,12 @@ class Bounded:
         self._left -= max(len(encode_basestring_ascii(kept)), LEAST)
         return kept + CUT
 
+    def in_words(self, value: object, longest: int = LONGEST_TEXT) -> str:
+        """Return any value as a text. It is searched before, while each text in it is as it was."""
+        if not isinstance(value, str):
+            value = self._redactor.scrubbed(self.value(value, depth=3))
+        return self.text(value, longest)
+
     def value(self, value: object, depth: int = DEEPEST) -> object:
         """Return the value as dict, list, str, int, float, bool or None."""
         if isinstance(value, str):
@@ -63,7 +69,7 @@ class Bounded:
             return value
         if isinstance(value, int | float):
             number = _number(value)
-            return self._mask(number) if self._redactor.is_known(str(number)) else number
+            return self.mask(number) if self._redactor.is_known(str(number)) else number
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
         if isinstance(value, (list, tuple)):
@@ -89,10 +95,10 @@ class Bounded:
             self._left -= len(encode_basestring_ascii(name))
             if name in hidden and isinstance(inner, Mapping):
                 kept[name] = {
-                    self.text(part, 256): self._mask(secret) for part, secret in inner.items() if self.room
+                    self.text(part, 256): self.mask(secret) for part, secret in inner.items() if self.room
                 }
             elif name in hidden or self.hides(name, inner):
-                kept[name] = self._mask(inner)
+                kept[name] = self.mask(inner)
             else:
                 kept[name] = self.value(inner, depth - 1)
         return kept
@@ -103,7 +109,7 @@ class Bounded:
             value is None or value == "" or isinstance(value, bool)
         )
 
-    def _mask(self, value: object) -> str:
+    def mask(self, value: object) -> str:
         self._redactor.learn(value)
         self.redacted = True
         self._left -= len(MASK) + LEAST
@@ -120,7 +126,7 @@ class Bounded:
                 self.truncated = True
                 break
             kept.append(
-                self._mask(inner)
+                self.mask(inner)
                 if secret_follows and isinstance(inner, str)
                 else self.value(inner, depth - 1)
             )

@@ -14,9 +14,9 @@ import json
 import re
 import time
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
-from ._redact import Redactor
+from ._redact import MASKED, Redactor
 
 TYPE_PREFIX = "kubeferry.v1."
 # Words of the callback to its helper.
@@ -66,14 +66,14 @@ def event_line(kind: str, data: dict[str, Any], redactor: Redactor, *flags: str)
     `data` is plain JSON data; `flags` are `redacted` and `truncated` where they hold already.
     """
     encoded = _encode(data)
-    if "\\ud" in encoded:
-        data = cast("dict[str, Any]", _mended(data))
-        encoded = _encode(data)
     if redactor.suspects(encoded):
-        scrubbed = redactor.scrub(data)
-        if scrubbed != data:
-            encoded = _encode(scrubbed)
-            flags = (*flags, "redacted")
+        data = redactor.scrub(data)
+        encoded = _encode(data)
+    # After the search: a secret may be of such bytes.
+    if "\\ud" in encoded:
+        encoded = _encode(_mended(data))
+    if MASKED in encoded:
+        flags = (*flags, "redacted")
     marks = "".join(f'"{flag}":true,' for flag in sorted(set(flags)))
     return f'{{"time":"{now()}","type":"{TYPE_PREFIX}{kind}",{marks}"data":{encoded}}}\n'.encode()
 

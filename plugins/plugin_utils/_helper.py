@@ -61,7 +61,7 @@ class Helper:
         self._progress_events = 0
         self._session: Session | None = None
         self._spool: Spool | None = None
-        self._warned = self._told_refusal = False
+        self._warned = self._told_refusal = self._told_memory = False
         self._selector = selectors.DefaultSelector()
         self._socket: ProgressSocket | None = None
         self._private = Path(str(settings["place"])) if settings.get("place") else None
@@ -106,9 +106,7 @@ class Helper:
             if not HAS_MEMORY:
                 raise
             spool = Spool.without_disk(path, limit)
-            self._warn(
-                f"cannot keep events in {self._folder} ({error.strerror}): until the server has them they are in memory"
-            )
+            self._tell_memory(f"{self._folder} ({error.strerror})")
             return spool
 
     def _warn(self, text: str, again: bool = False) -> None:
@@ -187,10 +185,7 @@ class Helper:
                 self._warn(self._disputed())
             self._tell_refusal(self._session)
             if self._spool.in_memory:
-                self._warn(
-                    f"cannot keep events in {self._folder}, where the disk is full: until the server has them they are "
-                    "in memory"
-                )
+                self._tell_memory(f"{self._folder}, where the disk is full")
             for key, data in due:
                 line = event_line("progress", data, self._redactor)
                 self._progress_events += 1
@@ -199,12 +194,21 @@ class Helper:
                 )
             problem = self._session.problem
             if problem and not self._session.connected and now - self._session.parted > PATIENCE_SECONDS:
-                self._warn(
-                    f"{self._place}: {problem}. The run goes on; its events are kept in {self._folder} and sent when "
-                    "the server answers, at the latest by the next run"
+                kept = (
+                    f"kept in {self._folder} and sent when the server answers, at the latest by the next run"
                 )
+                if self._spool.in_memory:
+                    kept = "sent when the server answers before it ends"
+                self._warn(f"{self._place}: {problem}. The run goes on; its events are {kept}")
         if due and self._line.enabled:
             self._line.show([json.loads(self._shown(copy.data)) for copy in self._meter.copies.values()])
+
+    def _tell_memory(self, where: str) -> None:
+        if not self._told_memory:
+            self._told_memory = True
+            self._warn(
+                f"cannot keep events in {where}: until the server has them they are in memory", again=True
+            )
 
     def _tell_refusal(self, session: Session) -> None:
         if session.refusal and not self._told_refusal:
@@ -237,13 +241,21 @@ class Helper:
                     self._spool.set_aside()
         elif left := self._spool.undelivered:
             why = self._session.problem or "no answer"
-            for_next = " for the next run" if self._kept else ""
             self._warn(
-                f"{self._place}: {why}. {left} events were not delivered{self._kept}{for_next}",
+                f"{self._place}: {why}. {left} events were not delivered; {self._left(self._spool)}",
                 again=self._spool.in_memory,
             )
         elif self._spool.delivered:
             self._spool.close()
+
+    def _left(self, spool: Spool) -> str:
+        """Say where the events are that were not delivered."""
+        lost = spool.unkept
+        if not lost:
+            return f"the events are kept in {self._folder} for the next run"
+        if lost == spool.undelivered:
+            return "they are lost, since they were in memory alone"
+        return f"{lost} of them are lost, the others are kept in {self._folder} for the next run"
 
     def _disputed(self) -> str:
         said = f"{self._place}: it acknowledges events of run {self._run} that it was not sent, so it gets no more"

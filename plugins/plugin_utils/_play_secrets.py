@@ -75,6 +75,8 @@ class PlaySecrets:
             self._templates.clear()
             self._speaks_of_any = self._any_known = False
         self._play = play
+        if (inventory := self._inventory()) is not None:
+            self.redactor.hosts = inventory.hosts
         self._learn_of_play(play)
         self._learn_variables(self._variables(None, play))
         self._hosts_due = True

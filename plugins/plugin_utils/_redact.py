@@ -14,12 +14,28 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 MASK = "<redacted>"
+# With or without a number, in a text with a mask.
+MASKED = MASK[:-1]
 
+# What events themselves are made of: how a run, a host or a copy ended, what is counted, and the fields of a report.
+# Such a word is no secret, and as a field's name it always stays.
+OWN_WORDS = frozenset(
+    """
+    ok failed interrupted started changed skipped unreachable poll retry failures rescued ignored
+    linear free debug host_pinned localhost
+    whole source target checksum transport route files bytes seconds matched counts truncated
+    missing extra mismatched metadata_differences unreadable changed_at_source path differs reason what
+    type size content link hardlink device vanished stream direct mount
+    """.split()
+)
+# The fields at the top of an event's data that have no other words or names than these, numbers, names of hosts as
+# `Redactor.host` has them, and the ids of plays and tasks, by which events belong together.
+_OWN_FIELDS = {"status", "phase", "play_id", "task_id", "host", "stats", "totals"}
 # Names of options, environment variables and fields that hold a secret.
 KEYS = (
     r"pass[-_]?(?:word|wd|phrase|code)|(?:^|[-_])(?:pass|pwd?)(?:$|[-_])|secret|token|api[-_]?key|access[-_]?key|private[-_]?key"
@@ -92,8 +108,8 @@ _OF_THE_SHELL = re.compile(r"([ !\"$&'()*,;<>?\[\\\]^`{|}])")
 _PLAIN = re.compile(r"[A-Za-z0-9]+")
 # A name, a path or another word of an event that is no result's is no longer than this; the schema says so.
 LONGEST_WORD = 1_024
-# A text that is searched for secrets as JSON is no longer than this.
-LONGEST_JSON = 65_536
+# A text that is searched for secrets as JSON is no longer than this, which takes 25 ms.
+LONGEST_JSON = 1_048_576
 # What is searched at once for telling names has no more values than this; the facts of a large machine have 5,000, and
 # take 6 ms.
 MOST_SEARCHED = 20_000
@@ -109,27 +125,48 @@ _OF_A_PROGRAM = {
 _REFERENCE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*(?:\|[^{}]*)?-?\}\}")
 
 
+# A line that begins an object or a list of them.
+_JSON = re.compile(r"\n(?=\{\s*\"|\[\s*[{\[\"])")
+# To find that it was no JSON takes as long as this, and as it took to get there: Python counts the lines up to it.
+_A_TRY = 1_000
+_MOST_TRIED = 16 * LONGEST_JSON
+_decode = json.JSONDecoder().raw_decode
+
+
 def _has_names(value: object) -> bool:
-    """Whether there may be names in a value, as in a text that looks like JSON."""
+    """Whether there may be names in a value, as in a text with a line that looks like JSON."""
     if isinstance(value, str):
-        return value[:1] in ("{", "[")
-    return isinstance(value, (Mapping, list))
+        return value[:1] in ("{", "[") or "\n{" in value or "\n[" in value
+    # Most values are numbers, of which Python would take long to say that they are no Mapping.
+    return not isinstance(value, (int, float)) and isinstance(value, (Mapping, list))
 
 
-def _from_json(text: str) -> object:
-    """What a program or a server answers is JSON as often as not, and a later task takes a field of it."""
+def _from_json(text: str) -> Iterator[object]:
+    """What a program or a server answers is JSON as often as not, and a later task takes a field of it.
+
+    It may be several documents, or come after a warning; each begins a line.
+    """
     if len(text) > LONGEST_JSON or not _hinted(text):
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None  # it only began like it
+        return
+    text, end, left = f"\n{text}", 0, _MOST_TRIED
+    while left > 0 and (line := _JSON.search(text, end)):
+        try:
+            document, end = _decode(text, line.end())
+        except json.JSONDecodeError as error:
+            left -= error.pos + _A_TRY  # it only began like it
+            end = line.end()
+        except (ValueError, RecursionError):
+            return  # beyond what Python reads
+        else:
+            yield document
 
 
 def _forms(value: str) -> set[str]:
     """Return how a value looks where it turns up."""
-    found = {value, quote(value, safe=""), quote(value), quote_plus(value)}
-    found |= _in_base64(value.encode(errors="replace"))
+    raw = _bytes(value)
+    found = {value, quote(raw, safe=""), quote(raw), quote_plus(raw)}
+    found |= _in_base64(raw)
+    found |= _in_python(value)
     if "'" in value:
         found |= {value.replace("'", apart) for apart in ("'\"'\"'", r"'\''")}
     found.add(_OF_THE_SHELL.sub(r"\\\1", value))
@@ -137,6 +174,20 @@ def _forms(value: str) -> set[str]:
     found |= {line.strip() for line in value.splitlines() if len(line.strip()) >= 8}
     once = _in_json(value)
     return found.union(once, (json.dumps(form)[1:-1] for form in once))
+
+
+def _bytes(text: str) -> bytes:
+    """Return a text as bytes, where it may have come from some that are not UTF-8."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")
+
+
+def _in_python(text: str) -> set[str]:
+    """Return a text as Python writes it in a list or a mapping, whichever quotes are around it."""
+    written = repr(f'"{text}')[2:-1]
+    return {written, written.replace(r"\'", "'")}
 
 
 def _in_base64(value: bytes) -> set[str]:
@@ -185,6 +236,10 @@ class Redactor:
         self._templates: dict[str, None] = {}
         self._fresh: list[str] = []
         self._learnt = 0
+        # Names of hosts, which are told anyway, and so are learnt of nothing.
+        self.hosts: Container[str] = ()
+        self._called: dict[str, str] = {}
+        self._taken: set[str] = set()
         # Whether there was more to learn than can be kept.
         self.full = False
         # How much of a text's end may be part of a secret that goes on after it.
@@ -249,7 +304,7 @@ class Redactor:
             return
         if len(text) < SHORTEST_LEARNT or text in self._values:
             return
-        if text in (MASK, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"):
+        if text in (MASK, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") or text in OWN_WORDS or text in self.hosts:
             return
         if self._learnt >= MOST_LEARNT:
             self.full = True
@@ -318,7 +373,16 @@ class Redactor:
                 left -= len(value)
                 waiting += [inner for inner in value if _has_names(inner)]
             elif isinstance(value, str):
-                waiting.append(_from_json(value))
+                waiting += _from_json(value)
+
+    def learn_result(self, result: Mapping[str, object], but: Container[str] = ()) -> None:
+        """Find secrets in all that a result has, told or not, in each of its fields but those for themselves."""
+        hidden = self.hidden_fields(result)
+        for name, value in result.items():
+            if name in hidden or self.is_secret_key(name):
+                self.learn(value)
+            elif _has_names(value) and name not in but:
+                self.learn_arguments(value)
 
     def known(self) -> list[str]:
         """Return all values that are taken out, for the helper, which has progress to search."""
@@ -401,17 +465,39 @@ class Redactor:
             searched = searched[: -self.longest]
         return searched[:longest]
 
-    def scrub(self, value: object) -> object:
-        """Return plain JSON data with `text` applied to every text in it, and to the keys below its first level."""
-        if isinstance(value, dict):
-            return {key: self._scrub_inside(inner) for key, inner in value.items()}
-        return self._scrub_inside(value)
+    def host(self, name: str) -> str:
+        """Return what a host is called in everything that is told: always the same, and never as another one is."""
+        called = self._called.get(name)
+        if called is None:
+            called = self._called[name] = _apart(self.text(name), self._taken)
+            self._taken.add(called)
+        return called
 
-    def _scrub_inside(self, value: object) -> object:
+    def scrub(self, data: Mapping[str, object]) -> dict[str, Any]:
+        """Return an event's data with `scrubbed` applied to all but what it has of its own words."""
+        return {
+            field: inner if field in _OWN_FIELDS else self.scrubbed(inner) for field, inner in data.items()
+        }
+
+    def scrubbed(self, value: object) -> object:
+        """Return plain JSON data with `text` applied to every text in it, also to what is called by one."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.text(key): self._scrub_inside(inner) for key, inner in value.items()}
+            kept: dict[str, object] = {}
+            for key, inner in value.items():
+                kept[key if key in OWN_WORDS else _apart(self.text(key), kept)] = self.scrubbed(inner)
+            return kept
         if isinstance(value, list):
-            return [self._scrub_inside(inner) for inner in value]
+            return [self.scrubbed(inner) for inner in value]
         return value
+
+
+def _apart(name: str, taken: Container[str]) -> str:
+    """Return a name, with a number in its mask where there is one like it already."""
+    begin, _mask, end = name.partition(MASK)
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{begin}{MASKED} {number}>{end}"
+    return name

@@ -23,6 +23,8 @@ _LEFT_OUT = UNTOLD | {
     "ansible_loop", "ansible_loop_var", "ansible_index_var", "ansible_job_id", "censored",
     "failed_when_result", "failed_when_suppressed_exception", "add_group", "ansible_stats",
 }  # fmt: skip
+# Texts that another field has; what the items of a loop came to was searched with each of them.
+_TWICE = frozenset(("stdout_lines", "stderr_lines"))
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MOST_NAMESPACES = 20
 
@@ -52,22 +54,25 @@ def namespaces(arguments: object) -> list[str]:
 
 def item_label(result: Mapping[str, Any], bounded: Bounded) -> str | None:
     """Return what a person calls the item of a loop; None where the result has none."""
-    label = result.get("_ansible_item_label", result.get(str(result.get("ansible_loop_var", "item"))))
+    name = str(result.get("ansible_loop_var", "item"))
+    item = result.get(name)
+    label = result.get("_ansible_item_label", item)
     if label is None:
         return None
-    kept = bounded.value(label, depth=3)
-    return kept if isinstance(kept, str) else bounded.text(kept, 1_000)
+    # With `label` of `loop_control` it is another one.
+    return bounded.mask(item) if label == item and bounded.hides(name, item) else bounded.in_words(label)
 
 
 def learn_of_result(result: Mapping[str, Any], task: Task, redactor: Redactor) -> None:
     """Learn what is secret from a result and its task, whose fields are as they were for it, before any is told."""
     redactor.learn_task(task.args, task.environment or ())  # also what a result only shows as hidden
-    invocation = result.get("invocation")
-    if isinstance(invocation, Mapping):
-        redactor.learn_arguments(invocation.get("module_args"))
-    for name in ("ansible_facts", "add_host", str(result.get("ansible_loop_var")), "stdout", "content"):
-        if name in result:
-            redactor.learn_arguments(result[name])
+    redactor.learn_result(result, _TWICE | {"results"} if _is_of_loop(result) else _TWICE)
+
+
+def _is_of_loop(result: Mapping[str, Any]) -> bool:
+    items = result.get("results")
+    first = items[0] if isinstance(items, list) and items else None
+    return isinstance(first, Mapping) and "ansible_loop_var" in first
 
 
 def result_data(result: Mapping[str, Any], bounded: Bounded, redactor: Redactor) -> dict[str, Any]:
@@ -79,8 +84,7 @@ def result_data(result: Mapping[str, Any], bounded: Bounded, redactor: Redactor)
     for name in ("msg", "stdout", "stderr"):
         value = result.get(name)
         if value is not None and value != "":
-            kept = value if isinstance(value, str) else bounded.value(value, depth=3)
-            data[name] = bounded.text(kept)
+            data[name] = bounded.in_words(value)
     if warned := result.get("warnings"):
         data["warnings"] = [bounded.text(_message(warning), 1_000) for warning in list(warned)[:20]]
     if job := result.get("ansible_job_id"):

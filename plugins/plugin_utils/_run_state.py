@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -57,8 +58,15 @@ class TaskRun:
 class RunState:
     """Follows the hooks. What it returns are the events (type, data) that a step brought about, in order."""
 
-    def __init__(self, redactor: Redactor, playbook_directory: str = "") -> None:
+    def __init__(
+        self,
+        redactor: Redactor,
+        playbook_directory: str = "",
+        before_task: Callable[[Task], None] | None = None,
+    ) -> None:
+        """`before_task` learns the secrets of a task, since its name is cut here, which no secret may be."""
         self._redactor = redactor
+        self._before_task = before_task
         self._directory = playbook_directory.rstrip("/")
         self._seen: Counter[str] = Counter()
         self._play: dict[str, Any] | None = None
@@ -115,6 +123,8 @@ class RunState:
         return [*told, *self._begin(task, handler)]
 
     def _begin(self, task: Task, handler: bool) -> list[Told]:
+        if self._before_task is not None:
+            self._before_task(task)
         uuid = str(task._uuid)  # noqa: SLF001
         told: list[Told] = []
         if before := self._tasks.get(uuid):

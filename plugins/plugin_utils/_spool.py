@@ -48,6 +48,8 @@ class Spool:
         # Where the events are: on the disk, which is locked, or in memory.
         self._file = locked(path, os.O_CREAT) if file is None else file
         self._disk: int | None = self._file
+        # How much of what is in memory the disk has as well.
+        self._on_disk = 0
         # Whether the server acknowledged what it was not sent. That proves nothing, but nothing more is sent: where
         # another run has this number, the two would become one.
         self.disputed = False
@@ -144,7 +146,7 @@ class Spool:
         if os.pwrite(memory, os.pread(self._file, self._size, 0), 0) != self._size:
             os.close(memory)
             return False
-        self._file = memory
+        self._file, self._on_disk = memory, self._size
         self._limit = min(self._limit, MOST_IN_MEMORY)
         return True
 
@@ -191,7 +193,7 @@ class Spool:
                 self._acked = self._batches.popleft()[1]
             if self._acked == self._size >= EMPTIED_FROM:
                 os.ftruncate(self._file, 0)
-                self._size = self._sent = self._acked = 0
+                self._size = self._sent = self._acked = self._on_disk = 0
                 self._batches.clear()
                 self._first = self.last + 1
 
@@ -231,8 +233,20 @@ class Spool:
     def undelivered(self) -> int:
         """How many events the server has not acknowledged."""
         with self._lock:
-            lost = 0 if self._lost_from is None else self.last - self._lost_from + 1
-            return os.pread(self._file, self._size - self._acked, self._acked).count(b"\n") + lost
+            return os.pread(self._file, self._size - self._acked, self._acked).count(b"\n") + self._lost
+
+    @property
+    def _lost(self) -> int:
+        return 0 if self._lost_from is None else self.last - self._lost_from + 1
+
+    @property
+    def unkept(self) -> int:
+        """How many of the undelivered events the disk doesn't have, where they are in memory, which ends with this."""
+        with self._lock:
+            if not self.in_memory:
+                return 0
+            begin = max(self._acked, self._on_disk)
+            return os.pread(self._file, self._size - begin, begin).count(b"\n") + self._lost
 
     @property
     def delivered(self) -> bool:

@@ -103,7 +103,7 @@ def test_what_is_learnt_on_the_way_does_not_leave(playbooks, recorder, check_sch
     assert leaks(sent) == set()
     assert "CANARY/" not in sent
     assert base64.b64encode((DATA / "secrets.yml").read_bytes()).decode()[:40] not in sent
-    for marker in "files later other option after taken environment address statistic".split():
+    for marker in "files later other option after taken items beside environment address statistic".split():
         assert f"MARKER-{marker}" in sent
     check_schema(recorder.events)
     labels = {event["data"].get("label") for event in recorder.of("progress")}
@@ -137,3 +137,28 @@ def test_what_is_told_before_its_result_does_not_leave(playbooks, recorder, chec
     for marker in re.findall(r"MARKER-[-\w]+", (DATA / "before.yml").read_text()):
         assert marker in sent
     check_schema(recorder.events)
+
+
+def test_hosts_that_are_taken_out_stay_apart(playbooks, recorder, check_schema):
+    """In results, progress and the recap, whatever words stand behind telling names."""
+    playbooks.settings = {"ANSIBLE_LIBRARY": str(DATA / "library"), "KUBEFERRY_EVENTS_REDACT_VALUES": "h2,h1"}
+    playbook = playbooks.written(
+        "- hosts: h1:h2\n  gather_facts: false\n  vars: {token_status: failed, secret_state: failures}\n  tasks:\n"
+        "    - pvc_slow_copy: {label: 'of {{ ansible_play_hosts.index(inventory_hostname) }}', seconds: 1}\n"
+        "    - set_stats:\n        data: {place: '{{ ansible_play_hosts.index(inventory_hostname) }}'}\n"
+        "        per_host: true\n      when: inventory_hostname == 'h2'\n"
+        "    - fail:\n      when: inventory_hostname == 'h2'\n"
+    )
+    run = playbooks.run(playbook, url=recorder.url)
+    assert run.status == 2, run.stdout + run.stderr
+    check_schema(recorder.events)
+    (failed,) = recorder.of("host.failed")
+    (h1,) = {event["data"]["host"] for event in recorder.of("host.skipped")}
+    h2 = failed["data"]["host"]
+    assert {h1, h2} == {"<redacted>", "<redacted 2>"}
+    progress = {(event["data"]["host"], event["data"]["label"]) for event in recorder.of("progress")}
+    assert progress == {(h1, "of 0"), (h2, "of 1")}
+    (end,) = recorder.of("run.finished")
+    assert end["data"]["status"] == "failed"
+    assert [end["data"]["stats"][host]["failures"] for host in (h1, h2)] == [0, 1]
+    assert end["data"]["custom"]["hosts"] == {h2: {"place": 1}}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -40,7 +41,32 @@ def test_where_nothing_can_be_kept_the_loss_is_told_too(run, tmp_path):
     (tmp_path / "file").touch()
     first, last = run(tmp_path / "file")
     assert first.endswith("(Not a directory): until the server has them they are in memory")
-    assert last.endswith("2 events were not delivered")
+    assert last.endswith("2 events were not delivered; they are lost, since they were in memory alone")
+
+
+def test_a_disk_that_gets_full_is_told_whatever_was_told_before(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(_session, "HAS_WEBSOCKET", False)
+    helper = Helper({"run": RUN, "url": "ws://server/ws", "spool": str(tmp_path), "spool_bytes": 20_000_000})
+    on_disk, pwrite = helper._spool._file, os.pwrite
+
+    def full(descriptor, data, offset):
+        if descriptor == on_disk and offset + len(data) > 1_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    line = event_line("host.ok", {"task_id": "t", "host": "h"}, Redactor()).rstrip()
+    helper._warn("kept, and sent later")
+    helper._take([line] * 9)
+    helper._tell()
+    helper._tell()
+    helper._finish()
+    _before, full_disk, end = capfd.readouterr().out.splitlines()
+    assert full_disk.endswith("where the disk is full: until the server has them they are in memory")
+    (kept,) = tmp_path.rglob(f"{RUN}.jsonl")
+    lost = 10 - len(kept.read_bytes().splitlines())
+    assert 0 < lost < 10
+    assert f"10 events were not delivered; {lost} of them are lost, the others are kept in" in end
 
 
 def test_a_number_that_is_in_use_is_named(run, tmp_path):

@@ -186,3 +186,11 @@ def test_variables_that_cannot_be_had_are_no_error(secrets, redactor):
     manager.variables["b"] = {"db_password": "hunter22"}
     secrets.task_started(task())
     assert redactor.text("hunter22") == MASK
+
+
+def test_names_of_the_inventorys_hosts_are_learnt_of_nothing():
+    redactor = Redactor()
+    manager = Manager({"server01": {}, "server02": {}})
+    secrets = PlaySecrets(redactor)
+    secrets.play_started(play(manager, vars={"secret_hosts": ["server01", "server02", "server03"]}))
+    assert redactor.known() == ["server03"]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils import _redact
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import (
     MASK,
     MOST_LEARNT,
@@ -337,6 +338,20 @@ def test_values_as_programs_write_them(write, value):
     assert left <= {"redacted", "printf", "q", "n", "true", "echo", "base64", "s", "w", "0"}
 
 
+@pytest.mark.parametrize("before", ["", "'", '"', "'\""])
+@pytest.mark.parametrize(
+    "value", ["both'qu\"otes", "one'quote", 'other"quote', "con\x1btr\tol", "back\\'slash", "\u2063hidden"]
+)
+def test_values_in_a_list_that_python_wrote(value, before):
+    written = str([before + value])
+    redactor = Redactor()
+    redactor.learn(value)
+    assert redactor.suspects(json.dumps(written))
+    before_mask, mask, after_mask = redactor.text(written).partition(MASK)
+    assert mask
+    assert set(before_mask + after_mask) <= set("[]'\"\\")
+
+
 def test_a_number_that_python_does_not_write_out_hurts_nobody():
     redactor = Redactor()
     redactor.learn([10**5000, "hunter22"])
@@ -372,3 +387,96 @@ def test_what_is_known_is_told_without_its_forms():
     redactor = Redactor(values=["it's <one>"])
     redactor.learn("hunter22")
     assert redactor.known() == ["it's <one>", "hunter22"]
+
+
+def test_what_events_are_made_of_is_not_learnt():
+    redactor = Redactor()
+    redactor.hosts = {"server01": None}
+    redactor.learn(["missing", "failed", "unreachable", "localhost", "server01", "server02"])
+    assert redactor.known() == ["server02"]
+
+
+def test_an_events_own_words_stay_where_a_user_lists_them():
+    words = ["failed", "missing", "h1", "failures", "end", "t1", "p1"]
+    data = {
+        "status": "failed",
+        "phase": "end",
+        "task_id": "t1",
+        "play_id": "p1",
+        "host": "h1",
+        "stats": {"h1": {"failures": 1}},
+        "totals": {"failures": 1},
+        "parity": {"counts": {"missing": 1}, "missing": ["a"]},
+    }
+    said = {"msg": "missing h1"}
+    assert Redactor(values=words).scrub(data | said) == data | {"msg": f"{MASK} {MASK}"}
+
+
+def test_names_that_a_mask_makes_equal_stay_apart():
+    redactor = Redactor(values=["hunter22", "sesame-open"])
+    told = redactor.scrub({"result": {"hunter22": 1, "a sesame-open": 2, "sesame-open": 3, "a hunter22": 4}})
+    assert told == {"result": {MASK: 1, f"a {MASK}": 2, "<redacted 2>": 3, "a <redacted 2>": 4}}
+
+
+def test_a_host_is_always_called_the_same_and_never_as_another_one():
+    redactor = Redactor(values=["hunter22", "sesame-open"])
+    assert redactor.host("server-x1") == "server-x1"
+    redactor.learn("server")
+    names = [
+        redactor.host(name) for name in ("hunter22", "sesame-open", "hunter22", "server-x1", "server-x2")
+    ]
+    assert names == [MASK, "<redacted 2>", MASK, "server-x1", f"{MASK}-x2"]
+
+
+def test_bytes_that_are_not_utf_8():
+    value = b"caf\xe9-hunter22".decode(errors="surrogateescape")
+    redactor = Redactor()
+    redactor.learn([value, "\ud800-no-bytes"])
+    base64_of_it = base64.b64encode(b"caf\xe9-hunter22").decode()
+    text = f"{value} {base64_of_it} caf%E9-hunter22 \ud800-no-bytes"
+    assert redactor.suspects(json.dumps(value))
+    assert redactor.text(text) == f"{MASK} {MASK} {MASK} {MASK}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"n": 1}\n{"token": "sesame-open"}\n',
+        'Warning: old\n{\n  "kind": "Secret", "data": {"dsn": "sesame-open"}\n}',
+        '\n[{"token": "sesame-open"}]\nbye',
+        '{"cut": "off\n[2026 begins otherwise\n["a", {"token": "sesame-open"}]',
+        json.dumps({"fill": "x" * 500_000, "token": "sesame-open"}),
+    ],
+    ids=["lines", "after a warning", "in between", "after what is none", "long"],
+)
+def test_json_among_what_a_program_said(text):
+    redactor = Redactor()
+    redactor.learn_arguments({"stdout": text})
+    assert redactor.known() == ["sesame-open"]
+
+
+def test_how_long_json_is_looked_for_is_bounded(monkeypatch):
+    monkeypatch.setattr(_redact, "_MOST_TRIED", 10_000)
+    redactor = Redactor()
+    redactor.learn_arguments({"stdout": '{"token": x\n' * 20 + '{"token": "sesame-open"}'})
+    redactor.learn_arguments({"stdout": '{"a":' * 100_000 + ' "token"'})
+    assert redactor.known() == []
+
+
+def test_a_result_is_searched_whole():
+    redactor = Redactor()
+    many = [{"kind": "Secret", "data": {"dsn": f"of-secret-{number:03}"}} for number in range(300)]
+    deep = {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": {"password": "far-below"}}}}}}}}}}
+    redactor.learn_result(
+        {
+            "resources": many,
+            "json": deep,
+            "stderr": '{"token": "on-stderr"}',
+            "again": ['{"token": "no-more"}'],
+        },
+        {"again"},
+    )
+    redactor.learn_result({"db_password": "at-the-top", "echo": False, "user_input": "typed-unseen"})
+    known = redactor.known()
+    assert len(known) == 304
+    assert {"of-secret-299", "far-below", "on-stderr", "at-the-top", "typed-unseen"} <= set(known)

@@ -100,6 +100,38 @@ def test_secrets_are_learnt_of_all_that_a_result_has():
         assert redactor.text(f"of-{name}") == MASK
 
 
+def test_an_item_behind_a_telling_name():
+    redactor = Redactor()
+    for item in ("hunter22", "1234"):
+        result = {"ansible_loop_var": "db_password", "db_password": item, "_ansible_item_label": item}
+        learn_of_result(result, SimpleNamespace(args={}, environment=None), redactor)
+        bounded = Bounded(redactor)
+        assert item_label(result, bounded) == MASK
+        assert bounded.redacted
+        assert item_label({**result, "_ansible_item_label": "the first"}, bounded) == "the first"
+    assert redactor.known() == ["hunter22"]
+
+
+def test_what_items_came_to_is_searched_with_each_of_them():
+    redactor = Redactor()
+    task = SimpleNamespace(args={}, environment=None)
+    item = {"ansible_loop_var": "item", "item": 1, "stdout": '{"token": "sesame-open"}'}
+    learn_of_result({"results": [item]}, task, redactor)
+    assert redactor.known() == []
+    learn_of_result(item, task, redactor)
+    learn_of_result({"results": [{"token": "no-loop's"}]}, task, redactor)
+    assert redactor.known() == ["sesame-open", "no-loop's"]
+
+
+def test_lists_are_searched_before_they_are_texts():
+    # As a list's text has it, a doubled backslash would not be found.
+    secret, inside = 'it\'s "<both>"', r"it's \"\u003cboth\u003e\""
+    redactor = Redactor(values=[secret])
+    data = result_data({"msg": [f"x {inside}"], "stdout": {"a": secret}}, Bounded(redactor), redactor)
+    assert data == {"msg": f"['x {MASK}']", "stdout": f"{{'a': '{MASK}'}}"}
+    assert item_label({"item": [{"a": inside}]}, Bounded(redactor)) == f"[{{'a': '{MASK}'}}]"
+
+
 def test_texts_are_texts():
     data, _bounded, _redactor = told({"msg": {"a": 1}, "stdout": ["x"], "warnings": ["w1", {"msg": "w2"}]})
     assert data == {"msg": "{'a': 1}", "stdout": "['x']", "warnings": ["w1", "w2"]}

@@ -153,6 +153,18 @@ def test_which_tasks_may_have_progress(action, copies):
     assert run.copies is copies
 
 
+@pytest.mark.parametrize("begin", ["task_started", "host_started", "of_result"])
+def test_a_tasks_secrets_are_known_before_its_name_is_cut(begin):
+    redactor = Redactor()
+    state = RunState(redactor, before_task=lambda task: redactor.learn("hunter2-hunter2"))
+    state.play_started(Play())
+    task = Task()
+    task.get_name = lambda: "x" * (LONGEST_WORD - 8) + "hunter2-hunter2"
+    told = state.task_started(task) if begin == "task_started" else getattr(state, begin)("h1", task)[1]
+    assert [kind for kind, _data in told] == ["task.started"]
+    assert "hunter" not in str(told)
+
+
 @pytest.mark.parametrize("shift", range(0, 15, 3))
 def test_a_secret_where_a_word_is_cut_is_gone_whole(shift):
     secret = "hunter2-hunter2"

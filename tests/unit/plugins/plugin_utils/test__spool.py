@@ -79,8 +79,12 @@ def test_a_full_disk_costs_no_event(tmp_path, monkeypatch):
         sent += batch
     assert numbers(sent) == list(range(1, 26))
     assert spool.undelivered == 25
+    assert spool.unkept == 25 - len(path.read_bytes().splitlines())
+    spool.acknowledge(20)
+    assert spool.unkept == 5
     spool.acknowledge(25)
     assert spool.delivered
+    assert spool.unkept == 0
     spool.close()
     assert not path.exists()
 
