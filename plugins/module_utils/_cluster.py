@@ -141,11 +141,8 @@ def _load(spec: dict[str, Any], auth: Mapping[str, Any]) -> Any:  # noqa: ANN401
     except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
         error = _unusable(exc, auth)
     else:
-        if said and not (configuration.api_key or configuration.cert_file or configuration.username):
-            raise Unauthorized(
-                f"The credential plugin of user {_user(spec)} in {_kubeconfig(auth)} failed, for {why(said[-1])}: run "
-                "it by itself, as the user and on the host that run the task."
-            )
+        if not (configuration.api_key or configuration.cert_file or configuration.username):
+            _require_user(spec, auth, said)
         return configuration
     raise error
 
@@ -315,12 +312,19 @@ def _named_inside(exc: Exception, path: object) -> str:
     return "" if file in {os.path.expanduser(each) for each in own.split(os.pathsep)} else file
 
 
-def _user(spec: Mapping[str, Any]) -> str:
-    """The name of the user of a kubeconfig that has been loaded."""
+def _require_user(spec: Mapping[str, Any], auth: Mapping[str, Any], said: list[str]) -> None:
+    """Raises an error where a kubeconfig gave no credentials since its plugin failed, as `said`, or has no user."""
     given = spec.get("kubeconfig") or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
-    content = given if isinstance(given, dict) else kube_config.KubeConfigMerger(given).config
+    content = given if isinstance(given, dict) else kube_config.KubeConfigMerger(given).config.value
     loader = kube_config.KubeConfigLoader(content, active_context=spec.get("context"))
-    return str(loader.current_context["context"]["user"])
+    user, file = loader.current_context["context"].get("user"), _kubeconfig(auth)
+    if said:
+        raise Unauthorized(
+            f"The credential plugin of user {user} in {file} failed, for {why(said[-1])}: run it by itself, as the "
+            "user and on the host that run the task."
+        )
+    if user and user not in {each["name"] for each in content.get("users") or ()}:
+        raise UsageError(f"The {file} has no user {user!r}, which the context names: correct it there.")
 
 
 def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:

@@ -513,6 +513,21 @@ def test_a_file_that_a_kubeconfig_names_and_that_is_missing(tmp_path, user, name
     )
 
 
+@pytest.mark.parametrize("users", [[], [{"name": "other", "user": {"token": "t"}}], None])
+def test_a_context_whose_user_is_not_there(tmp_path, users):
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {})
+    assert connect({"kubeconfig": path}).server == "127.0.0.1:1"
+    content = {**yaml.safe_load((tmp_path / "config").read_text()), "users": users}
+    (tmp_path / "config").write_text(yaml.safe_dump(content))
+    with pytest.raises(UsageError, match=f"^The kubeconfig config in {tmp_path} has no user 'u', which"):
+        connect({"kubeconfig": path})
+    with pytest.raises(UsageError, match=r"^The kubeconfig has no user 'u', which"):
+        connect({"kubeconfig": content})
+    with pytest.raises(UsageError, match=r"has no user 'u'"):
+        connect({"kubeconfig": {key: value for key, value in content.items() if key != "users"}})
+    assert connect({"kubeconfig": path, "api_key": "t"}).server == "127.0.0.1:1"
+
+
 def test_a_kubeconfig_that_is_a_directory(tmp_path, monkeypatch):
     with pytest.raises(
         UsageError, match=f"^The kubeconfig {tmp_path.name} in .* is a directory: give a file"
