@@ -32,6 +32,9 @@ from ._errors import (
 # Worth another try: the server is busy, restarting, or has lost sight of etcd or a node.
 RETRIED = frozenset({429, 500, 502, 503, 504})
 
+# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
+_OTHER_NAME = frozenset({62, 64})
+
 _SHOWN = 300
 # How http.client and websocket-client tell a proxy's answer.
 _STATUS = re.compile(r"(?:Tunnel connection failed:|via proxy status:) (\d{3})\b")
@@ -95,18 +98,19 @@ def _by_code(code: int, status: dict[str, Any], doing: str, needs: str) -> Clust
     return kind(f"{capital(doing)} failed: the API server refused it with HTTP {code}{quoted(status)}.")
 
 
-def broken(exc: BaseException, server: str, proxy: str = "") -> KubeferryError:
+def broken(exc: BaseException, server: str, proxy: str = "", *, plain: bool = False) -> KubeferryError:
     """The error for a connection to `server` that could not be made, or broke before its answer.
 
-    `proxy` is the one on the way and where it was named, in words.
+    `proxy` is the one on the way and where it was named, in words; `plain` says that it was to go without TLS.
     """
+    remedy = "try again; if the server speaks TLS, write https:// in host" if plain else "try again"
     way = f"{server} over the proxy {proxy}" if proxy else server
     chain = list(_causes(exc))
     for cause in chain:
         if isinstance(cause, ssl.SSLError):
-            found = _tls(cause, server)
+            found = _tls(cause, server, remedy)
         else:
-            found = (proxy and _by_proxy(cause, server, proxy)) or _network(cause, way)
+            found = (proxy and _by_proxy(cause, server, proxy)) or _network(cause, way, remedy)
         if found:
             return found
     return Unreachable(
@@ -128,14 +132,19 @@ def no_api_server(server: str, what: str) -> Unreachable:
     )
 
 
-def _tls(exc: ssl.SSLError, server: str) -> KubeferryError | None:
+def _tls(exc: ssl.SSLError, server: str, remedy: str) -> KubeferryError | None:
+    if isinstance(exc, ssl.SSLCertVerificationError) and exc.verify_code in _OTHER_NAME:
+        return Unreachable(
+            f"The certificate of the API server {server} can't be verified: {exc.verify_message.rstrip('.')}; "
+            "check host and, in a kubeconfig, tls-server-name."
+        )
     if isinstance(exc, ssl.SSLCertVerificationError):
         return Unreachable(
             f"The certificate of the API server {server} can't be verified: {exc.verify_message}; "
             "give its authority with ca_cert, or set validate_certs to false knowing the risk."
         )
     if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return ConnectionLost(f"The API server {server} closed the connection before it answered; try again.")
+        return ConnectionLost(f"The API server {server} closed the connection before it answered; {remedy}.")
     reason = (getattr(exc, "reason", "") or str(exc)).replace("_", " ").lower()
     if "alert" in reason:
         return Unauthorized(
@@ -146,7 +155,7 @@ def _tls(exc: ssl.SSLError, server: str) -> KubeferryError | None:
     )
 
 
-def _network(exc: BaseException, server: str) -> KubeferryError | None:
+def _network(exc: BaseException, server: str, remedy: str) -> KubeferryError | None:
     if isinstance(exc, socket.gaierror):
         return Unreachable(f"The name of the API server {server} can't be resolved; check host and DNS.")
     if isinstance(exc, ConnectionRefusedError):
@@ -159,11 +168,9 @@ def _network(exc: BaseException, server: str) -> KubeferryError | None:
     }:
         return Unreachable(f"The API server {server} did not answer in time; check host, proxy and firewall.")
     if isinstance(exc, ConnectionError | http.client.RemoteDisconnected | http.client.IncompleteRead):
-        return ConnectionLost(
-            f"The connection to the API server {server} broke before its answer; try again."
-        )
+        return ConnectionLost(f"The connection to the API server {server} broke before its answer; {remedy}.")
     if type(exc).__name__ == "WebSocketConnectionClosedException":
-        return ConnectionLost(f"The API server {server} closed the connection before it answered; try again.")
+        return ConnectionLost(f"The API server {server} closed the connection before it answered; {remedy}.")
     if type(exc).__name__ == "CertificateError":
         return Unreachable(
             f"The certificate of the API server {server} can't be verified: it is for another name; check host."

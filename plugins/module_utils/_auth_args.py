@@ -43,7 +43,10 @@ _TEXT: dict[str, str] = {
     "kubeconfig": "A kubeconfig, as a path or as a dictionary.",
     "context": "The context to use of the kubeconfig.",
     "host": "The URL of the API server.",
-    "api_key": "The bearer token.",
+    "api_key": (
+        "The bearer token. It takes the place of what the kubeconfig has of its user, which a token in a variable "
+        "doesn't."
+    ),
     "username": "The user's name, for a cluster with HTTP basic authentication.",
     "password": "The password of O({0}username).",
     "validate_certs": "Whether to verify the API server's certificate.",

@@ -12,6 +12,7 @@ from typing import Any
 from ._cluster import connect
 from ._cluster_api import ClusterApi
 from ._errors import ClusterError, Conflict, NotFound, UsageError
+from ._interrupt import interruptible
 from ._new_claim import NewClaim, refused_claim, unfit
 from ._rest import Request
 
@@ -21,7 +22,6 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     endpoint = params["claim"]
     if not endpoint.get("pvc"):
         raise UsageError("claim.pvc is missing: name the claim to make.")
-    cluster = connect(params, endpoint)
     new = NewClaim(
         endpoint["namespace"],
         endpoint["pvc"],
@@ -29,11 +29,13 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         params["access_modes"],
         params["size"],
     )
-    there = find(cluster, new.namespace, new.name)
-    if there is None:
-        create(cluster, new, dry_run=check_mode)
-    elif error := unfit(there, new):
-        raise error
+    with interruptible():
+        cluster = connect(params, endpoint)
+        there = find(cluster, new.namespace, new.name)
+        if there is None:
+            create(cluster, new, dry_run=check_mode)
+        elif error := unfit(there, new):
+            raise error
     return {"changed": there is None, "warnings": cluster.warnings}
 
 

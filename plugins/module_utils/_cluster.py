@@ -11,6 +11,7 @@ its own modules; `kubernetes` contributes configuration, credential plugins and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import ssl
@@ -26,7 +27,7 @@ from ansible_collections.kubernetes.core.plugins.module_utils.args_common import
 from ._address import Proxy, proxy_address, server_address, variable_of
 from ._auth_args import AUTH_ARG_SPEC
 from ._cluster_api import ClusterApi
-from ._credential_plugin import complaints, why
+from ._credential_plugin import bounded, complaints, why
 from ._errors import KubeferryError, Unauthorized, UsageError
 from ._exec import Access, ExecRunner, Negotiated
 from ._exec_errors import Target
@@ -57,6 +58,7 @@ AUTH_KEYS = tuple(AUTH_ARG_SPEC)
 # Names a cluster, so an endpoint that gives one of them inherits no credentials meant for another.
 _WHERE = ("kubeconfig", "host")
 _NAMING = ("kubeconfig", "context", "host", "api_key")
+_CERTIFICATE = ("client_cert", "client_key")
 _SHARED = ("proxy", "no_proxy", "proxy_headers", "persist_config")
 _IMPERSONATION = {"Impersonate-User": "impersonate_user", "Impersonate-Group": "impersonate_groups"}
 _YAML_ERRORS = {"ScannerError", "ParserError", "ReaderError", "ConstructorError", "ComposerError"}
@@ -70,16 +72,19 @@ def auth_of(task: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None) 
 
     An endpoint with `kubeconfig` or `host` names its cluster itself: it inherits no credential, neither
     from the task nor from the environment, so no token goes to a cluster it isn't for. An endpoint with
-    just `context` takes that context of the task's kubeconfig. The key `""` says that the environment counts.
+    just `context` takes that context of the task's kubeconfig. One with just `api_key` is somebody else than the task's
+    client certificate. The key `""` says that the environment counts.
     """
-    own = _given(endpoint or {})
-    shared = {key: value for key, value in _given(task).items() if key in _SHARED}
+    own, given = _given(endpoint or {}), _given(task)
+    shared = {key: value for key, value in given.items() if key in _SHARED}
     if any(key in own for key in _WHERE):
         return {**shared, **own}
     if "context" in own:
         kubeconfig = task.get("kubeconfig") or os.environ.get("K8S_AUTH_KUBECONFIG")
         return {**shared, **({"kubeconfig": kubeconfig} if kubeconfig else {}), **own}
-    return {**_given(task), **own, "": True}
+    if "api_key" in own:
+        given = {key: value for key, value in given.items() if key not in _CERTIFICATE}
+    return {**given, **own, "": True}
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     with _loading, _files_removed():
         configuration = _load(spec, auth)
         base = server_address(str(configuration.host), server)
-        certificates = _certificates(configuration, base)
+        certificates = _certificates(configuration, base, _Sources(spec, file))
     proxy = None
     if configuration.proxy and not should_bypass_proxies(base, no_proxy=configuration.no_proxy or ""):
         url = str(configuration.proxy)
@@ -126,20 +131,30 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
 def _load(spec: dict[str, Any], auth: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """The configuration of `kubernetes`: addresses, certificates, and what gives credentials."""
     try:
+        bounded()
         with complaints() as said:
             # Else settings of the cluster connected before, a client certificate say, would leak into this.
             kubernetes.client.Configuration.set_default(None)
             configuration = _create_configuration(spec)
+            if "api_key" in auth:
+                _only_token(configuration, auth)
     except Exception as exc:  # noqa: BLE001 -- the loader raises whatever a bad file makes YAML or itself raise
         error = _unusable(exc, auth)
     else:
-        if said and not (configuration.api_key or configuration.cert_file or configuration.username):
-            raise Unauthorized(
-                f"The credential plugin of user {_user(spec)} in {_kubeconfig(auth)} failed, for {why(said[-1])}: run "
-                "it by itself, as the user and on the host that run the task."
-            )
+        if not (configuration.api_key or configuration.cert_file or configuration.username):
+            _require_user(spec, auth, said)
         return configuration
     raise error
+
+
+def _only_token(configuration: Any, auth: Mapping[str, Any]) -> None:  # noqa: ANN401
+    """Let the option `api_key` say who we are, and not what the kubeconfig has or the environment.
+
+    The loader's hook would put its own token back, and a server asks for a certificate before it looks at a token.
+    """
+    configuration.refresh_api_key_hook = None
+    if not auth.keys() & {*_CERTIFICATE}:
+        configuration.cert_file = configuration.key_file = None
 
 
 @contextlib.contextmanager
@@ -158,22 +173,42 @@ def _files_removed() -> Iterator[None]:
                 os.unlink(files.pop(content))
 
 
-def _certificates(configuration: Any, base: str) -> Certificates | None:  # noqa: ANN401
+@dataclass(frozen=True)
+class _Sources:
+    """Where certificates and keys come from, in a message's words. `file` is the kubeconfig."""
+
+    spec: Mapping[str, Any]
+    file: str
+
+    @property
+    def authority(self) -> str:
+        given = self.spec.get("ssl_ca_cert")
+        return f"ca_cert {given}" if given else f"The authority of {self.file}"
+
+    @property
+    def pair(self) -> str:
+        certificate, key = self.spec.get("cert_file"), self.spec.get("key_file")
+        if certificate:
+            return f"client_cert {certificate} with client_key {key or ''}".rstrip()
+        return f"The client certificate with its key of {self.file}"
+
+
+def _certificates(configuration: Any, base: str, sources: _Sources) -> Certificates | None:  # noqa: ANN401
     """What the connections to the server are verified by, read from the files that hold it. None without TLS."""
     if not base.startswith("https"):
         return None
-    contexts = Certificates(_context(configuration, base), _context(configuration, base))
+    contexts = Certificates(_context(configuration, base, sources), _context(configuration, base, sources))
     # urllib3 compares the names itself; before its version 2 it can't let ssl do so for an IP address.
     contexts.requests.check_hostname = False
     return contexts
 
 
-def _context(configuration: Any, base: str) -> ssl.SSLContext:  # noqa: ANN401
-    try:
-        # urllib3's own, so that both ways to the server verify it in the same way.
-        context: ssl.SSLContext = create_urllib3_context(
-            cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE
-        )
+def _context(configuration: Any, base: str, sources: _Sources) -> ssl.SSLContext:  # noqa: ANN401
+    # urllib3's own, so that both ways to the server verify it in the same way.
+    context: ssl.SSLContext = create_urllib3_context(
+        cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE
+    )
+    with _usable(sources.authority, base):
         authority, data = configuration.ssl_ca_cert, getattr(configuration, "ca_cert_data", None)
         if not configuration.verify_ssl:
             context.check_hostname = False
@@ -183,14 +218,27 @@ def _context(configuration: Any, base: str) -> ssl.SSLContext:  # noqa: ANN401
             context.load_default_certs()
         if configuration.verify_ssl:
             context.check_hostname = configuration.assert_hostname is not False
-        if configuration.cert_file:
+    if configuration.cert_file:
+        with _usable(sources.pair, base):
             context.load_cert_chain(configuration.cert_file, configuration.key_file)
-    except (OSError, ValueError) as exc:
-        raise UsageError(
-            f"ca_cert, client_cert or client_key for {urlsplit(base).netloc} can't be used: {type(exc).__name__}; "
-            "check that the files exist, are PEM and belong together."
-        ) from None
     return context
+
+
+@contextlib.contextmanager
+def _usable(what: str, base: str) -> Iterator[None]:
+    """Raises UsageError, about `what` in a message's words, for files that ssl can't take."""
+    try:
+        yield
+    except (OSError, ValueError) as exc:
+        # What ssl calls strerror is of its own source code.
+        told = getattr(exc, "reason" if isinstance(exc, ssl.SSLError) else "strerror", "")
+        reason = told or type(exc).__name__
+    else:
+        return
+    raise UsageError(
+        f"{what} can't be used for {urlsplit(base).netloc} ({reason}): check that it exists, is PEM and, of a "
+        "certificate and a key, that they belong together."
+    )
 
 
 def _check(auth: Mapping[str, Any]) -> None:
@@ -248,22 +296,48 @@ def _kubeconfig(auth: Mapping[str, Any]) -> str:
         return "kubeconfig"
     # In two pieces: `kubernetes.core` has the option as a secret, since it may be the content itself, so
     # Ansible would put stars in place of the whole path.
+    return f"kubeconfig {_in_two(path)}"
+
+
+def _in_two(path: str) -> str:
     folder, file = os.path.split(path)
-    return f"kubeconfig {file} in {os.path.join(os.getcwd(), folder).rstrip('/') or '/'}"
+    return f"{file} in {os.path.join(os.getcwd(), folder).rstrip('/') or '/'}"
 
 
-def _user(spec: Mapping[str, Any]) -> str:
-    """The name of the user of a kubeconfig that has been loaded."""
+def _named_inside(exc: Exception, path: object) -> str:
+    """The file that the kubeconfig names and that can't be read, if it is that; else empty."""
+    missing = str(exc).partition("File does not exist: ")[2]
+    file = str(exc.filename or "") if isinstance(exc, OSError) else missing
+    own = path if isinstance(path, str) else kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    return "" if file in {os.path.expanduser(each) for each in own.split(os.pathsep)} else file
+
+
+def _require_user(spec: Mapping[str, Any], auth: Mapping[str, Any], said: list[str]) -> None:
+    """Raises an error where a kubeconfig gave no credentials since its plugin failed, as `said`, or has no user."""
     given = spec.get("kubeconfig") or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
-    content = given if isinstance(given, dict) else kube_config.KubeConfigMerger(given).config
+    content = given if isinstance(given, dict) else kube_config.KubeConfigMerger(given).config.value
     loader = kube_config.KubeConfigLoader(content, active_context=spec.get("context"))
-    return str(loader.current_context["context"]["user"])
+    user, file = loader.current_context["context"].get("user"), _kubeconfig(auth)
+    if said:
+        raise Unauthorized(
+            f"The credential plugin of user {user} in {file} failed, for {why(said[-1])}: run it by itself, as the "
+            "user and on the host that run the task."
+        )
+    if user and user not in {each["name"] for each in content.get("users") or ()}:
+        raise UsageError(f"The {file} has no user {user!r}, which the context names: correct it there.")
 
 
 def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     """A sentence for what the configuration loader said. Its own text may quote the file, tokens included."""
     path, name = _path(auth), _kubeconfig(auth)
     kind, text = type(exc).__name__, str(exc)
+    if file := _named_inside(exc, path):
+        reason = exc.strerror if isinstance(exc, OSError) else os.strerror(errno.ENOENT)
+        return UsageError(
+            f"The {name} names {_in_two(file)}, which can't be read ({reason}): correct it there."
+        )
+    if isinstance(exc, IsADirectoryError):
+        return UsageError(f"The {name} is a directory: give a file.")
     if isinstance(exc, FileNotFoundError) or "does not exist" in text or "No configuration found" in text:
         if isinstance(path, str) and not os.path.isabs(path):
             return UsageError(

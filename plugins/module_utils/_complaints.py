@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple
 
 DENIED = b"Permission denied"
-GONE = b"No such file or directory"
+ABSENT = (b"No such file or directory", b"Not a directory")
 MAX_PRINTED = 1 << 14
 """Bytes of a path as it is printed: the kernel takes 4096, each of which may be written with four."""
 SIMPLE = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -36,7 +36,7 @@ def complaints(tool: str, said: bytes) -> tuple[list[Complaint], list[bytes]]:
     for message in re.split(rb"^%b" % re.escape(start), said, flags=re.MULTILINE)[1:]:
         name, _colon, why = message.rstrip(b"\n").rpartition(b": ")
         path = _path(name)
-        if path is None or why not in (DENIED, GONE):
+        if path is None or why not in (DENIED, *ABSENT):
             others.append(start + message.rstrip(b"\n"))
         else:
             found.append(Complaint(path, why == DENIED))

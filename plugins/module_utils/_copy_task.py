@@ -13,8 +13,9 @@ from typing import Any
 
 from ._comparison import left_out, not_compared
 from ._copy import Copy, Options, Outcome
-from ._errors import ExecError
+from ._errors import ExecError, UsageError
 from ._interrupt import interruptible
+from ._manifest_file import require_own
 from ._names import SHOWN, display
 from ._overlap import require_apart_by_name
 from ._parity import LIST_LIMIT, sentence
@@ -33,6 +34,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
     A copy that isn't whole is a result with `parity` false and the reason in `msg`.
     """
     require_report(params["report"])
+    if params["baseline"]:
+        require_own(params["baseline"])
     warnings: list[str] = []
     progress = Progress(label="" if hidden else params["label"] or "")
     with interruptible(), ExitStack() as stack:
@@ -63,12 +66,21 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         warnings += left_out(source, selection)
         hop = _hop(outcome, options, source.where, target.where, transport, blind)
         digest = target.manifest_digest if isinstance(target, StagedTree) else None
+    result = _result(hop, outcome, params, digest, check_mode=check_mode)
     if params["report"] and not check_mode:
-        record(params["report"], params["label"] or "copy", hop)
-    return {
-        **_result(hop, outcome, params, digest, check_mode=check_mode),
-        "warnings": warnings + _restless(hop) + _nothing(hop, params),
-    }
+        try:
+            record(params["report"], params["label"] or "copy", hop)
+        except UsageError as exc:
+            raise _unrecorded(exc, result) from exc
+    return {**result, "warnings": warnings + _restless(hop) + _nothing(hop, params)}
+
+
+def _unrecorded(exc: UsageError, result: Mapping[str, Any]) -> UsageError:
+    """The error for a copy that was made, and of which no report can be written."""
+    done = result.get("msg") or f"The copy to {result['target']} was made all the same."
+    error = UsageError(f"{exc} {done}")
+    error.changed = result["changed"]
+    return error
 
 
 def _require_apart(ends: Ends) -> None:

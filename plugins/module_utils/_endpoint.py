@@ -174,6 +174,11 @@ def _local(endpoint: Mapping[str, Any], option: str, progress: Progress) -> Loca
             f"{option}: no path and no namespace: give the directory, or the pod or claim that holds it."
         )
     path = os.path.expanduser(endpoint["path"])
+    if path.startswith("~"):
+        raise UsageError(
+            f"{option}.path: there is no user {path.partition('/')[0][1:]!r} here: give the directory from / on, or "
+            "write ./ in front of a name that begins so."
+        )
     if endpoint.get("manifest"):
         return _staged(path, endpoint, option, progress)
     return LocalTree(path, progress)

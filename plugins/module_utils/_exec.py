@@ -154,7 +154,7 @@ class ExecRunner:
         if stdin is not None:
             stdin.closes = connection.subprotocol == V5
         if connection.sock is None:
-            raise broken(ConnectionResetError(), access.server)
+            raise broken(ConnectionResetError(), access.server, plain=access.base.startswith("http:"))
         self._negotiated.allowed = True
         return ExecProcess(connection.sock, self._target, argv, stdin, self._limits)
 
@@ -181,7 +181,7 @@ class ExecRunner:
             WebSocketTimeoutException,
         )
         if isinstance(exc, network) or not isinstance(exc, WebSocketException):
-            return broken(exc, access.server, str(access.proxy or ""))
+            return broken(exc, access.server, str(access.proxy or ""), plain=access.base.startswith("http:"))
         if len(offer) == 1:
             return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
         # Not its text: that may hold what was sent.

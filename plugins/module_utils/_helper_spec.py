@@ -52,6 +52,9 @@ SCHEDULING = (
 _RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_LENGTH = 63
 
+# The API server drops any other key without a word.
+_RESOURCES = frozenset({"requests", "limits", "claims"})
+
 # Where an image has its programs, or the runtime what they need.
 _HIDING = re.compile(r"/|(/usr)?/(s?bin|lib[^/]*)|/usr|/etc|/(proc|sys|dev)(/.*)?")
 
@@ -108,6 +111,12 @@ class HelperRequest:
         if len({*map(_plain, paths)}) < len(paths):
             raise UsageError(
                 f"Two claims can't be mounted at {self.mount_path}: give each a path of its own."
+            )
+        if not self.image:
+            raise UsageError("image is empty: give it, or leave it out.")
+        if unknown := sorted(self.resources.keys() - _RESOURCES):
+            raise UsageError(
+                f"resources has no {' and '.join(map(repr, unknown))}: give requests, limits or claims."
             )
         if self.lifetime < 1:
             raise UsageError(

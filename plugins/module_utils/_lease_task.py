@@ -26,10 +26,10 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     claim = params["claim"]
     if not claim.get("pvc"):
         raise UsageError("claim.pvc is missing: name the claim.")
-    cluster = connect(params, claim)
     hold = Hold(claim["namespace"], claim["pvc"], params["run_id"], params["duration"])
-    leases = Leases(cluster)
     with interruptible():
+        cluster = connect(params, claim)
+        leases = Leases(cluster)
         if params["state"] == "absent":
             result = _absent(cluster, leases, hold, check_mode=check_mode)
         elif params["state"] == "held":

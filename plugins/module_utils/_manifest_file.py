@@ -29,6 +29,7 @@ from ._store import Store
 from ._xattrs import COPIED
 
 FORMAT = 2
+_START = b'{"kubeferry_manifest":'
 FILE_CHECKSUM = "sha256"
 """By which a manifest file itself is known again."""
 
@@ -100,6 +101,29 @@ def require_place(path: str) -> None:
             f"The manifest {shown(path)} can't be written: there is something that is no regular file. Choose another "
             "path."
         )
+
+
+def require_own(path: str) -> None:
+    """Raises ManifestError where `path` is there, and neither empty nor a manifest, whole or not."""
+    require_place(path)
+    try:
+        with open(path, "rb", opener=open_regular) as stream:
+            start = stream.read(len(_START))
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+    if not _START.startswith(start):
+        raise ManifestError(f"{shown(path)} exists and isn't a manifest: choose another path, or remove it.")
+
+
+def require_name(path: str) -> None:
+    """Raises ManifestError for a name that is that of the digests beside a manifest."""
+    for checksum in DIGEST_BYTES:
+        if path == sums_path(path, checksum):
+            raise ManifestError(
+                f"The manifest {shown(path)} can't have this name, which its digests have: end it in .jsonl, say."
+            )
 
 
 def _unreadable(path: str, exc: OSError) -> ManifestError:

@@ -19,7 +19,7 @@ from ._errors import EndpointError, ManifestError
 from ._interrupt import interruptible
 from ._known import ASKED_AT_ONCE, told
 from ._manifest import Manifest
-from ._manifest_file import read, require_place, sums_path, write
+from ._manifest_file import read, require_name, require_own, sums_path, write
 from ._names import display, some
 from ._parity import LIST_LIMIT
 from ._preflight import require_directory
@@ -31,7 +31,8 @@ from ._store import batched
 def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_manifest`. Raises KubeferryError's children."""
     if params["dest"]:
-        require_place(params["dest"])
+        require_name(params["dest"])
+        require_own(params["dest"])
     warnings: list[str] = []
     progress = Progress(label="" if hidden else params["label"] or "")
     with interruptible(), ExitStack() as stack:

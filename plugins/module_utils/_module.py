@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.validation import check_required_if
 
 from ._address import passwords
 from ._auth_args import plain_words
@@ -34,6 +35,8 @@ def conclude(
     A result with a `msg` is a failure too. `clustered` says whether the work needs a cluster, and with it the package
     kubernetes; `about` what else is told of an error.
     """
+    for said in _not_given(module):
+        module.fail_json(msg=said)
     inner = [module.params[name] for name in ENDPOINTS if module.params.get(name)]
     module.no_log_values -= plain_words([module.params, *inner])
     module.no_log_values.update(passwords(module.params))
@@ -54,6 +57,15 @@ def conclude(
         if "msg" in result:
             module.fail_json(**result)
         module.exit_json(**result)
+
+
+def _not_given(module: AnsibleModule) -> Iterator[str]:
+    """What to say of options that are needed and null, for which Ansible takes a null for given."""
+    given = {name: value for name, value in module.params.items() if value is not None}
+    try:
+        check_required_if(module.required_if, given)
+    except TypeError as exc:
+        yield f"{exc}."
 
 
 def _out_of_range(params: Mapping[str, Any], within: str = "") -> Iterator[str]:

@@ -21,9 +21,9 @@ from ._interrupt import interruptible
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_mount`. Raises KubeferryError's children."""
-    cluster = connect(params)
-    pods = HelperPods(cluster)
     with interruptible():
+        cluster = connect(params)
+        pods = HelperPods(cluster)
         if params["state"] == "absent":
             result = _absent(cluster, pods, params, check_mode=check_mode)
         else:

@@ -13,8 +13,9 @@ from typing import Any
 from ._errors import UsageError
 
 # What the API server takes as a name (RFC 1123). Anything else would end up in an URL that means something else.
-_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _OBJECTS = {"namespace": "namespace", "pod": "pod", "container": "container", "pvc": "claim"}
+_LONGEST = {"namespace": 63, "pod": 253, "container": 63, "pvc": 253}
 
 
 ENDPOINTS = ("source", "target", "claim", "chained")
@@ -30,6 +31,10 @@ def check_objects(options: Mapping[str, Any], prefix: str = "") -> None:
         name = options.get(key)
         if name == "":
             raise UsageError(f"{prefix}{key} is empty: give the name of a {what}, or leave the option out.")
+        if name is not None and len(name) > _LONGEST[key]:
+            raise UsageError(
+                f"{prefix}{key}: a {what} has a name of up to {_LONGEST[key]} characters: correct it."
+            )
         if name is not None and not _OBJECT.fullmatch(name):
             raise UsageError(
                 f"{prefix}{key}: {name!r} can't be the name of a {what}: it has small letters, digits, dashes and dots."

@@ -33,13 +33,13 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     if params["create"] and not (params["size"] and params["access_modes"]):
         raise UsageError("create needs size and access_modes: give both.")
     source, target = params["source"], params["target"]
-    here, there = connect(params, source), connect(params, target)
-    one, other = (
-        Side(here, HelperRequest.of_endpoint(source)),
-        Side(there, HelperRequest.of_endpoint(target)),
-    )
     plan = PairPlan()
     with interruptible():
+        here, there = connect(params, source), connect(params, target)
+        one, other = (
+            Side(here, HelperRequest.of_endpoint(source)),
+            Side(there, HelperRequest.of_endpoint(target)),
+        )
         plan_source(plan, one, quiesce=params["quiesce"])
         plan.trying(lambda: plan_pair(plan, one, other, _chained(params)))
         plan.trying(lambda: plan_target(plan, other, _new(params, target)))

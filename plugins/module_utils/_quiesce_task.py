@@ -30,11 +30,11 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     claim = endpoint.get("pvc") or ""
     if params["state"] != "restored" and not claim:
         raise UsageError("claim.pvc is missing: name the claim whose users are to be stopped.")
-    cluster = connect(params, endpoint)
-    quiescer = Quiescer(cluster, endpoint["namespace"], check=_guard.find_controller)
     runs = _runs(params)
     away: list[str] = []
     with interruptible():
+        cluster = connect(params, endpoint)
+        quiescer = Quiescer(cluster, endpoint["namespace"], check=_guard.find_controller)
         if params["state"] == "quiesced":
             if check_mode:
                 found = quiescer.find(claim)

@@ -176,7 +176,7 @@ class Rest:
         except KubeferryError:
             raise
         except Exception as exc:  # noqa: BLE001 -- urllib3, ssl and socket raise what they like
-            error = broken(exc, self.server, self._proxy)
+            error = broken(exc, self.server, self._proxy, plain=self._base.startswith("http:"))
         raise error
 
     def _body(self, response: Response) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ._folder import Folder
 from ._local_tree import KEPT_OWNER, LocalTree
 from ._look import Look
 from ._manifest import Manifest
-from ._manifest_file import digest_of, read, require_same, write
+from ._manifest_file import digest_of, read, require_name, require_same, write
 from ._manifest_tree import selected
 from ._names import shown
 from ._overlap import Origin, require_apart_by_name
@@ -39,12 +39,13 @@ class StagedTree(LocalTree):
 
     `manifest_digest` is that of the file. As a source, only this one is taken, or the first one that is read where none
     is given: another copy may stage its files here meanwhile. As a target, it is that of what was saved or, until then,
-    of what was looked at.
+    of what was looked at. Raises ManifestError for a file whose name its digests have.
     """
 
     def __init__(
         self, path: str, manifest: str, progress: Progress, as_source: bool, manifest_digest: str = ""
     ) -> None:
+        require_name(manifest)
         super().__init__(path, progress)
         self.manifest_digest = manifest_digest
         self._manifest_path = manifest

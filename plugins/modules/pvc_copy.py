@@ -73,7 +73,7 @@ options:
   baseline:
     description:
       - A file in which the copy notes what the target has of the source in the end, a manifest as of
-        M(kubeferry.pvc.pvc_manifest).
+        M(kubeferry.pvc.pvc_manifest). A file that is there and isn't one is refused.
       - If it is there already, from an earlier copy, what it names and the source hasn't any more is removed from the
         target, unless that was changed there since. What else only the target has stays, other than with O(delete). So
         what vanishes between two copies vanishes from the target as well, and what others have put there doesn't.

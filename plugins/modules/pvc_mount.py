@@ -115,7 +115,7 @@ options:
     description: The service account of the pod. Its token isn't mounted.
     type: str
   resources:
-    description: Requests and limits, as in a container's C(resources).
+    description: Requests and limits, as in a container's C(resources). A key that it doesn't have is refused.
     type: dict
   priority_class:
     description: The priority class of the pod. A low one lets it give way to the cluster's own work.

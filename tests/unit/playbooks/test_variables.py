@@ -4,7 +4,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
+
+README = Path(__file__).parents[3] / "README.md"
 
 
 @pytest.fixture
@@ -48,3 +54,26 @@ def test_what_is_empty_counts_as_not_given(play, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "target" / "10").read_text() == "ten\n"
     assert (tmp_path / "pvc-files" / "report.json").exists()
+
+
+FORMS = [
+    shlex.split(each)
+    for row in re.findall(r"^\| `files`.*$", README.read_text(), re.MULTILINE)
+    for each in re.findall(r"`(-e .+?)`", row)
+]
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("arguments", FORMS, ids=" ".join)
+def test_each_form_of_a_list_that_the_readme_has_for_a_shell_names_every_file(play, tmp_path, arguments):
+    (tmp_path / "source" / "a").mkdir()
+    for name in ("a/11", "a/51"):
+        (tmp_path / "source" / name).write_text("one of them\n")
+    done = play("copy", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    target = tmp_path / "target"
+    assert {str(each.relative_to(target)) for each in target.rglob("*") if each.is_file()} == {"10", "a/11"}
+
+
+def test_the_readme_has_both_forms():
+    assert len(FORMS) == 2

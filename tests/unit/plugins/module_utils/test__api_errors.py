@@ -50,9 +50,10 @@ def test_the_permission_that_lacks_is_named():
     )
 
 
-def verification(text: str) -> ssl.SSLCertVerificationError:
+def verification(text: str, code: int) -> ssl.SSLCertVerificationError:
     error = ssl.SSLCertVerificationError(1, text)
     error.verify_message = text
+    error.verify_code = code
     return error
 
 
@@ -62,7 +63,16 @@ def verification(text: str) -> ssl.SSLCertVerificationError:
         (ConnectionRefusedError(111, "refused"), Unreachable, "refuses connections"),
         (socket.gaierror(-2, "unknown"), Unreachable, "resolved"),
         (TimeoutError(), Unreachable, "in time"),
-        (verification("self-signed certificate"), Unreachable, "self-signed certificate; give its authority"),
+        (
+            verification("self-signed certificate", 18),
+            Unreachable,
+            "self-signed certificate; give its authority",
+        ),
+        (
+            verification("IP address mismatch, 'x'.", 64),
+            Unreachable,
+            "mismatch, 'x'; check host and, in a kubeconfig",
+        ),
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), Unreachable, "scheme"),
         (ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] alert"), Unauthorized, "client_cert"),
         (ConnectionResetError(104, "reset"), ConnectionLost, "broke"),

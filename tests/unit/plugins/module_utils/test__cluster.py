@@ -9,11 +9,13 @@ import base64
 import datetime as dt
 import ipaddress
 import os
+import signal
 import socket
 import stat
 import sys
 import tempfile
 import threading
+import time
 
 import pytest
 import yaml
@@ -23,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from execserver import ExecServer
 from kubernetes.config import kube_config
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _credential_plugin
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import auth_of, connect
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ConnectionLost,
@@ -31,6 +34,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     Unreachable,
     UsageError,
 )
+from ansible_collections.kubeferry.pvc.plugins.module_utils._interrupt import interruptible
 from ansible_collections.kubeferry.pvc.plugins.module_utils._runner import output
 
 
@@ -117,7 +121,9 @@ def test_a_certificate_for_another_name_is_refused_in_both_ways(certificate):
             lambda: elsewhere.get_pod("ns", "pod"),
             lambda: output(elsewhere.runner("ns", "pod"), ["true"]),
         ):
-            with pytest.raises(Unreachable, match=r"can't be verified|mismatch|doesn't match"):
+            with pytest.raises(
+                Unreachable, match=r"can't be verified: .*(mismatch|match|another name).*check host"
+            ):
                 work()
 
 
@@ -175,8 +181,11 @@ def test_a_variable_that_turns_verification_off_is_named(certificate, monkeypatc
 def test_plain_http_to_a_tls_port(certificate):
     with ExecServer(tls=certificate) as server:
         cluster = connect({"host": server.url.replace("https", "http"), "api_key": "t"})
-        with pytest.raises(ConnectionLost, match=r"closed|broke"):
-            output(cluster.runner("ns", "pod"), ["true"])
+        for work in both_ways(cluster):
+            with pytest.raises(
+                ConnectionLost, match=r"(closed|broke).*if the server speaks TLS, write https:// in host"
+            ):
+                work()
 
 
 def test_https_to_a_plain_port():
@@ -258,6 +267,53 @@ def test_an_impersonated_name_that_no_header_takes(value):
         assert_nothing_is_sent(server, {**server.auth(), "impersonate_user": value}, "^impersonate_user ")
         options = {**server.auth(), "impersonate_user": "alice", "impersonate_groups": ["a", value]}
         assert_nothing_is_sent(server, options, "^impersonate_groups ")
+
+
+EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false", "interactiveMode": "Never"}
+
+
+@pytest.mark.parametrize(
+    "user", [{"token": "of-the-file"}, {"username": "a", "password": "b"}, {"exec": EXEC}, {}], ids=str
+)
+def test_a_token_that_is_given_takes_the_place_of_what_the_kubeconfig_has(tmp_path, user):
+    with ExecServer() as server:
+        path = kubeconfig(tmp_path / "config", server.url, user)
+        for task, endpoint in (
+            ({"kubeconfig": path, "api_key": "given"}, None),
+            ({"kubeconfig": path}, {"api_key": "given"}),
+            ({}, {"kubeconfig": path, "api_key": "given"}),
+            ({"kubeconfig": path, "api_key": "of-the-task"}, {"context": "there", "api_key": "given"}),
+        ):
+            for work in both_ways(connect(task, endpoint)):
+                work()
+            for headers in (server.api.requests[-1][3], server.execs[-1].headers):
+                assert headers["authorization"] == "Bearer given"
+
+
+def test_a_token_that_is_given_takes_the_place_of_a_certificate(certificate, tmp_path, monkeypatch):
+    file = str(certificate)
+    authority = {"certificate-authority": file}
+    user = {"client-certificate": file, "client-key": file}
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", user, **authority)
+    given = {"client_cert": file, "client_key": file}
+
+    def certificate_of(*options):
+        return connect(*options)._configuration.cert_file
+
+    assert certificate_of({"kubeconfig": path}) == file
+    assert certificate_of({"kubeconfig": path, "api_key": "t"}) is None
+    assert certificate_of({"kubeconfig": path, **given}, {"api_key": "t"}) is None
+    assert certificate_of({"kubeconfig": path, "api_key": "t", **given}) == file
+    monkeypatch.setenv("K8S_AUTH_CERT_FILE", file)
+    monkeypatch.setenv("K8S_AUTH_KEY_FILE", file)
+    assert certificate_of({"host": "https://127.0.0.1:1", "api_key": "t"}) is None
+
+
+def test_a_token_in_a_variable_leaves_what_the_kubeconfig_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "of-the-environment")
+    for user, token in (({"token": "of-the-file"}, "of-the-file"), ({}, "of-the-environment")):
+        path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", user)
+        assert dict(connect({"kubeconfig": path})._headers())["Authorization"] == f"Bearer {token}"
 
 
 def test_user_and_password_may_be_any_text():
@@ -342,6 +398,53 @@ def test_a_credential_plugin_that_fails_is_named(tmp_path, monkeypatch, script, 
     assert connect({"kubeconfig": path, "api_key": "t"}).server == "127.0.0.1:1"
 
 
+def hanging(tmp_path):
+    """A kubeconfig whose plugin gives no answer, and the file that has the id of what the plugin waits for."""
+    plugin, pid = tmp_path / "plugin", tmp_path / "pid"
+    plugin.write_text(f"#!/bin/sh\nsleep 30 &\necho $! >{pid}\nwait\n")
+    plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
+    return kubeconfig(
+        tmp_path / "config", "https://127.0.0.1:1", {"exec": {**EXEC, "command": str(plugin)}}
+    ), pid
+
+
+def assert_ends(pid):
+    for _attempt in range(100):
+        try:
+            os.kill(int(pid.read_text()), 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("it goes on")
+
+
+def test_a_credential_plugin_that_hangs_is_named_and_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(_credential_plugin, "SECONDS", 2)
+    path, pid = hanging(tmp_path)
+    said = f"failed, for its command {tmp_path}/plugin hasn't answered for 2 s: run it by itself"
+    with pytest.raises(Unauthorized, match=said):
+        connect({"kubeconfig": path})
+    assert_ends(pid)
+
+
+def test_a_signal_ends_a_credential_plugin(tmp_path):
+    path, pid = hanging(tmp_path)
+
+    def end_it():
+        while not (pid.exists() and pid.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def work():
+        with interruptible():
+            connect({"kubeconfig": path})
+
+    threading.Thread(target=end_it).start()
+    with pytest.raises(Interrupted):
+        work()
+    assert_ends(pid)
+
+
 def test_credentials_that_cannot_be_renewed():
     def hook(config):
         raise OSError(2, "No such file", "/var/run/secrets/token")
@@ -392,6 +495,50 @@ def test_unusable_kubeconfigs_are_named_in_one_sentence(tmp_path, content, words
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("user", "name"),
+    [
+        ({"tokenFile": "/nope/token"}, "token in /nope"),
+        ({"client-certificate": "/nope/one", "client-key": "/nope/two"}, "one in /nope"),
+        ({"tokenFile": "token"}, "token in {0}"),
+    ],
+)
+def test_a_file_that_a_kubeconfig_names_and_that_is_missing(tmp_path, user, name):
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", user)
+    with pytest.raises(UsageError) as caught:
+        connect({"kubeconfig": path})
+    assert str(caught.value) == (
+        f"The kubeconfig config in {tmp_path} names {name.format(tmp_path)}, which can't be read (No such file or "
+        "directory): correct it there."
+    )
+
+
+@pytest.mark.parametrize("users", [[], [{"name": "other", "user": {"token": "t"}}], None])
+def test_a_context_whose_user_is_not_there(tmp_path, users):
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {})
+    assert connect({"kubeconfig": path}).server == "127.0.0.1:1"
+    content = {**yaml.safe_load((tmp_path / "config").read_text()), "users": users}
+    (tmp_path / "config").write_text(yaml.safe_dump(content))
+    with pytest.raises(UsageError, match=f"^The kubeconfig config in {tmp_path} has no user 'u', which"):
+        connect({"kubeconfig": path})
+    with pytest.raises(UsageError, match=r"^The kubeconfig has no user 'u', which"):
+        connect({"kubeconfig": content})
+    with pytest.raises(UsageError, match=r"has no user 'u'"):
+        connect({"kubeconfig": {key: value for key, value in content.items() if key != "users"}})
+    assert connect({"kubeconfig": path, "api_key": "t"}).server == "127.0.0.1:1"
+
+
+def test_a_kubeconfig_that_is_a_directory(tmp_path, monkeypatch):
+    with pytest.raises(
+        UsageError, match=f"^The kubeconfig {tmp_path.name} in .* is a directory: give a file"
+    ):
+        connect({"kubeconfig": str(tmp_path)})
+    monkeypatch.setenv("KUBECONFIG", f"/nope:{tmp_path}")
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", f"/nope:{tmp_path}")
+    with pytest.raises(UsageError, match="is a directory: give a file"):
+        connect({})
+
+
 def test_a_relative_path_is_named_with_the_directory_that_it_counts_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("K8S_AUTH_KUBECONFIG", raising=False)
@@ -415,10 +562,18 @@ def test_no_settings_at_all():
 
 
 def test_missing_certificate_files(tmp_path):
-    with pytest.raises(UsageError, match="ca_cert"):
-        connect({"host": "https://127.0.0.1:1", "api_key": "t", "ca_cert": str(tmp_path / "none")}).get_pod(
-            "a", "b"
-        )
+    here, junk = {"host": "https://127.0.0.1:1", "api_key": "t"}, tmp_path / "junk"
+    junk.write_text("junk")
+    words = f"ca_cert {tmp_path}/none can't be used for 127.0.0.1:1 \\(No such file or directory\\): check"
+    with pytest.raises(UsageError, match=words):
+        connect({**here, "ca_cert": str(tmp_path / "none")})
+    with pytest.raises(UsageError, match=f"client_cert {junk} with client_key {tmp_path}/none can't be used"):
+        connect({**here, "client_cert": str(junk), "client_key": str(tmp_path / "none")})
+    path = kubeconfig(
+        tmp_path / "config", here["host"], {"token": "t"}, **{"certificate-authority": str(junk)}
+    )
+    with pytest.raises(UsageError, match=f"^The authority of kubeconfig config in {tmp_path} can't be used"):
+        connect({"kubeconfig": path})
 
 
 @pytest.mark.parametrize("key", ["kubeconfig", "context", "host", "api_key"])

@@ -269,6 +269,12 @@ def test_a_listed_file_below_a_file(ends):
     assert str(ends[0]) in said
 
 
+@pytest.mark.parametrize("kind", ["gnu", "busybox"])
+def test_a_listed_file_below_a_file_in_a_pod(ends, boxes, kind):
+    with pytest.raises(EndpointError, match=r"^10/below isn't in .* box: correct the list of files"):
+        engine.copy(engine.shell(boxes[kind], ends[0]), engine.local(ends[1]), files=["10/below"])
+
+
 def test_a_listed_file_below_a_link(ends):
     os.symlink("a", ends[0] / "link")
     said = sentence_of(copy, *ends, files=["link/11"], kind=KubeferryError)
@@ -428,6 +434,56 @@ def test_a_path_with_a_line_end_is_told_on_one_line(ends, boxes):
         engine.copy(engine.shell(boxes["gnu"], odd), engine.local(ends[1]))
     with pytest.raises(ManifestError, match=r"a\\nb can't be read"):
         _verify_task.run({**params(None, ends[1], manifest=str(odd)), "source": None}, check_mode=False)
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_report_that_can_not_be_written_says_that_the_copy_was_made(ends, tmp_path, changes):
+    if not changes:
+        copy(*ends)
+    with pytest.raises(UsageError) as caught:
+        copy(*ends, report=str(tmp_path / "new" / ("n" * 250)))
+    assert str(caught.value).endswith(
+        f"can't be written (File name too long): choose another path. The copy to {ends[1]} on this "
+        "machine was made all the same."
+    )
+    assert caught.value.changed is changes
+    assert (ends[1] / "10").read_bytes() == b"ten"
+
+
+@pytest.mark.parametrize("checksum", ["sha256", "md5"])
+def test_a_manifest_by_the_name_of_its_digests_is_refused_before_anything_is_done(ends, tmp_path, checksum):
+    for path in (tmp_path / f"m.{checksum}sums", tmp_path / "m.d" / f"m.{checksum}sums"):
+        words = f"The manifest {path} can't have this name, which its digests have"
+        with pytest.raises(ManifestError, match=words):
+            _manifest_task.run(params(ends[0], dest=str(path), checksum=checksum), check_mode=False)
+        with pytest.raises(ManifestError, match=words):
+            copy(*ends, target_manifest=str(path), checksum=checksum)
+        assert not path.exists()
+    assert set(snapshot(ends[1])) == {b"."}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_no_manifest_is_neither_a_baseline_nor_replaced_by_a_manifest(ends, tmp_path, again):
+    if again:
+        copy(*ends)
+    notes = tmp_path / "notes"
+    notes.write_text("mine")
+    words = f"{notes} exists and isn't a manifest: choose another path, or remove it."
+    assert sentence_of(copy, *ends, baseline=str(notes), reread=False, kind=ManifestError) == words
+    assert sentence_of(_manifest_task.run, params(ends[0], dest=str(notes)), check_mode=False) == words
+    assert notes.read_text() == "mine"
+    assert "no regular file" in sentence_of(copy, *ends, baseline=str(tmp_path), kind=ManifestError)
+    for start in ("", '{"kubeferry_manifest":1}\n'):  # an empty or old one is written anew
+        notes.write_text(start)
+        assert _manifest_task.run(params(ends[0], dest=str(notes)), check_mode=False)["changed"]
+        assert len(read(str(notes))) == 5
+
+
+def test_a_user_who_is_not_there(ends, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = sentence_of(copy, ends[0], "~nobody-here/x", kind=UsageError)
+    assert said.startswith("target.path: there is no user 'nobody-here' here: ")
+    assert copy(ends[0], "./~nobody-here/x")["parity"]
 
 
 def test_what_is_no_report_is_refused_before_the_copy(ends, tmp_path):

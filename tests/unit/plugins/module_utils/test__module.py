@@ -18,6 +18,7 @@ class Module:
         self.params = params
         self.warned = []
         self.no_log_values = set()
+        self.required_if = None
 
     def fail_json(self, **result):
         raise Ended("failed", result)

@@ -18,6 +18,8 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._object_names import
         ({"pod": "a\nb"}, r"source.pod: 'a\\nb'"),
         ({"container": "../c"}, "source.container: '../c'"),
         ({"pvc": "Claim"}, "source.pvc: 'Claim'"),
+        ({"namespace": "n" * 64}, "source.namespace: a namespace has a name of up to 63 characters"),
+        ({"pvc": "c" * 254}, "source.pvc: a claim has a name of up to 253 characters"),
         ({"namespace": ""}, "source.namespace is empty"),
         ({"pod": ""}, "source.pod is empty"),
         ({"claim": {"pvc": ""}}, "source.claim.pvc is empty"),
@@ -31,5 +33,5 @@ def test_names_that_no_object_can_have(options, names):
 
 def test_names_that_objects_have():
     check_objects(
-        {"namespace": "a", "pod": "busybox-sleep.7", "container": None, "pvc": None, "path": "/A B"}
+        {"namespace": "n" * 63, "pod": "busybox-sleep.7", "container": None, "pvc": None, "path": "/A B"}
     )

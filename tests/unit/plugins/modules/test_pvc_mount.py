@@ -47,6 +47,14 @@ def test_present_and_absent(server, run):
     [
         ({}, "pvc"),
         ({"state": "absent"}, "run_id"),
+        ({"pvc": None}, "state is present but all of the following are missing: pvc."),
+        ({"pvc": "pvc-0", "namespace": None}, "namespace is empty"),
+        ({"pvc": "pvc-0", "also": [{"pvc": None}]}, "also.pvc is empty"),
+        (
+            {"state": "absent", "run_id": None},
+            "state is absent but all of the following are missing: run_id.",
+        ),
+        ({"pvc": "pvc-0", "image": None}, "image is empty: give it, or leave it out."),
         ({"state": "absent", "run_id": "A"}, "run_id 'A'"),
         ({"state": "absent", "run_id": ""}, "run_id ''"),
         (
@@ -58,6 +66,7 @@ def test_present_and_absent(server, run):
         ({"pvc": "pvc-0", "also": [{"pvc": ""}]}, "also.pvc is empty"),
         ({"pvc": "other"}, "Claim ns/other doesn't exist"),
         ({"pvc": "pvc-0", "run_id": "A B"}, "run_id 'A B'"),
+        ({"pvc": "pvc-0", "resources": {"limit": {}, "cpu": 1}}, "resources has no 'cpu' and 'limit'"),
         ({"pvc": "pvc-0", "pod_security": "privileged"}, "pod_security"),
         (
             {"pvc": "pvc-0", "host": None, "kubeconfig": "/nonexistent/config"},
