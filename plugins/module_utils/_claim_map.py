@@ -194,6 +194,22 @@ def host_of(namespace: str, claim: str) -> str:
     return f"{namespace}.{claim}"
 
 
+def rivals(targets: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """The sources whose counterparts have the names of another's counterpart; by `targets` they are in two clusters.
+
+    Whether these are one the clusters can tell.
+    """
+    places: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
+    for name, target in targets.items():
+        places.setdefault((target["namespace"], target["pvc"]), {})[name] = target
+    return {
+        name
+        for there in places.values()
+        if any(target != next(iter(there.values())) for target in there.values())
+        for name in there
+    }
+
+
 def collisions(targets: Mapping[str, Mapping[str, str]]) -> list[str]:
     """A sentence for each counterpart that several sources have. `targets` are endpoints by the sources' names."""
     taken: dict[tuple[tuple[str, str], ...], list[str]] = {}
