@@ -11,9 +11,10 @@ description:
   - Each claim that matches is a host, so that C(--limit), forks, C(serial), C(strategy) and the job slices of AWX
     spread a migration as they spread anything else. The host's name is C(namespace.claim).
   - With O(map), each host also has the variables of its counterpart. Two claims with the same counterpart are refused,
-    as is a claim that another inventory has with another cluster or counterpart; then none of the file's claims is a
-    host. C(claim_chained) is there where the counterpart has the names of a claim that is copied from itself; whether
-    it is that claim, which can't work, is found out by M(kubeferry.pvc.pvc_plan).
+    whatever kubeconfigs and contexts its cluster has, as is a claim that another inventory has with another cluster or
+    counterpart; then none of the file's claims is a host. C(claim_chained) is there where the counterpart has the names
+    of a claim that is copied from itself; whether it is that claim, which can't work, is found out by
+    M(kubeferry.pvc.pvc_plan).
   - Groups are C(claims) with all hosts that have a counterpart (or with all, where there is no map), C(unmapped) with
     those which no rule of the map matches, and C(namespace_NAME), C(storage_class_NAME) and C(node_NAME) for the
     namespace, the storage class and the node where a pod uses the claim now.
@@ -83,7 +84,7 @@ options:
         C(*) isn't there, a warning names the rule.
       - C(storage_class), C(access_modes) and C(size), as in V(20Gi) or V(+20%), are for a counterpart that is to be
         made, which happens where C(create) is true in the rule or for the whole map. By default they are the source's.
-      - C(storage_classes) at the top translates storage classes, C(*) standing for all others.
+      - C(storage_classes) at the top translates storage classes, C(*) alone standing for all others.
       - C(target) at the top has C(kubeconfig) and C(context) of the cluster of the counterparts, where it is another.
         As with O(kubeconfig), a relative path is one from the directory that C(ansible-playbook) is started in.
     type: str
@@ -127,6 +128,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_map import (
     chains,
     collisions,
     host_of,
+    rivals,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._claims import (
     choice,
@@ -243,7 +245,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         for name, host in found.items():
             if target := host.variables.get("claim_target"):
                 targets[name] = target
-        if problems := collisions(targets):
+        asked = {name: _place(targets[name]) for name in rivals(targets)}
+        if problems := collisions({**targets, **asked}):
             raise UsageError(" ".join(problems))
         return targets
 
@@ -329,6 +332,20 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
 def _name(claim: dict[str, Any]) -> str:
     return f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
+
+
+def _place(target: Mapping[str, str]) -> Mapping[str, str]:
+    """A counterpart by what its cluster says: one cluster may have several kubeconfigs, contexts and addresses.
+
+    As it is given, where that can't be asked.
+    """
+    try:
+        cluster = connect({}, target)
+        found = cluster.get_namespace(target["namespace"])
+    except KubeferryError:
+        return target
+    uid = (found.get("metadata") or {}).get("uid") or cluster.server
+    return {"namespace": target["namespace"], "pvc": target["pvc"], "cluster": uid}
 
 
 def _is_skipped(claim: dict[str, Any], rules: ClaimMap | None) -> bool:

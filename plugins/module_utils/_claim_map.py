@@ -79,6 +79,8 @@ class ClaimMap:
         self._connection = self._strings(data.get("target") or {}, "target")
         self._check_keys(self._connection, {*CONNECTION}, "target: ")
         self._classes = self._strings(data.get("storage_classes") or {}, "storage_classes")
+        for each in (*sorted(self._classes.keys() - {"*"}), *self._classes.values()):
+            self._class(each, "storage_classes")
         self._create = self._bool(data.get("create", False), "create")
         rules = data.get("rules")
         if not isinstance(rules, list) or not rules:
@@ -151,7 +153,7 @@ class ClaimMap:
         if not isinstance(rule, dict) or not isinstance(rule.get("source"), str):
             raise UsageError(f"{self._name}, {where}: no source: give a pattern as in namespace/claim.")
         self._check_keys(rule, _RULE, f"{where}: ")
-        if rule["source"].count("/") != 1:
+        if rule["source"].count("/") != 1 or not all(rule["source"].split("/")):
             raise UsageError(f"{self._name}, {where}: {rule['source']!r} has no namespace/claim in it.")
         if odd := _NEVER_IN_NAMES.search(rule["source"]):
             raise UsageError(
@@ -160,8 +162,18 @@ class ClaimMap:
             )
         for key in ("skip", "create"):
             self._bool(rule.get(key, False), f"{where}: {key}")
+        if "target" in rule and not (isinstance(rule["target"], str) and rule["target"]):
+            raise UsageError(
+                f"{self._name}, {where}: target must be text, as in namespace/claim: without it, the names are the "
+                "source's."
+            )
+        if rule.get("skip") and "target" in rule:
+            raise UsageError(
+                f"{self._name}, {where}: what is left out has no target: remove skip, or target."
+            )
         if not isinstance(rule.get("storage_class", ""), str):
             raise UsageError(f"{self._name}, {where}: storage_class must be text.")
+        self._class(rule.get("storage_class", ""), f"{where}: storage_class")
         modes = rule.get("access_modes") or []
         if not isinstance(modes, list) or any(mode not in ACCESS_MODES for mode in modes):
             raise UsageError(f"{self._name}, {where}: access_modes is a list of {', '.join(ACCESS_MODES)}.")
@@ -183,6 +195,14 @@ class ClaimMap:
             raise UsageError(f"{self._name}, {where}: names and values must be text.")
         return data
 
+    def _class(self, name: str, where: str) -> None:
+        """Raises UsageError for what no storage class is called; the empty one is the cluster's default."""
+        if name and not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{self._name}, {where}: {name!r} is no name of a storage class: write whole names, and * alone for "
+                "all others."
+            )
+
     def _bool(self, value: object, where: str) -> bool:
         if not isinstance(value, bool):
             raise UsageError(f"{self._name}, {where} must be true or false.")
@@ -192,6 +212,22 @@ class ClaimMap:
 def host_of(namespace: str, claim: str) -> str:
     """The name that a claim has as a host. No namespace has a dot in it, so no other claim has the same."""
     return f"{namespace}.{claim}"
+
+
+def rivals(targets: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """The sources whose counterparts have the names of another's counterpart; by `targets` they are in two clusters.
+
+    Whether these are one the clusters can tell.
+    """
+    places: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
+    for name, target in targets.items():
+        places.setdefault((target["namespace"], target["pvc"]), {})[name] = target
+    return {
+        name
+        for there in places.values()
+        if any(target != next(iter(there.values())) for target in there.values())
+        for name in there
+    }
 
 
 def collisions(targets: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -231,5 +267,10 @@ def _size(wanted: object, source: int) -> str:
     if more:
         mebi = 1 << 20  # storage systems round up anyway, and people read it
         return from_bytes(-(-source * (100 + int(more[1])) // 100 // mebi) * mebi)
-    to_bytes(str(wanted))
+    try:
+        enough = to_bytes(str(wanted)) > 0
+    except UsageError as exc:
+        raise UsageError(f"{str(exc).rstrip('.')}, or as in +20% for more than the source's.") from None
+    if not enough:
+        raise UsageError(f"{wanted} is nothing: write a quantity above 0, as in 10Gi.")
     return str(wanted)

@@ -2,18 +2,18 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""The work of the module `pvc_claim`: a claim made, or found as it is wanted."""
+"""The work of the module `pvc_claim`: a claim made, or found as it is wanted, and marked with whose files it gets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ._cluster import connect
-from ._cluster_api import ClusterApi
-from ._errors import ClusterError, Conflict, NotFound, UsageError
+from ._cluster import Cluster, connect
+from ._cluster_api import ClusterApi, Object
+from ._errors import ClusterError, Conflict, Forbidden, NotFound, UsageError
 from ._interrupt import interruptible
-from ._new_claim import NewClaim, refused_claim, unfit
+from ._new_claim import NewClaim, mark_of, marked, mixed, refused_claim, unfit
 from ._rest import Request
 
 
@@ -21,22 +21,43 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_claim`. Raises KubeferryError's children."""
     endpoint = params["claim"]
     if not endpoint.get("pvc"):
-        raise UsageError("claim.pvc is missing: name the claim to make.")
-    new = NewClaim(
-        endpoint["namespace"],
-        endpoint["pvc"],
-        params["storage_class"] or "",
-        params["access_modes"],
-        params["size"],
-    )
+        raise UsageError("claim.pvc is missing: name the claim to copy to.")
     with interruptible():
-        cluster = connect(params, endpoint)
-        there = find(cluster, new.namespace, new.name)
-        if there is None:
-            create(cluster, new, dry_run=check_mode)
-        elif error := unfit(there, new):
+        return _run(connect(params, endpoint), params, check_mode=check_mode)
+
+
+def _run(cluster: Cluster, params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    namespace, name, origin = params["claim"]["namespace"], params["claim"]["pvc"], params["origin"] or ""
+    new = None
+    if params["create"]:
+        modes, size = params["access_modes"], params["size"]
+        new = NewClaim(namespace, name, params["storage_class"] or "", modes, size, origin)
+    there = find(cluster, namespace, name)
+    if there is not None:
+        if error := (new and unfit(there, new)) or mixed(there, origin):
             raise error
-    return {"changed": there is None, "warnings": cluster.warnings}
+        mark = bool(origin) and mark_of(there) != origin
+        changed = mark and _mark(cluster, there, origin, dry_run=check_mode)
+    elif new:
+        create(cluster, new, dry_run=check_mode)
+        changed = True
+    else:
+        raise NotFound(f"Claim {namespace}/{name} doesn't exist: make it, or set create.")
+    return {"changed": changed, "warnings": cluster.warnings}
+
+
+def _mark(cluster: ClusterApi, there: Object, origin: str, *, dry_run: bool) -> bool:
+    """Note whose files the claim gets; False for who may not."""
+    metadata = there["metadata"]
+    query = {"dryRun": "All"} if dry_run else {}
+    body = {"metadata": marked(origin)}
+    try:
+        cluster.call(
+            Request("patch", "persistentvolumeclaims", metadata["namespace"], metadata["name"], query, body)
+        )
+    except Forbidden:
+        return False
+    return True
 
 
 def find(cluster: ClusterApi, namespace: str, name: str) -> dict[str, Any] | None:

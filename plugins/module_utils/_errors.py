@@ -79,6 +79,10 @@ class PodNotRunning(ExecError):
     """The pod exists but no container of it can run a command now."""
 
 
+class HelperPodGone(PodNotRunning):
+    """A helper pod was removed, or has ended, while it was needed: another one in its place may do."""
+
+
 class ContainerNotFound(ExecError):
     """The pod runs, but has no such container."""
 

@@ -21,12 +21,14 @@ from ._errors import (
     ConnectionLost,
     ContainerNotFound,
     ExecError,
+    HelperPodGone,
     KubeferryError,
     NotFound,
     PodNotRunning,
     Throttled,
 )
 from ._exec_protocol import BOUNDED
+from ._helper_spec import CONTAINER
 from ._pod_state import RUNNING
 
 
@@ -44,6 +46,11 @@ class Target:
     def where(self) -> str:
         name = f"pod {self.namespace}/{self.pod}"
         return f"{name}, container {self.container}" if self.container else name
+
+    @property
+    def is_helper(self) -> bool:
+        """Whether it is named as those are that `pvc_mount` makes."""
+        return self.container == CONTAINER and self.pod.startswith("kubeferry-")
 
 
 _NO_PROGRAM = re.compile(
@@ -75,6 +82,8 @@ def handshake_refused(
         found = _by_text(status, target, argv)
         if found:
             return found
+    if code == 404 and target.is_helper:
+        return _gone_helper(target, "")
     if code == 404:
         return NotFound(
             f"Pod {target.namespace}/{target.pod} doesn't exist: check the namespace and the name."
@@ -115,9 +124,19 @@ def gone_pod(target: Target, argv: Sequence[str]) -> PodNotRunning | None:
     state = target.diagnose() if target.diagnose else ""
     if state in {"", RUNNING}:
         return None
+    if target.is_helper:
+        return _gone_helper(target, state)
     return PodNotRunning(
         f"{capital(target.where)} went away while {argv[0]!r} ran: {state}; what came is incomplete, "
         "wait until it is running again, or name another pod."
+    )
+
+
+def _gone_helper(target: Target, state: str) -> HelperPodGone:
+    told = "" if state in {"", RUNNING} else f" ({state})"
+    return HelperPodGone(
+        f"Helper pod {target.namespace}/{target.pod} was removed, or has ended, before the work was done{told}: see "
+        "whether its node was drained, or who deletes pods there, and run again."
     )
 
 
@@ -139,6 +158,8 @@ def _by_text(status: dict[str, Any], target: Target, argv: Sequence[str]) -> Kub
         )
     if _NOT_RUNNING.search(text):
         state = target.diagnose() if target.diagnose else ""
+        if target.is_helper:
+            return _gone_helper(target, state)
         return PodNotRunning(
             f"{capital(target.where)} can't run a command now{': ' + state if state else ''}; "
             f"wait until it is running, or name another container or pod{quoted(status)}."

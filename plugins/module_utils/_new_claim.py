@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""A claim that is to be made: its object, and what is known against it before it is. Nothing is asked here."""
+"""A claim that is to be copied to: its object, and what is known against it before it is. Nothing is asked here."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from ._errors import ClusterError, UsageError
 from ._quantity import to_bytes
 
 Object = Mapping[str, Any]
+
+ORIGIN = "kubeferry.io/source"
+"""The annotation that tells which claim's files a claim has."""
 
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 _DEFAULT = (
@@ -32,13 +35,17 @@ _ONE_NODE = re.compile(
 
 @dataclass(frozen=True)
 class NewClaim:
-    """A claim that is wanted. `size` is a quantity; an empty `storage_class` is the cluster's default."""
+    """A claim that is wanted. `size` is a quantity; an empty `storage_class` is the cluster's default.
+
+    `origin` is the claim whose files it is for, as `origin_of` tells it; empty if that isn't to be marked.
+    """
 
     namespace: str
     name: str
     storage_class: str
     access_modes: Sequence[str]
     size: str
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if not self.access_modes:
@@ -66,9 +73,37 @@ class NewClaim:
         return {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
-            "metadata": {"name": self.name, "namespace": self.namespace},
+            "metadata": {"name": self.name, "namespace": self.namespace, **marked(self.origin)},
             "spec": spec,
         }
+
+
+def origin_of(source: Object) -> str:
+    """The claim that is copied from, in words that no other claim has, of whatever cluster."""
+    metadata = source["metadata"]
+    return f"{metadata['namespace']}/{metadata['name']}, uid {metadata['uid']}"
+
+
+def marked(origin: str) -> dict[str, Any]:
+    """The metadata that says whose files a claim has."""
+    return {"annotations": {ORIGIN: origin}} if origin else {}
+
+
+def mark_of(there: Object) -> str:
+    """The claim whose files this one has; empty if it isn't marked."""
+    return str((there["metadata"].get("annotations") or {}).get(ORIGIN) or "")
+
+
+def mixed(there: Object, origin: str) -> ClusterError | None:
+    """Why a claim can't get the files of `origin`, if another one's were copied to it."""
+    mark = mark_of(there)
+    if not origin or mark in ("", origin):
+        return None
+    namespace, name = there["metadata"]["namespace"], there["metadata"]["name"]
+    return ClusterError(
+        f"Claim {namespace}/{name} was copied to from claim {mark}, and the files of claim {origin} would be mixed "
+        f"with those: choose another claim, or remove its annotation {ORIGIN} if that is meant."
+    )
 
 
 def class_of(wanted: str, classes: Sequence[Object]) -> Object | None:

@@ -22,7 +22,7 @@ from ._coming_back import refusal
 from ._errors import BusyError, ClusterError, Forbidden, KubeferryError
 from ._helper_diagnosis import refused_creation, unusable_claim
 from ._helper_spec import HelperRequest, helper_pod
-from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem, unfit
+from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem, mixed, origin_of, unfit
 from ._nodes import cordoned_nodes
 from ._placement import placement, tolerated
 from ._quantity import to_bytes
@@ -37,7 +37,7 @@ class PairPlan:
     `warnings` are whole ones, and about more than the pair.
 
     `tolerations` are those of what is stopped, `creates` is what a claim that would be made asks of its namespace,
-    `quotas` what is left there.
+    `quotas` what is left there. `origin` is the claim to copy from, as it is marked on the one that is copied to.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -48,6 +48,7 @@ class PairPlan:
     creates: dict[str, Any] = field(default_factory=dict)
     quotas: list[dict[str, Any]] = field(default_factory=list)
     capacity: int = 0
+    origin: str = ""
 
     def trying(self, work: Callable[[], None]) -> None:
         """Do `work`; what it raises is a problem."""
@@ -93,6 +94,7 @@ def plan_source(plan: PairPlan, side: Side, *, quiesce: bool) -> None:
         plan.problems.append(f"{subject} doesn't exist: check the namespace and the name")
         return
     plan.capacity = source_of(claim).size
+    plan.origin = origin_of(claim)
     if error := unusable_claim(claim, side.request):
         plan.problems.append(str(error).rstrip("."))
         return
@@ -150,6 +152,8 @@ def _is_one(one: Side, other: Side) -> bool:
 def _plan_existing(plan: PairPlan, side: Side, claim: Object, new: NewClaim | None) -> None:
     subject = f"Claim {side.title}"
     if error := unusable_claim(claim, side.request) or (new and unfit(claim, new)):
+        plan.problems.append(str(error).rstrip("."))
+    if error := mixed(claim, plan.origin):
         plan.problems.append(str(error).rstrip("."))
     modes = {*(claim["spec"].get("accessModes") or [])}
     if modes == {"ReadOnlyMany"}:

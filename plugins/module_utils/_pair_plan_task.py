@@ -53,6 +53,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         "notes": plan.notes,
         "workloads": plan.workloads,
         "capacity": plan.capacity,
+        "origin": plan.origin,
         "creates": plan.creates,
         "quotas": plan.quotas,
         **measured,

@@ -12,6 +12,8 @@ description:
   - Makes a PersistentVolumeClaim if it isn't there, and fails with the reason if one that is there isn't as wanted,
     since its storage class and access modes can't be changed.
   - A claim that is larger than wanted, or allows more, will do.
+  - With O(origin), the claim is marked with whose files it gets, and one that was marked with another is refused, so
+    that the files of two claims aren't mixed by mistake.
 version_added: 0.2.0
 author:
   - the kubeferry.pvc contributors (@kubeferry)
@@ -31,6 +33,17 @@ attributes:
       Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     support: none
 options:
+  create:
+    description: Whether to make the claim if it isn't there. It takes O(size) and O(access_modes).
+    type: bool
+    default: true
+  origin:
+    description:
+      - The claim to copy from, as RV(kubeferry.pvc.pvc_plan#module:origin) tells it. It becomes the annotation
+        C(kubeferry.io/source), which stays when all is copied.
+      - To mark a claim that is there takes the right to C(patch) it. For who hasn't that right, the claim isn't marked,
+        and nothing is refused for it later.
+    type: str
   storage_class:
     description: The storage class. Without it, the cluster's default one.
     type: str
@@ -39,11 +52,9 @@ options:
     type: list
     elements: str
     choices: [ReadWriteOnce, ReadOnlyMany, ReadWriteMany, ReadWriteOncePod]
-    required: true
   size:
     description: The size, as in V(10Gi).
     type: str
-    required: true
 """
 
 EXAMPLES = r"""
@@ -70,14 +81,20 @@ def argument_spec() -> dict[str, object]:
     return {
         **AUTH_ARG_SPEC,
         "claim": claim_spec(),
+        "create": {"type": "bool", "default": True},
+        "origin": {"type": "str"},
         "storage_class": {"type": "str"},
-        "access_modes": {"type": "list", "elements": "str", "choices": list(ACCESS_MODES), "required": True},
-        "size": {"type": "str", "required": True},
+        "access_modes": {"type": "list", "elements": "str", "choices": list(ACCESS_MODES)},
+        "size": {"type": "str"},
     }
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        supports_check_mode=True,
+        required_if=[("create", True, ("access_modes", "size"))],
+    )
     conclude(module, lambda: run(module.params, check_mode=module.check_mode))
 
 

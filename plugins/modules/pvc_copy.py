@@ -388,6 +388,12 @@ route_failed:
   returned: when the task could not be carried out
   type: bool
   sample: false
+pod_gone:
+  description: Whether a helper pod was removed, or has ended, meanwhile, so that another one in its place may do.
+  returned: when the task could not be carried out
+  type: bool
+  sample: false
+  version_added: 0.2.0
 retries:
   description: How often something was tried again.
   returned: always, unless the task could not be carried out
@@ -428,7 +434,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
 from ansible_collections.kubeferry.pvc.plugins.module_utils._copy_task import run
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ExecError, KubeferryError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    ExecError,
+    HelperPodGone,
+    KubeferryError,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 
 
@@ -469,7 +479,11 @@ def main() -> None:
 def _about_routes(exc: KubeferryError) -> dict[str, object]:
     """What a failed task tells about the routes."""
     passed_over = list(exc.passed_over) if isinstance(exc, ExecError) else []
-    return {"route_failed": isinstance(exc, ExecError), "passed_over": passed_over}
+    return {
+        "route_failed": isinstance(exc, ExecError),
+        "pod_gone": isinstance(exc, HelperPodGone),
+        "passed_over": passed_over,
+    }
 
 
 if __name__ == "__main__":

@@ -114,6 +114,11 @@ capacity:
   description: The bytes that the source's volume can hold.
   returned: success
   type: int
+origin:
+  description: The claim to copy from, in words that no other claim has, for O(kubeferry.pvc.pvc_claim#module:origin).
+  returned: success
+  type: str
+  sample: source-namespace/pvc-0, uid 5f1b3a0c-0c7e-4c2f-9d0c-1f6a7f3d2b11
 files:
   description: The files that the source holds. One with several names is one.
   returned: with O(measure), where the source can be mounted

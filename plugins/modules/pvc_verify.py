@@ -241,6 +241,12 @@ target:
   returned: always, unless the task could not be carried out
   type: str
   sample: ./pvc-files on this machine
+pod_gone:
+  description: Whether a helper pod was removed, or has ended, meanwhile, so that another one in its place may do.
+  returned: when the task could not be carried out
+  type: bool
+  sample: false
+  version_added: 0.2.0
 metadata:
   description: How differences in attributes were treated.
   returned: always, unless the task could not be carried out
@@ -263,6 +269,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import HelperPodGone
 from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 from ansible_collections.kubeferry.pvc.plugins.module_utils._verify_task import run
 
@@ -298,6 +305,7 @@ def main() -> None:
         module,
         lambda: run(module.params, check_mode=module.check_mode, hidden=module.no_log),
         clustered=any(end["namespace"] for end in ends),
+        about=lambda exc: {"pod_gone": isinstance(exc, HelperPodGone)},
     )
 
 

@@ -127,6 +127,8 @@ class FakeApi:
             return self._create(resource, namespace, body, dry_run="dryRun" in query)
         if verb == "list":
             return 200, {"items": self._select(resource, namespace, query)}
+        if "dryRun" in query:
+            verb = "get"
         return self._one(verb, resource, namespace, name, body or {})
 
     def _refused(self, verb: str, resource: str) -> Answer | None:

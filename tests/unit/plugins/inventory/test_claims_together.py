@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from execserver import ExecServer
-from fakeapi import claim
+from fakeapi import claim, status
 
 from ansible_collections.kubeferry.pvc.plugins import inventory as package
 
@@ -33,7 +33,7 @@ def server():
 def read(tmp_path, server):
     """Reads inventory files, each of a claim's name and its map's rules, and gives the hosts and what is said."""
 
-    def run(*files, servers=()):
+    def run(*files, servers=(), targets=()):
         arguments = []
         for number, (name, rules) in enumerate(files):
             by = servers[number] if servers else server
@@ -47,7 +47,8 @@ def read(tmp_path, server):
             path.write_text(
                 json.dumps({**content, "kubeconfig": kubeconfig(tmp_path / f"{number}.kubeconfig", by)})
             )
-            (tmp_path / f"{number}.yml").write_text(json.dumps({"rules": rules}))
+            target = {"target": {"kubeconfig": targets[number]}} if targets else {}
+            (tmp_path / f"{number}.yml").write_text(json.dumps({"rules": rules, **target}))
             arguments += ["-i", str(path)]
         done = subprocess.run(
             [sys.executable, "-m", "ansible", "inventory", "--list", *arguments],
@@ -94,6 +95,29 @@ def test_two_claims_of_one_counterpart_in_two_files(read):
     hosts, said = read(("data", rules), ("logs", rules))
     assert set(hosts) == {"shop.data"}
     assert "shop.data, shop.logs have the same counterpart store/one" in said
+
+
+def test_one_counterpart_by_two_names_of_its_cluster(read, server, tmp_path):
+    """The namespace's uid tells, or the server where that may not be read; two that can't be asked are two."""
+    server.api.namespaces.append("store")
+    rules = [{"source": "shop/*", "target": "store/one"}]
+    with ExecServer() as other:
+        other.api.namespaces.append("store")
+        for api, uid in ((server.api, "1"), (other.api, "2")):
+            api.add("namespaces", {"metadata": {"name": "store", "uid": uid}})
+        here, again, there, gone = (
+            kubeconfig(tmp_path / str(number), each)
+            for number, each in enumerate((server, server, other, other))
+        )
+        for targets, both in (([here, again], False), ([here, there], True)):
+            hosts, said = read(("data", rules), ("logs", rules), targets=targets)
+            assert set(hosts) == ({"shop.data", "shop.logs"} if both else {"shop.data"})
+            assert ("shop.data, shop.logs have the same counterpart store/one" in said) != both
+        other.api.refuse[("get", "namespaces")] = [(403, status(403, "no"))] * 2
+        hosts, _said = read(("data", rules), ("logs", rules), targets=[there, gone])
+        assert set(hosts) == {"shop.data"}
+    hosts, _said = read(("data", rules), ("logs", rules), targets=[there, gone])
+    assert set(hosts) == {"shop.data", "shop.logs"}
 
 
 def test_claims_of_one_name_in_two_clusters_are_not_made_one(read, server, tmp_path):

@@ -23,6 +23,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ContainerNotFound,
     ExecError,
     Forbidden,
+    HelperPodGone,
     Interrupted,
     NotFound,
     PodNotRunning,
@@ -325,6 +326,27 @@ def test_a_command_that_dies_with_its_pod_is_told_from_one_that_is_killed(server
     server.api.find("pods", "ns", "pod")["metadata"]["deletionTimestamp"] = "now"
     with pytest.raises(PodNotRunning, match="went away while 'sh' ran: it is being deleted"):
         output(runner, ["sh", "-c", "kill -9 $$"])
+
+
+@pytest.mark.parametrize("state", ["leaving", "gone", "ended"])
+def test_a_helper_pod_that_is_removed_is_nobody_s_misspelling(server, state):
+    name = "kubeferry-data-run1"
+    item = server.api.add("pods", pod(name, container="helper"))
+    runner, argv, said = server.cluster().runner("ns", name, "helper"), ["true"], ""
+    if state == "leaving":
+        argv, said = ["sh", "-c", "kill -9 $$"], " (it is being deleted)"
+        item["metadata"]["deletionTimestamp"] = "now"
+    elif state == "gone":
+        server.api.remove("pods", item)
+    else:
+        item["status"]["phase"], said = "Failed", " (it is Failed)"
+        server.inject(Fault("error", message="container not found"))
+    with pytest.raises(HelperPodGone) as caught:
+        output(runner, argv)
+    assert str(caught.value) == (
+        f"Helper pod ns/{name} was removed, or has ended, before the work was done{said}: see whether its node was "
+        "drained, or who deletes pods there, and run again."
+    )
 
 
 def test_a_login_page_in_front_of_the_server(server, runner):

@@ -60,7 +60,13 @@ def ask(server):
     return run
 
 
-NEW = {"storage_class": None, "access_modes": ["ReadWriteOnce"], "size": "1Gi"}
+NEW = {
+    "create": True,
+    "origin": None,
+    "storage_class": None,
+    "access_modes": ["ReadWriteOnce"],
+    "size": "1Gi",
+}
 LEASE = {"state": "present", "run_id": "a", "duration": 30, "wait_timeout": 0, "lifetime": 3600}
 QUIESCE = {"state": "quiesced", "wait_timeout": 5, "run_id": None, "taken_from": None, "stopped": None}
 
@@ -73,6 +79,32 @@ def test_a_claim_is_made_once_and_not_in_check_mode(server, ask):
         ask(_claim_task, "new", **{**NEW, "size": "2Gi"})
     with pytest.raises(UsageError, match=r"claim\.pvc is missing"):
         ask(_claim_task, "", **NEW)
+
+
+def annotations(server, name):
+    return server.api.find("persistentvolumeclaims", "ns", name)["metadata"].get("annotations")
+
+
+@pytest.mark.parametrize("name", ["pvc-0", "new"])
+def test_a_claim_is_marked_with_whose_files_it_gets(server, ask, name):
+    options = {**NEW, "create": name == "new", "origin": "ns/a, uid 1"}
+    assert ask(_claim_task, name, check=True, **options)["changed"]
+    assert [ask(_claim_task, name, **options)["changed"] for _time in range(2)] == [True, False]
+    assert annotations(server, name) == {"kubeferry.io/source": "ns/a, uid 1"}
+    with pytest.raises(ClusterError) as caught:
+        ask(_claim_task, name, **{**options, "origin": "ns/a, uid 2"})
+    assert str(caught.value) == (
+        f"Claim ns/{name} was copied to from claim ns/a, uid 1, and the files of claim ns/a, uid 2 would be mixed with "
+        "those: choose another claim, or remove its annotation kubeferry.io/source if that is meant."
+    )
+    assert not ask(_claim_task, name, **{**options, "origin": None})["changed"]
+
+
+def test_a_claim_is_taken_as_it_is_by_who_may_not_mark_it(server, ask):
+    server.api.refuse[("patch", "persistentvolumeclaims")] = [(403, status(403, "no"))]
+    assert not ask(_claim_task, **{**NEW, "create": False, "origin": "ns/a, uid 1"})["changed"]
+    with pytest.raises(NotFound, match="ns/gone doesn't exist: make it, or set create"):
+        ask(_claim_task, "gone", **{**NEW, "create": False})
 
 
 def test_a_claim_in_a_namespace_that_is_missing(server, ask):

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from fakeapi import FakeApi, claim, pod, sender, status
 
@@ -112,6 +114,31 @@ def test_a_target_that_is_there(api, planned):
     assert planned("target").notes == ["pvc-0 is in use by app while it is written to"]
     item["spec"]["accessModes"] = ["ReadOnlyMany"]
     assert "can't be written to (ReadOnlyMany)" in only(planned("target"))
+
+
+def test_a_target_that_was_copied_to_from_another_claim(api):
+    source, target = claim("a"), claim("b")
+    for item in (source, target):
+        api.add("persistentvolumeclaims", item)
+
+    def problems():
+        made = PairPlan()
+        for name, plan in (("a", partial(plan_source, quiesce=True)), ("b", partial(plan_target, new=None))):
+            plan(
+                made, Side(ClusterApi(Rest("https://h", list, sender(api))), HelperRequest("ns", name, "r1"))
+            )
+        return made.problems
+
+    uid = api.find("persistentvolumeclaims", "ns", "a")["metadata"]["uid"]
+    found = api.find("persistentvolumeclaims", "ns", "b")["metadata"]
+    found["annotations"] = {"kubeferry.io/source": f"ns/a, uid {uid}"}
+    assert problems() == []
+    found["annotations"] = {"kubeferry.io/source": "ns/other, uid 1"}
+    (problem,) = problems()
+    assert (
+        f"ns/b was copied to from claim ns/other, uid 1, and the files of claim ns/a, uid {uid} would"
+        in problem
+    )
 
 
 def test_a_target_that_is_there_and_not_as_it_is_wanted(api, planned):

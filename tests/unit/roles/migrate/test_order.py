@@ -35,3 +35,16 @@ def test_what_was_stopped_is_asked_for_between_the_copy_and_the_success():
     ]
     assert names.index("Copy") < asked < names.index("Note the success")
     assert work[asked]["when"] == "migrate_mode != 'live'"
+
+
+def test_a_claim_is_marked_with_whose_files_it_gets_before_the_first_of_them():
+    (work,) = blocks("migrate")
+    names = [task["name"] for task in work]
+    assert (
+        names.index("Plan")
+        < names.index("Have the claim to copy to")
+        < names.index("Copy while the workloads run")
+    )
+    marked = work[names.index("Have the claim to copy to")]
+    assert marked["kubeferry.pvc.pvc_claim"]["origin"] == "{{ migrate_plan.origin }}"
+    assert "when" not in marked
