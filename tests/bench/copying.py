@@ -63,7 +63,7 @@ def measure(cases: list[Case], rounds: int, peers: Peers, change: Callable[[], N
             for tool in peers.tools:
                 if case.failed(tool.name):
                     continue
-                # Nothing is removed in between: ext4 is slow to make files for a while where others were just removed.
+                # Small files stay to the end: ext4 is slow to make files for minutes where many were removed.
                 place = OUT / f"{case.name}-{number}" / tool.folder
                 place.mkdir(parents=True)
                 try:
@@ -74,9 +74,9 @@ def measure(cases: list[Case], rounds: int, peers: Peers, change: Callable[[], N
                     case.add(tool.name, tool.copy(case.folder, place))
                 except Failure as exc:
                     case.fail(tool.name, str(exc))
-        for left in OUT.iterdir():
-            if left.is_dir():
-                shutil.rmtree(left)
+        for case in cases:
+            if case.folder != "small":
+                shutil.rmtree(OUT / f"{case.name}-{number}")
     for case in cases:
         for name, why in case.failures.items():
             print(f"{case.title}: {name} fails: {why}")
