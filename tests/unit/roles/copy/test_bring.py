@@ -40,7 +40,7 @@ fails = json.loads(Path(%(fails)r).read_text())
 count = said.count(told)
 log.open("a").write(json.dumps(told) + "\\n")
 for fail in fails:
-    if name != "pvc_verify" and fail["what"] == (told[3] or told[2]) and count in fail["times"]:
+    if fail["what"] == (name if name == "pvc_verify" else told[3] or told[2]) and count in fail["times"]:
         module.fail_json(msg=fail["msg"], **fail["more"])
 module.exit_json(changed=True, **answer)
 """
@@ -92,6 +92,7 @@ def gone(what, *times):
 
 
 COPY = ("pvc_copy", "source to destination")
+VERIFY = ("pvc_verify", "source to destination")
 HOPS = [("pvc_copy", "source to staging"), ("pvc_copy", "staging to destination")]
 ABSENT = [("pvc_mount", "absent")] * 2
 EACH = [("pvc_mount", "a"), ("pvc_mount", "b")]
@@ -111,7 +112,16 @@ def test_helper_pods_are_made_anew_once(play, route, pods):
 def test_staging_goes_on_with_new_helper_pods(play):
     status, said, asked = play("staging", gone("staging to destination", 0))
     assert status == 0, said
-    assert [*EACH, *HOPS, *EACH, *HOPS, ("pvc_verify", "source to destination"), *ABSENT] == asked
+    assert [*EACH, *HOPS, *EACH, *HOPS, VERIFY, *ABSENT] == asked
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("lost", [0, 2], ids=["at the first hop", "at the comparison"])
+def test_each_step_over_staging_goes_on_with_new_helper_pods(play, lost):
+    steps = [*HOPS, VERIFY]
+    status, said, asked = play("staging", gone([*HOPS, ("", "pvc_verify")][lost][1], 0))
+    assert status == 0, said
+    assert [*EACH, *steps[: lost + 1], *EACH, *steps, *ABSENT] == asked
 
 
 @pytest.mark.timeout(120)
@@ -144,3 +154,5 @@ def test_what_no_new_helper_pod_would_change_is_not_tried_again(play):
     status, said, asked = play("stream", {**gone(COPY[1], 0), "more": {"pod_gone": False}})
     assert status == 2, said
     assert asked == [*EACH, COPY, *ABSENT]
+    assert said.count("fatal: ") == 1
+    assert "rescued=0" in said
