@@ -151,11 +151,10 @@ async def test_a_thousand_hosts(server, publisher, look):
     assert "node0002.example" in await page.inner_text("#dialog-title")
     await shoot(page, "light-result")
     await page.keyboard.press("Escape")
-    began = await page.evaluate("performance.now()")
     for _attempt in range(30):
         await page.keyboard.press("PageDown")
-    await holds(page, "document.querySelector('.reading').textContent.includes('node0')")
-    assert await page.evaluate("performance.now()") - began < 5000
+        assert await page.locator(".cell[id]").count() < 3000
+    assert "node0002.example" not in await page.inner_text(".reading")
     await page.keyboard.press("End")
     assert "30. Step 30" in await page.inner_text(".reading")
     await page.fill("[data-search]", "node0999")
