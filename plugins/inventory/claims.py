@@ -245,8 +245,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         for name, host in found.items():
             if target := host.variables.get("claim_target"):
                 targets[name] = target
-        asked = {name: _place(targets[name]) for name in rivals(targets)}
-        if problems := collisions({**targets, **asked}):
+        if problems := collisions({**targets, **_places({name: targets[name] for name in rivals(targets)})}):
             raise UsageError(" ".join(problems))
         return targets
 
@@ -334,18 +333,30 @@ def _name(claim: dict[str, Any]) -> str:
     return f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
 
 
-def _place(target: Mapping[str, str]) -> Mapping[str, str]:
-    """A counterpart by what its cluster says: one cluster may have several kubeconfigs, contexts and addresses.
+def _places(targets: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
+    """Counterparts by what their clusters say: one cluster may have several kubeconfigs, contexts and addresses.
 
-    As it is given, where that can't be asked.
+    As they are given, where that can't be asked. Each namespace of a cluster is asked for once.
     """
+    asked: dict[tuple[tuple[str, str], ...], str] = {}
+    places: dict[str, Mapping[str, str]] = {}
+    for name, target in targets.items():
+        where = tuple(sorted((key, value) for key, value in target.items() if key != "pvc"))
+        if where not in asked:
+            asked[where] = _identity(target)
+        found = {"namespace": target["namespace"], "pvc": target["pvc"], "cluster": asked[where]}
+        places[name] = found if asked[where] else target
+    return places
+
+
+def _identity(target: Mapping[str, str]) -> str:
+    """What tells the cluster of a counterpart from others, by its namespace; empty where that can't be asked."""
     try:
         cluster = connect({}, target)
         found = cluster.get_namespace(target["namespace"])
     except KubeferryError:
-        return target
-    uid = (found.get("metadata") or {}).get("uid") or cluster.server
-    return {"namespace": target["namespace"], "pvc": target["pvc"], "cluster": uid}
+        return ""
+    return str((found.get("metadata") or {}).get("uid") or cluster.server)
 
 
 def _is_skipped(claim: dict[str, Any], rules: ClaimMap | None) -> bool:

@@ -168,7 +168,7 @@ class Asker:
         process = self.runner.start(self.argv(script, *arguments))
         try:
             stream = begun(process, self.mark, self.where, patience)
-            return stream.rest(ANSWER_LIMIT) if patience is None else stream.come(ANSWER_LIMIT)
+            return stream.rest(ANSWER_LIMIT, waits=patience is None)
         except Stuck as exc:
             raise self._stopped("Asking about", exc) from exc
         except ProtocolError as exc:

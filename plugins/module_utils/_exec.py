@@ -57,6 +57,11 @@ class Access:
         """Host and port, for messages."""
         return urlsplit(self.base).netloc.rpartition("@")[2]
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is to go without TLS."""
+        return self.base.startswith("http:")
+
 
 @dataclass
 class Negotiated:
@@ -154,7 +159,7 @@ class ExecRunner:
         if stdin is not None:
             stdin.closes = connection.subprotocol == V5
         if connection.sock is None:
-            raise broken(ConnectionResetError(), access.server, plain=access.base.startswith("http:"))
+            raise broken(ConnectionResetError(), access.server, plain=access.plain)
         self._negotiated.allowed = True
         return ExecProcess(connection.sock, self._target, argv, stdin, self._limits)
 
@@ -181,7 +186,7 @@ class ExecRunner:
             WebSocketTimeoutException,
         )
         if isinstance(exc, network) or not isinstance(exc, WebSocketException):
-            return broken(exc, access.server, str(access.proxy or ""), plain=access.base.startswith("http:"))
+            return broken(exc, access.server, str(access.proxy or ""), plain=access.plain)
         if len(offer) == 1:
             return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
         # Not its text: that may hold what was sent.

@@ -29,7 +29,8 @@ from ._store import Store
 from ._xattrs import COPIED
 
 FORMAT = 2
-_START = b'{"kubeferry_manifest":'
+_KEY = "kubeferry_manifest"
+_START = b'{"%b":' % _KEY.encode()
 FILE_CHECKSUM = "sha256"
 """By which a manifest file itself is known again."""
 
@@ -183,7 +184,7 @@ class _Reader:
 
     def _header(self, record: dict[str, Any]) -> None:
         if (
-            record["kubeferry_manifest"] != FORMAT
+            record[_KEY] != FORMAT
             or record["checksum"] not in DIGEST_BYTES
             or record["mtime_unit_ns"] not in (NANOSECOND, SECOND)
             or not isinstance(record["root"], str)
@@ -198,7 +199,7 @@ class _Reader:
 
 def _lines(manifest: Manifest) -> Iterator[bytes]:
     header: dict[str, Any] = {
-        "kubeferry_manifest": FORMAT,
+        _KEY: FORMAT,
         "checksum": manifest.checksum,
         "mtime_unit_ns": manifest.precision,
         "root": manifest.root,

@@ -28,6 +28,8 @@ EXTRA = "extra"
 """The action of what only the target has and keeps."""
 
 ALIKE = "kind size mode uid gid mtime link hardlink major minor digest xattrs".split()
+SEEN = ("size", "mtime", "link")
+"""What a look shows of whether a thing is as it was known, beside its kind."""
 """The columns in which entries that match are usually equal."""
 
 
@@ -251,7 +253,7 @@ class Plan:
 
     def _delete_known(self, known: Manifest) -> None:
         """Plan to delete what is extra and as it was known, but no directory in which something else lies."""
-        same = " AND ".join(f"have.{name} = was.{name}" for name in ("size", "mtime", "link", "digest"))
+        same = " AND ".join(f"have.{name} = was.{name}" for name in (*SEEN, "digest"))
         self._store.run(
             f"UPDATE {self._table} SET action = '{DELETE}' WHERE action = '{EXTRA}' AND EXISTS "
             f"(SELECT 1 FROM {known.table} AS was JOIN {self._target.table} AS have ON have.path = was.path "
@@ -362,7 +364,7 @@ def as_known(source: Manifest, target: Manifest, known: Manifest) -> str:
 
     Only their digests can tell whether they are; those that have none yet are meant.
     """
-    alike = " AND ".join(f"was.{name} = {target.table}.{name}" for name in ("path", "kind", "size", "mtime"))
+    alike = " AND ".join(f"was.{name} = {target.table}.{name}" for name in ("path", "kind", *SEEN))
     return (
         f"kind = '{FILE}' AND digest = '' AND path NOT IN (SELECT path FROM {source.table}) "
         f"AND EXISTS (SELECT 1 FROM {known.table} AS was WHERE {alike})"

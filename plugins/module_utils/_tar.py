@@ -151,17 +151,13 @@ class ByteStream:
         self._at += len(out)
         return out
 
-    def rest(self, limit: int) -> bytes:
-        """All that is left. Raises ProtocolError where that is more than `limit` bytes."""
-        out = self.exactly(limit + 1)
-        if len(out) > limit:
-            raise ProtocolError(f"more than {limit} bytes came")
-        return out
+    def rest(self, limit: int, *, waits: bool = True) -> bytes:
+        """All that is left; without `waits`, what has come when the stream is stuck.
 
-    def come(self, limit: int) -> bytes:
-        """The same, where what has come is enough if what is left doesn't come."""
+        Raises ProtocolError where that is more than `limit` bytes.
+        """
         said = b""
-        with contextlib.suppress(Stuck):
+        with contextlib.suppress(*() if waits else (Stuck,)):
             while piece := self.some(limit + 1 - len(said)):
                 said += piece
         if len(said) > limit:

@@ -233,20 +233,18 @@ class Spool:
     def undelivered(self) -> int:
         """How many events the server has not acknowledged."""
         with self._lock:
-            return os.pread(self._file, self._size - self._acked, self._acked).count(b"\n") + self._lost
+            return self._count(self._acked)
 
-    @property
-    def _lost(self) -> int:
-        return 0 if self._lost_from is None else self.last - self._lost_from + 1
+    def _count(self, begin: int) -> int:
+        """How many events there are from that byte on, and that are lost."""
+        lost = 0 if self._lost_from is None else self.last - self._lost_from + 1
+        return os.pread(self._file, self._size - begin, begin).count(b"\n") + lost
 
     @property
     def unkept(self) -> int:
         """How many of the undelivered events the disk doesn't have, where they are in memory, which ends with this."""
         with self._lock:
-            if not self.in_memory:
-                return 0
-            begin = max(self._acked, self._on_disk)
-            return os.pread(self._file, self._size - begin, begin).count(b"\n") + self._lost
+            return self._count(max(self._acked, self._on_disk)) if self.in_memory else 0
 
     @property
     def delivered(self) -> bool:

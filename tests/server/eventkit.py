@@ -176,11 +176,16 @@ async def metric(server: ServerProcess, name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"kubeferry_{name} "))
 
 
-async def after_a_restart(server: ServerProcess, run: str) -> dict[str, Any]:
-    """Start a server again, and return what it tells of a run after its first round of housekeeping."""
+async def snapshot_after_a_restart(server: ServerProcess, **wanted: str) -> dict[str, Any]:
+    """Start a server again, and return what it tells a viewer after its first round of housekeeping."""
     await server.stop()
     await server.start()
     await asyncio.sleep(1.5)
     async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
-        summary: dict[str, Any] = (await viewer.ask({"type": "SUBSCRIBE", "run": run}))["state"]["summary"]
-        return summary
+        return await viewer.ask({"type": "SUBSCRIBE", **wanted})
+
+
+async def after_a_restart(server: ServerProcess, run: str) -> dict[str, Any]:
+    """What it tells of a run then."""
+    summary: dict[str, Any] = (await snapshot_after_a_restart(server, run=run))["state"]["summary"]
+    return summary

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
+from webkit import serving
 
 TOKEN = "sha256~canary-openshift-token"
 CODE = "canary-authorization-code"
@@ -44,14 +45,8 @@ class FakeApi:
         app.router.add_get("/apis/user.openshift.io/v1/users/~", self._user)
         app.router.add_delete("/apis/oauth.openshift.io/v1/useroauthaccesstokens/{name}", self._delete)
         app.router.add_get("/api/v1/namespaces/{namespace}/events", self._events)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
+        async with serving(app) as self.url:
             yield self
-        finally:
-            await runner.cleanup()
 
     async def _discovery(self, _request: web.Request) -> web.Response:
         endpoints = {

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import RSAKey
+from webkit import serving
 
 ACCESS, REFRESH = "canary-access-token", "canary-refresh-token"
 
@@ -38,14 +39,8 @@ class FakeIssuer:
         app.router.add_get("/keys", self._keys)
         app.router.add_post("/token", self._token)
         app.router.add_post("/revoke", self._revoke)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
+        async with serving(app) as self.url:
             yield self
-        finally:
-            await runner.cleanup()
 
     async def _discovery(self, _request: web.Request) -> web.Response:
         about = {

@@ -14,6 +14,7 @@ import pytest
 from eventkit import VIEW_TOKEN, Client, running
 from fakeapi_events import CODE, TOKEN, FakeApi, event
 from fakeissuer import ACCESS, REFRESH, FakeIssuer
+from webkit import serving
 
 LOGIN = {"KUBEFERRY_LOGIN": "openshift", "KUBEFERRY_OIDC_CLIENT_ID": "kubeferry"}
 
@@ -304,13 +305,12 @@ async def test_redirects_do_not_carry_the_token_away(api, tmp_path):
 
     app = aiohttp.web.Application()
     app.router.add_get("/api/v1/namespaces/x/events", redirecting)
-    runner = aiohttp.web.AppRunner(app)
-    await runner.setup()
-    await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with running(KUBEFERRY_KUBE_API=url) as server, await Client.connect(server.url) as client:
+    async with (
+        serving(app) as url,
+        running(KUBEFERRY_KUBE_API=url) as server,
+        await Client.connect(server.url) as client,
+    ):
         answer = await client.ask({"type": "GET_EVENTS", "namespace": "x", "token": {"access_token": TOKEN}})
         assert answer["code"] == "k8s_error"
         assert TOKEN not in json.dumps(answer)
     assert asked == []
-    await runner.cleanup()

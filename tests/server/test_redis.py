@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 import redis
 import sample
-from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, after_a_restart, running
+from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, after_a_restart, running, snapshot_after_a_restart
 
 
 class RedisServer:
@@ -265,11 +265,7 @@ async def test_a_run_whose_publisher_s_clock_is_years_behind_is_kept(database):
 
 
 async def runs_after_a_restart(server):
-    await server.stop()
-    await server.start()
-    await asyncio.sleep(1.5)  # the first round of housekeeping
-    async with await Client.connect(server.url, VIEW_TOKEN) as viewer:
-        snapshot = await viewer.ask({"type": "SUBSCRIBE"})
+    snapshot = await snapshot_after_a_restart(server)
     return snapshot, {row["run"] for row in snapshot["state"]["runs"]}
 
 
