@@ -210,7 +210,7 @@ SUITES = (
 # The scenarios that make namespaces of their own; the others work on the standard claims.
 APART = ("event_server", "migrate")
 # So many suites run at a time when all do: each spends a part of its time waiting.
-AT_ONCE = 3
+AT_ONCE = 4
 
 
 def cluster() -> dict[str, str]:
