@@ -1,7 +1,7 @@
 # Copyright: the kubeferry.pvc contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the role does when a helper pod goes away in the middle: it runs with modules that only say what they would."""
+"""What the role does when a helper pod goes away in the middle: its modules only say what they would."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ import pytest
 ROOT = Path(__file__).parents[4]
 PVC = Path("ansible_collections/kubeferry/pvc")
 
-MODULE = """#!/usr/bin/python
+# An action of the same name runs in place of a module, and within Ansible's own process.
+ACTION = """
 import json
 from pathlib import Path
-from ansible.module_utils.basic import AnsibleModule, _load_params
-given = _load_params()
-options = {key: {"type": "raw"} for key in given if not key.startswith("_ansible")}
-module = AnsibleModule(argument_spec=options, supports_check_mode=True)
-name = Path(%(name)r).stem
-log = Path(%(log)r)
-said = [json.loads(line) for line in log.read_text().splitlines()]
-told = [name, given.get("state", ""), given.get("pvc", ""), given.get("label", "")]
-if name == "pvc_mount":
-    answer = {"pod": "p", "container": "helper", "path": given.get("path"), "also": given.get("also") or []}
-else:
-    answer = {
-        "files": 1, "bytes": 1, "bytes_moved": 1, "matched": 1, "counts": {"metadata_differences": 0}, "source": "s",
-        "target": "t", "parity": True, "route": "stream", "manifest_digest": "",
-        "passed_over": [": ".join(each) for each in (given.get("closed_routes") or {}).items()],
-    }
-fails = json.loads(Path(%(fails)r).read_text())
-count = said.count(told)
-log.open("a").write(json.dumps(told) + "\\n")
-for fail in fails:
-    if fail["what"] == (name if name == "pvc_verify" else told[3] or told[2]) and count in fail["times"]:
-        module.fail_json(msg=fail["msg"], **fail["more"])
-module.exit_json(changed=True, **answer)
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        given = self._task.args
+        name = Path(__file__).stem
+        log = Path(%(log)r)
+        said = [json.loads(line) for line in log.read_text().splitlines()]
+        told = [name, given.get("state", ""), given.get("pvc", ""), given.get("label", "")]
+        count = said.count(told)
+        with log.open("a") as more:
+            more.write(json.dumps(told) + "\\n")
+        for fail in json.loads(Path(%(fails)r).read_text()):
+            if fail["what"] == (name if name == "pvc_verify" else told[3] or told[2]) and count in fail["times"]:
+                return {"failed": True, "msg": fail["msg"], **fail["more"]}
+        if name == "pvc_mount":
+            pod = {"pod": "p", "container": "helper", "path": given.get("path"), "also": given.get("also") or []}
+            return {"changed": True, **pod}
+        return {
+            "changed": True, "files": 1, "bytes": 1, "bytes_moved": 1, "matched": 1, "source": "s", "target": "t",
+            "counts": {"metadata_differences": 0}, "parity": True, "route": "stream", "manifest_digest": "",
+            "passed_over": [": ".join(each) for each in (given.get("closed_routes") or {}).items()],
+        }
 """
 
 
@@ -52,10 +53,11 @@ def play(tmp_path):
     for part in ("meta", "playbooks", "plugins", "roles"):
         shutil.copytree(ROOT / part, tmp_path / PVC / part)
     log = tmp_path / "log"
+    actions = tmp_path / PVC / "plugins" / "action"
+    actions.mkdir()
     for name in ("pvc_copy", "pvc_mount", "pvc_verify"):
-        path = tmp_path / PVC / "plugins" / "modules" / f"{name}.py"
-        path.unlink()
-        path.write_text(MODULE % {"name": name, "log": str(log), "fails": str(tmp_path / "fails")})
+        text = ACTION % {"log": str(log), "fails": str(tmp_path / "fails")}
+        (actions / f"{name}.py").write_text(text)
 
     def run(route, *fails):
         log.write_text("")
