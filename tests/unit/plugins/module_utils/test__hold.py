@@ -140,8 +140,9 @@ def test_a_hold_that_nobody_speaks_to_ends(tmp_path, target, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["gnu", "busybox"])
-def test_a_work_directory_that_goes_right_now_is_another_runs(tmp_path, target, kind):
+def test_a_work_directory_that_goes_right_now_is_another_runs(tmp_path, target, kind, monkeypatch):
     """The holder before ends between two steps of the next one."""
+    monkeypatch.setattr(_hold, "DEAD_SECONDS", 2)
     box = Box(str(tmp_path / "box"), kind, without=["mkdir"])
     mkdir = tmp_path / "box" / "mkdir"
     mkdir.write_text(
