@@ -94,8 +94,9 @@ def test_a_claim_is_marked_with_whose_files_it_gets(server, ask, name):
     with pytest.raises(ClusterError) as caught:
         ask(_claim_task, name, **{**options, "origin": "ns/a, uid 2"})
     assert str(caught.value) == (
-        f"Claim ns/{name} was copied to from claim ns/a, uid 1, and the files of claim ns/a, uid 2 would be mixed with "
-        "those: choose another claim, or remove its annotation kubeferry.io/source if that is meant."
+        f"Claim ns/{name} is marked as the destination of claim ns/a, uid 1, so that the files of claim ns/a, uid 2 "
+        "don't get mixed with those: choose another claim, or remove its annotation kubeferry.io/source if it has none "
+        "of those, or if that is meant."
     )
     assert not ask(_claim_task, name, **{**options, "origin": None})["changed"]
 

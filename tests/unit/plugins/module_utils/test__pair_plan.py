@@ -116,7 +116,7 @@ def test_a_target_that_is_there(api, planned):
     assert "can't be written to (ReadOnlyMany)" in only(planned("target"))
 
 
-def test_a_target_that_was_copied_to_from_another_claim(api):
+def test_a_target_that_is_marked_as_that_of_another_claim(api):
     source, target = claim("a"), claim("b")
     for item in (source, target):
         api.add("persistentvolumeclaims", item)
@@ -136,7 +136,7 @@ def test_a_target_that_was_copied_to_from_another_claim(api):
     found["annotations"] = {"kubeferry.io/source": "ns/other, uid 1"}
     (problem,) = problems()
     assert (
-        f"ns/b was copied to from claim ns/other, uid 1, and the files of claim ns/a, uid {uid} would"
+        f"ns/b is marked as the destination of claim ns/other, uid 1, so that the files of claim ns/a, uid {uid} don't"
         in problem
     )
 
