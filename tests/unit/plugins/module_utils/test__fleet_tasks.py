@@ -442,6 +442,7 @@ PLAN = {
     "target": {"namespace": "ns", "pvc": "other"},
     "chained": None,
     "quiesce": True,
+    "route": "stream",
     "measure": False,
     "create": False,
     "storage_class": None,
