@@ -542,6 +542,15 @@ def test_a_claim_that_would_be_mixed_with_another_or_with_itself(server):
         assert problems({**zero, **second.auth()}, zero) == [], "in another cluster"
 
 
+def test_a_route_that_can_not_be_taken_is_in_the_way(server):
+    server.api.namespaces.append("other")
+    server.api.add("persistentvolumeclaims", claim("zero", "other"))
+    params = {**server.auth(), **PLAN, "target": {"namespace": "other", "pvc": "zero"}}
+    assert _pair_plan_task.run(params)["problems"] == []
+    (problem,) = _pair_plan_task.run({**params, "route": "mount"})["problems"]
+    assert problem.startswith("route: mount can't be taken here, since the claims aren't in one namespace")
+
+
 @pytest.mark.parametrize("kind", ["busybox", "gnu"])
 def test_a_file_with_several_names_is_measured_once(boxes, tmp_path, kind):
     (tmp_path / "a").write_bytes(b"x" * 1000)
