@@ -91,6 +91,8 @@ options:
 notes:
   - Tokens and passwords are not passed on to the hosts as variables. Give a kubeconfig and a context, C(K8S_AUTH_*)
     variables, or C(migrate_source_auth) and C(migrate_target_auth) of the role C(kubeferry.pvc.migrate).
+  - Relative paths in C(K8S_AUTH_KUBECONFIG) and C(KUBECONFIG) are made absolute, so that tasks, which run in another
+    directory, find the same files.
 """
 
 EXAMPLES = r"""
@@ -111,6 +113,7 @@ map: migration.yml
 #   - {source: "shop-*/*", target: "store-{1}/{2}", access_modes: [ReadWriteMany]}
 """
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -144,6 +147,8 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Request
 
 # What an endpoint may take over from the inventory's own connection: no secret.
 _SHARED = ("kubeconfig", "context")
+
+_VARIABLES = ("K8S_AUTH_KUBECONFIG", "KUBECONFIG")
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             raise UsageError(" ".join(said))
 
     def _fill(self, path: str) -> None:
+        _make_absolute()
         auth = {key: self.get_option(key) for key in AUTH_KEYS if self.get_option(key) is not None}
         cluster = connect(auth)
         for text in cluster.warnings:
@@ -327,6 +333,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         self._set_composite_vars(self.get_option("compose"), variables, name, strict=strict)
         self._add_host_to_composed_groups(self.get_option("groups"), variables, name, strict=strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, name, strict=strict)
+
+
+def _make_absolute() -> None:
+    """Have the modules find the kubeconfigs of the environment, which they inherit. They run in another directory."""
+    for variable in _VARIABLES:
+        if given := os.environ.get(variable):
+            paths = [os.path.abspath(os.path.expanduser(path)) for path in given.split(os.pathsep) if path]
+            os.environ[variable] = os.pathsep.join(paths)
 
 
 def _name(claim: dict[str, Any]) -> str:

@@ -114,8 +114,17 @@ class RouteFailed(ExecError):
     """The way that the contents were to take isn't open; another one may be."""
 
 
+def route_closed(route: str, why: str) -> UsageError:
+    """The error for a route that is asked for and can't be had."""
+    return UsageError(f"route: {route} can't be taken here, since {why.rstrip('.')}: use auto or stream.")
+
+
 class HelperPodError(ClusterError):
     """A helper pod did not become ready; the message holds the diagnosis."""
+
+
+class NoRoom(HelperPodError):
+    """A quota of pods leaves no room for a helper pod."""
 
 
 class ClaimTaken(HelperPodError):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._api_errors import quoted, server_says
-from ._errors import ClaimTaken, ClusterError, HelperPodError, NotFound, UsageError
+from ._errors import ClaimTaken, ClusterError, HelperPodError, NoRoom, NotFound, UsageError
 from ._helper_spec import RESTRICTED, HelperRequest
 
 Object = Mapping[str, Any]
@@ -72,7 +72,7 @@ def refused_creation(error: ClusterError, request: HelperRequest) -> ClusterErro
         )
         return HelperPodError(f"{subject} under its Pod Security rules: {advice}{says}.")
     if re.search(r"exceeded quota.*requested: [^ ]*pods=", text):
-        return HelperPodError(f"{subject} under its quota of pods: raise it, or end a pod there{says}.")
+        return NoRoom(f"{subject} under its quota of pods: raise it, or end a pod there{says}.")
     if re.search(r"exceeded quota|must specify|(maximum|minimum) (cpu|memory|ephemeral-storage)", text):
         return HelperPodError(f"{subject} under its quota or limits: set resources{says}.")
     if re.search(r"no PriorityClass with name", text):

@@ -16,7 +16,7 @@ from typing import Any
 
 from ._claims import users_of
 from ._cluster_api import ClusterApi, Object
-from ._errors import ClusterError, HelperPodError, KubeferryError, NotFound
+from ._errors import ClusterError, HelperPodError, KubeferryError, NoRoom, NotFound
 from ._helper_diagnosis import diagnosis, hopeless, refused_creation, unusable_claim, user_in_the_way
 from ._helper_spec import (
     CONTAINER,
@@ -42,6 +42,9 @@ from ._pod_state import is_ready
 
 _PAUSE = 0.25
 _LONGEST_PAUSE = 1.0
+
+# A quota takes some time to know that a pod is gone.
+_QUOTA_LAG = 5.0
 
 REMOVE_SECONDS = 60.0
 """How long it is waited until a pod that was told to end is gone, unless the user gives more."""
@@ -72,7 +75,7 @@ class HelperPods:
         """A ready helper pod for `request`: the one that is there, or a new one.
 
         Whatever goes wrong, the pod is removed again. Raises HelperPodError with the diagnosis when it
-        doesn't become ready, NotFound, Forbidden and the other errors of a request.
+        doesn't become ready, NoRoom, NotFound, Forbidden and the other errors of a request.
         """
         deadline = time.monotonic() + wait_seconds
         claims = self._claims(request)
@@ -80,7 +83,7 @@ class HelperPods:
         try:
             if not self._find(request, deadline):
                 changed = True
-                self._create(request, claims, dry_run=False)
+                self._make(request, claims, deadline)
             pod = self._wait(request, claims, deadline)
         except BaseException:
             self._discard(request)
@@ -175,6 +178,30 @@ class HelperPods:
         self._gone(pod, deadline)
         return False
 
+    def _make(
+        self, request: HelperRequest, claims: Sequence[Object], deadline: float, *, cordoned: bool = False
+    ) -> None:
+        """Create the pod; where helper pods of other runs use up a quota of pods, as soon as one of them is gone."""
+        pause = _PAUSE
+        patience = time.monotonic() + _QUOTA_LAG
+        while True:
+            try:
+                self._create(request, claims, dry_run=False, cordoned=cordoned)
+                return
+            except NoRoom as exc:
+                now = time.monotonic()
+                if others_at_work(self._cluster, request):
+                    patience = now + _QUOTA_LAG
+                    if now >= deadline:
+                        raise NoRoom(
+                            f"{exc} Helper pods for other claims were there to the last: copy fewer claims at a time "
+                            "(--forks), or give more wait_timeout."
+                        ) from None
+                elif now >= min(patience, deadline):
+                    raise
+            self._sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
     def _create(
         self, request: HelperRequest, claims: Sequence[Object], *, dry_run: bool, cordoned: bool = False
     ) -> Object:
@@ -221,7 +248,7 @@ class HelperPods:
                 elsewhere = False
                 self._delete(pod)
                 self._gone(pod, deadline)
-                self._create(request, claims, dry_run=False, cordoned=True)
+                self._make(request, claims, deadline, cordoned=True)
             if request.also and lie_apart(pod):
                 raise _apart(request)
             if time.monotonic() >= deadline:
@@ -278,6 +305,12 @@ class HelperPods:
                 self._delete(pod)
         except KubeferryError:
             return  # its deadline ends it, and the next run reaps it
+
+
+def others_at_work(cluster: ClusterApi, request: HelperRequest) -> bool:
+    """Whether the namespace has helper pods of other runs, which make room when they are done."""
+    pods = cluster.list_pods(request.namespace, labels=OURS)
+    return any(pod["metadata"]["labels"].get(RUN) != request.run_id for pod in pods)
 
 
 def _apart(request: HelperRequest) -> HelperPodError:

@@ -18,7 +18,7 @@ from ._quantity import to_bytes
 Object = Mapping[str, Any]
 
 ORIGIN = "kubeferry.io/source"
-"""The annotation that tells which claim's files a claim has."""
+"""The annotation that tells which claim's files a claim is for."""
 
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 _DEFAULT = (
@@ -85,24 +85,25 @@ def origin_of(source: Object) -> str:
 
 
 def marked(origin: str) -> dict[str, Any]:
-    """The metadata that says whose files a claim has."""
+    """The metadata that says whose files a claim is for."""
     return {"annotations": {ORIGIN: origin}} if origin else {}
 
 
 def mark_of(there: Object) -> str:
-    """The claim whose files this one has; empty if it isn't marked."""
+    """The claim whose files this one is for; empty if it isn't marked."""
     return str((there["metadata"].get("annotations") or {}).get(ORIGIN) or "")
 
 
 def mixed(there: Object, origin: str) -> ClusterError | None:
-    """Why a claim can't get the files of `origin`, if another one's were copied to it."""
+    """Why a claim can't get the files of `origin`, if it is for another one's."""
     mark = mark_of(there)
     if not origin or mark in ("", origin):
         return None
     namespace, name = there["metadata"]["namespace"], there["metadata"]["name"]
     return ClusterError(
-        f"Claim {namespace}/{name} was copied to from claim {mark}, and the files of claim {origin} would be mixed "
-        f"with those: choose another claim, or remove its annotation {ORIGIN} if that is meant."
+        f"Claim {namespace}/{name} is marked as the destination of claim {mark}, so that the files of claim {origin} "
+        f"don't get mixed with those: choose another claim, or remove its annotation {ORIGIN} if it has none of those, "
+        "or if that is meant."
     )
 
 

@@ -15,14 +15,13 @@ from ._rest import Request
 
 def cordoned_nodes(cluster: ClusterApi, claims: Sequence[Object]) -> list[str]:
     """What `cordoned_alone` says of the volumes of bound claims; nothing where volumes or nodes may not be read."""
-    requests = [
-        Request("get", "persistentvolumes", name=str(each["spec"].get("volumeName"))) for each in claims
-    ]
-    try:
-        volumes = [cluster.call(request) for request in requests]
-        return cordoned_alone(volumes, cluster.list_objects(Request("list", "nodes")))
-    except ClusterError:
-        return []
+    return cordoned_alone(*_read(cluster, claims))
+
+
+def lie_on_no_node(cluster: ClusterApi, claims: Sequence[Object]) -> bool:
+    """Whether no node can have the volumes of all these bound claims, where volumes and nodes may be read."""
+    volumes, nodes = _read(cluster, claims)
+    return bool(nodes) and not _fit(volumes, nodes)
 
 
 def cordoned_alone(volumes: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
@@ -30,13 +29,29 @@ def cordoned_alone(volumes: Sequence[Object], nodes: Sequence[Object]) -> list[s
 
     Volumes that any node can have say nothing.
     """
-    wanted = [terms for terms in map(_terms, volumes) if terms]
-    if not wanted:
-        return []
-    fit = [node for node in nodes if all(any(_fits(node, term) for term in terms) for terms in wanted)]
-    if not all((node.get("spec") or {}).get("unschedulable") for node in fit):
+    fit = _fit(volumes, nodes)
+    if not any(map(_terms, volumes)) or not all(
+        (node.get("spec") or {}).get("unschedulable") for node in fit
+    ):
         return []
     return sorted(str(node["metadata"]["name"]) for node in fit)
+
+
+def _read(cluster: ClusterApi, claims: Sequence[Object]) -> tuple[list[Object], list[Object]]:
+    """The volumes of bound claims and all nodes; nothing where they may not be read."""
+    requests = [
+        Request("get", "persistentvolumes", name=str(each["spec"].get("volumeName"))) for each in claims
+    ]
+    try:
+        return [cluster.call(request) for request in requests], cluster.list_objects(Request("list", "nodes"))
+    except ClusterError:
+        return [], []
+
+
+def _fit(volumes: Sequence[Object], nodes: Sequence[Object]) -> list[Object]:
+    """The nodes that can have all of some volumes."""
+    wanted = [terms for terms in map(_terms, volumes) if terms]
+    return [node for node in nodes if all(any(_fits(node, term) for term in terms) for terms in wanted)]
 
 
 def _terms(volume: Object) -> Sequence[Object]:

@@ -19,8 +19,9 @@ from ._claim_task import create, find
 from ._claims import phase_of, source_of, users_of
 from ._cluster_api import ClusterApi, Object
 from ._coming_back import refusal
-from ._errors import BusyError, ClusterError, Forbidden, KubeferryError
+from ._errors import BusyError, ClusterError, Forbidden, KubeferryError, NoRoom
 from ._helper_diagnosis import refused_creation, unusable_claim
+from ._helper_pod import others_at_work
 from ._helper_spec import HelperRequest, helper_pod
 from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem, mixed, origin_of, unfit
 from ._nodes import cordoned_nodes
@@ -113,7 +114,7 @@ def plan_source(plan: PairPlan, side: Side, *, quiesce: bool) -> None:
     elif users:
         names = ", ".join(str(pod["metadata"]["name"]) for pod in users[:3])
         plan.notes.append(f"is in use by {names} while it is copied")
-    plan.trying(lambda: side.try_helper_pod(claim, users))
+    plan.trying(lambda: _try_helper_pod(plan, side, claim, users))
 
 
 def plan_target(plan: PairPlan, side: Side, new: NewClaim | None) -> None:
@@ -127,7 +128,7 @@ def plan_target(plan: PairPlan, side: Side, new: NewClaim | None) -> None:
         _plan_new(plan, side.cluster, new)
     else:
         _plan_existing(plan, side, claim, new)
-    plan.trying(lambda: side.try_helper_pod(claim or (new.body() if new else {}), []))
+    plan.trying(lambda: _try_helper_pod(plan, side, claim or (new.body() if new else {}), []))
 
 
 def plan_pair(plan: PairPlan, source: Side, target: Side, chained: Side | None) -> None:
@@ -147,6 +148,19 @@ def plan_pair(plan: PairPlan, source: Side, target: Side, chained: Side | None) 
 def _is_one(one: Side, other: Side) -> bool:
     found, there = one.claim(), other.claim()
     return bool(found and there and found["metadata"]["uid"] == there["metadata"]["uid"])
+
+
+def _try_helper_pod(plan: PairPlan, side: Side, claim: Object, users: list[Object]) -> None:
+    """That helper pods for other claims leave no room is no problem: they go when they are done."""
+    try:
+        side.try_helper_pod(claim, users)
+    except NoRoom:
+        if not others_at_work(side.cluster, side.request):
+            raise
+        namespace = side.request.namespace
+        plan.notes.append(
+            f"waits for helper pods of other claims, which use up the quota of pods of {namespace}"
+        )
 
 
 def _plan_existing(plan: PairPlan, side: Side, claim: Object, new: NewClaim | None) -> None:

@@ -17,6 +17,7 @@ from ._helper_spec import HelperRequest
 from ._interrupt import interruptible
 from ._new_claim import NewClaim
 from ._pair_plan import PairPlan, Side, plan_pair, plan_source, plan_target
+from ._route_plan import plan_route
 from ._runner import output
 
 # The size of each file, how many names it has, and which file it is; what a file isn't costs next to nothing.
@@ -43,6 +44,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         plan_source(plan, one, quiesce=params["quiesce"])
         plan.trying(lambda: plan_pair(plan, one, other, _chained(params)))
         plan.trying(lambda: plan_target(plan, other, _new(params, target)))
+        plan.trying(lambda: plan_route(plan, one, other, params["route"]))
         measured = _measure(here, source, plan) if params["measure"] else {}
     return {
         "changed": False,

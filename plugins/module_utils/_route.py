@@ -19,7 +19,7 @@ from typing import Any
 from ._carry import carrying
 from ._endpoint import End, PodPlace, opened, opened_in_one_pod
 from ._entry import Entry
-from ._errors import ClusterError, ConnectionLost, HelperPodError, RouteFailed, UsageError
+from ._errors import ClusterError, ConnectionLost, HelperPodError, RouteFailed, route_closed
 from ._link import PodLink
 from ._progress import Progress
 from ._shell_tree import ShellTree
@@ -54,7 +54,7 @@ def opened_ends(params: Mapping[str, Any], progress: Progress, warnings: list[st
                 ends = Ends(*stack.enter_context(opened_in_one_pod(params, progress, warnings)))
             except (RouteFailed, HelperPodError) as exc:
                 if params["route"] == MOUNT:
-                    raise _closed(MOUNT, str(exc)) from exc
+                    raise route_closed(MOUNT, str(exc)) from exc
                 closed[MOUNT] = str(exc)
             else:
                 yield ends
@@ -108,7 +108,7 @@ class Routed:
         candidate = self._candidates.pop(0)
         while why := candidate.why_not():
             if not self._candidates:
-                raise _closed(candidate.route, why)
+                raise route_closed(candidate.route, why)
             self.passed_over.append(f"{candidate.route}: {why}")
             candidate = self._candidates.pop(0)
         self.route, self._transport = candidate.route, candidate.make()
@@ -186,7 +186,3 @@ def _shells(ends: Ends) -> tuple[ShellTree, ShellTree]:
     if not isinstance(source, ShellTree) or not isinstance(target, ShellTree):
         raise RouteFailed("an end isn't in a pod")
     return source, target
-
-
-def _closed(route: str, why: str) -> UsageError:
-    return UsageError(f"route: {route} can't be taken here, since {why.rstrip('.')}: use auto or stream.")

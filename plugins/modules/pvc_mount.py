@@ -152,7 +152,9 @@ options:
     type: int
     default: 14400
   wait_timeout:
-    description: The seconds to wait until the pod is ready, or gone.
+    description:
+      - The seconds to wait until the pod is ready, or gone. Where helper pods of other runs use up a quota of pods, it
+        is also waited for one of them to go.
     type: int
     default: 120
   keep:

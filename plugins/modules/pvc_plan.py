@@ -56,6 +56,14 @@ options:
     description: Whether the workloads that use the source are to be stopped for the copy.
     type: bool
     default: true
+  route:
+    description:
+      - The way that the files are to take, as in the role C(kubeferry.pvc.copy). What keeps them from it is a problem,
+        as far as that shows before there are helper pods. So is a quota of pods that leaves room for one helper pod
+        where it takes two.
+    type: str
+    choices: [staging, stream, direct, mount, auto]
+    default: stream
   measure:
     description: Whether to count files and bytes in the source, which takes a helper pod.
     type: bool
@@ -145,6 +153,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._claim_map import AC
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
 from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
 from ansible_collections.kubeferry.pvc.plugins.module_utils._pair_plan_task import run
+from ansible_collections.kubeferry.pvc.plugins.module_utils._route_plan import ROUTES
 
 
 def argument_spec() -> dict[str, object]:
@@ -158,6 +167,7 @@ def argument_spec() -> dict[str, object]:
         "access_modes": {"type": "list", "elements": "str", "choices": list(ACCESS_MODES)},
         "size": {"type": "str"},
         "quiesce": {"type": "bool", "default": True},
+        "route": {"type": "str", "choices": list(ROUTES), "default": "stream"},
         "measure": {"type": "bool", "default": False},
     }
 

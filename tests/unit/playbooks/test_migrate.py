@@ -8,8 +8,11 @@ import copy
 import json
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from execserver import ExecServer
 from fakeapi import claim, status
 
@@ -190,3 +193,26 @@ def test_what_stays_stopped_for_another_claim_is_in_the_list(server, migrate):
     assert deployment["spec"]["replicas"] == 0
     said = "ns/shop -> ns/new-shop: Deployment ns/web stays stopped for claim old by run run-dead, which may be at"
     assert done.stdout.count(said) == 1, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        ({}, "gone"),
+        ({"state": "failed", "msg": "gone"}, "gone"),
+        ({"state": "failed", "msg": "full"}, "full And then: gone"),
+        ({"state": "done"}, "All files are copied and proven, but: gone"),
+    ],
+)
+def test_what_goes_wrong_twice_in_the_same_words_is_told_once(outcome, says):
+    loader = DataLoader()
+    file = Path(__file__).parents[3] / "playbooks" / "migrate.yml"
+    plays = loader.load_from_file(str(file), trusted_as_template=True)
+    (play,) = [each for each in plays if each["name"] == "Migrate claims"]
+    note = play["tasks"][0]["rescue"][0]["vars"]
+    given = {
+        "migrate_outcome": outcome,
+        "ansible_failed_result": {"msg": "gone"},
+        "inventory_hostname": "ns.a",
+    }
+    assert Templar(loader, {**note, **given}).template(note["failure"])["msg"] == says

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.doc_fragments import constructed
 from execserver import ExecServer
 from fakeapi import claim
+from kubernetes.config import kube_config
 
 from ansible_collections.kubeferry.pvc.plugins.doc_fragments.endpoint import ModuleDocFragment
 from ansible_collections.kubeferry.pvc.plugins.inventory.claims import DOCUMENTATION, InventoryModule
@@ -152,3 +154,14 @@ def test_kubeconfigs_are_where_the_run_was_started(read, tmp_path):
         "kubeconfig": str(tmp_path / "kc"),
     }
     assert found["ns.data"]["claim_target"]["kubeconfig"] == str(tmp_path / "other" / "kc")
+
+
+@pytest.mark.parametrize("variable", ["K8S_AUTH_KUBECONFIG", "KUBECONFIG"])
+def test_kubeconfigs_of_the_environment_are_so_for_the_tasks_as_well(read, tmp_path, monkeypatch, variable):
+    """A module inherits the variables, and runs in another directory. `kubernetes` reads KUBECONFIG at its import."""
+    monkeypatch.delenv("K8S_AUTH_KUBECONFIG", raising=False)
+    monkeypatch.setenv(variable, "kc:~/none")
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", "kc")
+    found, _said = read(kubeconfig=None)
+    assert found.keys() == {"ns.data"}
+    assert os.environ[variable] == f"{tmp_path}/kc:{os.path.expanduser('~')}/none"

@@ -94,8 +94,9 @@ def test_a_claim_is_marked_with_whose_files_it_gets(server, ask, name):
     with pytest.raises(ClusterError) as caught:
         ask(_claim_task, name, **{**options, "origin": "ns/a, uid 2"})
     assert str(caught.value) == (
-        f"Claim ns/{name} was copied to from claim ns/a, uid 1, and the files of claim ns/a, uid 2 would be mixed with "
-        "those: choose another claim, or remove its annotation kubeferry.io/source if that is meant."
+        f"Claim ns/{name} is marked as the destination of claim ns/a, uid 1, so that the files of claim ns/a, uid 2 "
+        "don't get mixed with those: choose another claim, or remove its annotation kubeferry.io/source if it has none "
+        "of those, or if that is meant."
     )
     assert not ask(_claim_task, name, **{**options, "origin": None})["changed"]
 
@@ -441,6 +442,7 @@ PLAN = {
     "target": {"namespace": "ns", "pvc": "other"},
     "chained": None,
     "quiesce": True,
+    "route": "stream",
     "measure": False,
     "create": False,
     "storage_class": None,
@@ -538,6 +540,15 @@ def test_a_claim_that_would_be_mixed_with_another_or_with_itself(server):
             in mixed
         )
         assert problems({**zero, **second.auth()}, zero) == [], "in another cluster"
+
+
+def test_a_route_that_can_not_be_taken_is_in_the_way(server):
+    server.api.namespaces.append("other")
+    server.api.add("persistentvolumeclaims", claim("zero", "other"))
+    params = {**server.auth(), **PLAN, "target": {"namespace": "other", "pvc": "zero"}}
+    assert _pair_plan_task.run(params)["problems"] == []
+    (problem,) = _pair_plan_task.run({**params, "route": "mount"})["problems"]
+    assert problem.startswith("route: mount can't be taken here, since the claims aren't in one namespace")
 
 
 @pytest.mark.parametrize("kind", ["busybox", "gnu"])

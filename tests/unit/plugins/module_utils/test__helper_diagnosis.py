@@ -10,6 +10,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ClusterError,
     Forbidden,
     HelperPodError,
+    NoRoom,
     NotFound,
     UsageError,
 )
@@ -69,7 +70,7 @@ def test_a_claim_for_one_pod_names_the_pod_that_has_it():
         ("unable to validate against any security context constraint: []", HelperPodError, "pod_security"),
         (
             'pods "p" is forbidden: exceeded quota: q, requested: pods=1',
-            HelperPodError,
+            NoRoom,
             "quota of pods: raise it",
         ),
         (

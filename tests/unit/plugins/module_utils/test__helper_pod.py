@@ -350,3 +350,53 @@ def test_the_one_of_several_claims_that_has_no_volume_is_named(api, pods):
     api.created = lambda item: item.update(status={"phase": "Pending", "conditions": [condition]})
     with pytest.raises(HelperPodError, match="claim ns/other isn't bound to a volume"):
         pods.ensure(request(also=[Further("other")]), 60)
+
+
+QUOTA = 'pods "p" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1'
+
+
+def fill(api, clock, until=9999):
+    """Has a quota of pods that is used up until then."""
+    handle = api.handle
+
+    def answer(method, target, *rest):
+        full = method == "POST" and "/pods" in target and clock.now < until
+        return (403, status(403, QUOTA)) if full else handle(method, target, *rest)
+
+    api.handle = answer
+
+
+def test_a_quota_that_helper_pods_of_other_runs_use_up_is_waited_for(api, pods, clock):
+    pods.ensure(request(run_id="r2"), 60)
+    other = api.find("pods", "ns", "kubeferry-pvc-0-r2")
+    # Which the quota knows some time after it is gone.
+    clock.after.append((clock.now + 20, lambda: api.remove("pods", other)))
+    fill(api, clock, until=clock.now + 23)
+    assert pods.ensure(request(), 60).changed
+
+
+def test_when_the_time_for_a_quota_is_over_it_is_told_who_uses_it(api, pods, clock):
+    pods.ensure(request(run_id="r2"), 60)
+    fill(api, clock)
+    started = clock.now
+    with pytest.raises(HelperPodError) as caught:
+        pods.ensure(request(), 30)
+    assert 30 <= clock.now - started < 32
+    assert "under its quota of pods: raise it" in str(caught.value)
+    assert str(caught.value).endswith(
+        "Helper pods for other claims were there to the last: copy fewer claims at a time (--forks), or give more "
+        "wait_timeout."
+    )
+
+
+@pytest.mark.parametrize("run", ["", "r1"])
+def test_a_quota_that_no_other_run_makes_room_in_is_not_waited_for(api, pods, clock, run):
+    if run:
+        api.add("persistentvolumeclaims", claim("other"))
+        pods.ensure(request(claim="other", run_id=run), 60)
+    started = clock.now
+    fill(api, clock)
+    with pytest.raises(HelperPodError) as caught:
+        pods.ensure(request(), 60)
+    assert clock.now - started < 7
+    assert "--forks" not in str(caught.value)

@@ -82,6 +82,20 @@ def test_pod_security_is_asked_of_the_server(api, planned):
     assert "set pod_security to restricted" in only(planned())
 
 
+def test_a_quota_of_pods_that_helper_pods_use_up_is_no_problem(api, planned):
+    said = 'pods "p" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1'
+    for side in ("source", "target"):
+        api.refuse[("create", "pods")] = [(403, status(403, said))]
+        assert "under its quota of pods: raise it" in only(planned(side))
+    helper = api.add("pods", pod("kubeferry-c1-r2"))
+    helper["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kubeferry", "kubeferry.io/run": "r2"}
+    for side in ("source", "target"):
+        api.refuse[("create", "pods")] = [(403, status(403, said))]
+        plan = planned(side)
+        assert plan.problems == []
+        assert plan.notes == ["waits for helper pods of other claims, which use up the quota of pods of ns"]
+
+
 def test_a_new_claim_is_tried_without_making_it(api, planned):
     assert "doesn't exist: make it, or set create" in only(planned("target", "new"))
     made = planned("target", "new", create=True)
@@ -116,7 +130,7 @@ def test_a_target_that_is_there(api, planned):
     assert "can't be written to (ReadOnlyMany)" in only(planned("target"))
 
 
-def test_a_target_that_was_copied_to_from_another_claim(api):
+def test_a_target_that_is_marked_as_that_of_another_claim(api):
     source, target = claim("a"), claim("b")
     for item in (source, target):
         api.add("persistentvolumeclaims", item)
@@ -136,7 +150,7 @@ def test_a_target_that_was_copied_to_from_another_claim(api):
     found["annotations"] = {"kubeferry.io/source": "ns/other, uid 1"}
     (problem,) = problems()
     assert (
-        f"ns/b was copied to from claim ns/other, uid 1, and the files of claim ns/a, uid {uid} would"
+        f"ns/b is marked as the destination of claim ns/other, uid 1, so that the files of claim ns/a, uid {uid} don't"
         in problem
     )
 

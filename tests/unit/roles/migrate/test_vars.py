@@ -69,3 +69,17 @@ def test_what_another_host_of_the_play_restores_is_no_workload_left(value):
     back = {"left": left, "not_running": ["away"]}
     assert value("migrate_not_running", migrate_back=back, **play) == ["away", "gone"]
     assert value("migrate_not_running", migrate_back={"skipped": True}) == []
+
+
+def test_claims_can_be_in_one_pod_by_the_names_of_namespace_and_cluster(value):
+    def places(source, target, **auth):
+        given = {"claim_source": {"pvc": "a", **source}, "claim_target": {"pvc": "b", **target}}
+        return len(value("migrate_places", **given, migrate_source_auth={}, migrate_target_auth=auth))
+
+    here = {"namespace": "ns"}
+    assert places(here, here) == 1
+    assert places({**here, "kubeconfig": "/kc"}, {"kubeconfig": "/kc", **here}) == 1
+    assert places(here, {"namespace": "other"}) == 2
+    assert places({**here, "context": "a"}, {**here, "context": "b"}) == 2
+    assert places(here, here, host="https://there") == 2
+    assert places(here, here, api_key="token") == 1
