@@ -235,6 +235,8 @@ head -c "$3" | xargs -0 -r sh -c '
     *) "$TOOL" "$@" ;;
   esac
   printf "\\0"
+  stat -c "%i %Z|%z|%n" "$@" 2>/dev/null
+  printf "\\0"
 ' sh
 printf 'end\\0'
 """
@@ -242,7 +244,7 @@ printf 'end\\0'
 )
 """Digests of the regular files on standard input, with the algorithm `$4` and the tool `$5`. For each batch: the
 count of names, the names, an empty name, which inode each name leads to and when that was changed last, an empty byte,
-the tool's lines (none for a file that can't be read), and an empty byte."""
+the tool's lines (none for a file that can't be read), an empty byte, and the inodes once more, with an empty byte."""
 
 PULL = (
     _START
