@@ -51,9 +51,10 @@ def require_directory(facts: Facts, where: str) -> None:
 
 
 def require_one_volume(plan: Plan, target: Manifest, facts: Facts, where: str) -> None:
-    """Raises EndpointError where something would be put onto another volume that is mounted in the target.
+    """Raises EndpointError where something would be put onto, or removed from, another volume mounted in the target.
 
-    Nothing can be renamed into it, and what is copied into it appears there piece by piece.
+    Nothing can be renamed into it, and what is copied into it appears there piece by piece. And where it is mounted can't
+    be removed: all that it holds would go for nothing.
     """
     device = facts.volume.split(":")[1:2]
     if not device:
@@ -61,8 +62,8 @@ def require_one_volume(plan: Plan, target: Manifest, facts: Facts, where: str) -
     for path in target.paths(f"kind = '{DIR}' AND dev IS NOT NULL AND dev <> {int(device[0])}"):
         if plan.touches(path):
             raise EndpointError(
-                f"{display(path)} in {where} is on another volume than the rest, which would be copied into: exclude "
-                "it, and copy it by itself."
+                f"{display(path)} in {where} is on another volume than the rest, which would be copied into or "
+                "emptied: exclude it, and copy what belongs there by itself."
             )
 
 

@@ -44,6 +44,28 @@ def test_a_volume_that_is_mounted_in_the_target(file, device, refused):
         require_one_volume(plan, target, facts, "there")
 
 
+@pytest.mark.parametrize("name", [b"a", b"a/b", b"a/b/old"])
+@pytest.mark.parametrize("kind", [FILE, None])
+def test_a_volume_in_the_target_is_not_emptied(name, kind):
+    """Neither where the source has nothing by the name of a path above it, at it or in it, nor where it has a file."""
+    store = Store()
+    folders = [
+        directory(b"a", VOLUME),
+        directory(b"a/b", ANOTHER),
+        Entry(b"a/b/old", FILE, 1, 0o644, 0, 0, 0),
+    ]
+    kept = [folder for folder in folders[:2] if folder.path < name]
+    wanted = [Entry(name, kind, 2, 0o644, 0, 0, 0)] if kind else []
+    source, target = Manifest([*kept, *wanted], store=store), Manifest(folders, store=store)
+    plan = make_plan(source, target, Rules(), delete=True)
+    with pytest.raises(EndpointError, match=r"^a/b in there is on another volume than the rest"):
+        require_one_volume(plan, target, Facts("dir", volume=f"boot:{VOLUME}:2"), "there")
+    if kind is None:
+        require_one_volume(
+            make_plan(source, target, Rules()), target, Facts("dir", volume=f"boot:{VOLUME}:2"), "there"
+        )
+
+
 class End:
     """A tree that just tells its facts."""
 
