@@ -53,8 +53,8 @@ def require_directory(facts: Facts, where: str) -> None:
 def require_one_volume(plan: Plan, target: Manifest, facts: Facts, where: str) -> None:
     """Raises EndpointError where something would be put onto, or removed from, another volume mounted in the target.
 
-    Nothing can be renamed into it, and what is copied into it appears there piece by piece. And where it is mounted can't
-    be removed: all that it holds would go for nothing.
+    Nothing can be renamed into it, and what is copied into it appears there piece by piece. And where it is mounted
+    can't be removed: all that it holds would go for nothing.
     """
     device = facts.volume.split(":")[1:2]
     if not device:

@@ -73,7 +73,8 @@ options:
   baseline:
     description:
       - A file in which the copy notes what the target has of the source in the end, a manifest as of
-        M(kubeferry.pvc.pvc_manifest). A file that is there and isn't one is refused.
+        M(kubeferry.pvc.pvc_manifest). A file that is there and isn't one is refused, and so is one among what is
+        selected of O(source) or O(target), or that is O(report) or a manifest as well.
       - If it is there already, from an earlier copy, what it names and the source hasn't any more is removed from the
         target, unless that was changed there since. What else only the target has stays, other than with O(delete). So
         what vanishes between two copies vanishes from the target as well, and what others have put there doesn't.
@@ -168,6 +169,7 @@ options:
   report:
     description:
       - A JSON file to put the full result into, under O(label). Other labels that the file holds are kept.
+      - It can't be among what is selected of O(source) or O(target).
     type: path
 seealso:
   - module: kubeferry.pvc.pvc_verify
