@@ -81,6 +81,9 @@ echo "caps=$(caps 2>/dev/null)"
 echo "boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 echo "inode=$(stat -L -c %d:%i -- "$path" 2>/dev/null)"
 echo above=$(above)
+mounts() { while read -r id parent device root point rest; do printf '%s ' "$point"; done </proc/self/mountinfo; }
+echo "real=$(cd -P -- "$path" 2>/dev/null && pwd -P)"
+echo "mounts=$(mounts 2>/dev/null)"
 echo "fine=$(stat -c %y -- "$path" 2>/dev/null)"
 echo "bytes=$(df -Pk -- "$path" 2>/dev/null | tail -n 1)"
 echo "inodes=$(df -Pi -- "$path" 2>/dev/null | tail -n 1)"

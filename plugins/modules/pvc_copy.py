@@ -68,6 +68,8 @@ options:
         has been verified.
       - A directory with O(target.manifest) that holds files of another source is refused without it.
       - The work directory C(.kubeferry) of a copy to somewhere further below is not removed; the task fails.
+      - What is mounted below the target is not emptied, and nothing is copied into it either, with or without
+        O(delete). The task fails before anything is changed, unless it is excluded.
     type: bool
     default: false
   baseline:
