@@ -158,11 +158,11 @@ class Comparison:
             self._at_source.forget(paths)
 
     def changing(self, plan: Plan) -> None:
-        """What the plan says is about to be done at the target."""
+        """What the plan says is about to be done at the target. What is on its way lies in the tree's own directory."""
         self._at_target.change(
-            directory
+            directory or b"."
             for path, _action, kind in plan.touched(CREATE, REPLACE, METADATA, DELETE)
-            for directory in {path.rpartition(b"/")[0], path if kind == DIR else b""} - {b""}
+            for directory in {b"", path.rpartition(b"/")[0], path if kind == DIR else b""}
         )
 
     def placed(self, changes: Iterable[Change], arrived: Mapping[bytes, Taken]) -> None:

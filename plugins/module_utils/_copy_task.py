@@ -15,9 +15,10 @@ from ._comparison import left_out, not_compared
 from ._copy import Copy, Options, Outcome
 from ._errors import ExecError, UsageError
 from ._interrupt import interruptible
-from ._manifest_file import require_own
+from ._manifest_file import require_own, require_own_sums
 from ._names import SHOWN, display
 from ._overlap import require_apart_by_name
+from ._own_files import require_different, require_outside
 from ._parity import LIST_LIMIT, sentence
 from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Plan
 from ._progress import Progress
@@ -33,9 +34,13 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
 
     A copy that isn't whole is a result with `parity` false and the reason in `msg`.
     """
+    files = _own_files(params)
+    require_different(files)
     require_report(params["report"])
     if params["baseline"]:
         require_own(params["baseline"])
+    if params["target"]["manifest"]:
+        require_own_sums(params["target"]["manifest"], params["checksum"])
     warnings: list[str] = []
     progress = Progress(label="" if hidden else params["label"] or "")
     with interruptible(), ExitStack() as stack:
@@ -56,6 +61,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
             proofs=None if params["reread"] else directory(),
         )
         selection = select(source.path, params["files"], params["include"], params["exclude"])
+        require_outside(files, {"source": ends.source, "target": ends.target}, selection)
         transport = routed(ends, params, progress)
         try:
             outcome = Copy(source, target, selection, options, transport, progress).run()
@@ -73,6 +79,13 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         except UsageError as exc:
             raise _unrecorded(exc, result) from exc
     return {**result, "warnings": warnings + _restless(hop) + _nothing(hop, params)}
+
+
+def _own_files(params: Mapping[str, Any]) -> dict[str, str]:
+    """The files of the run itself, by the options that name them."""
+    files = {option: params[option] for option in ("baseline", "report")}
+    files |= {f"{option}.manifest": params[option]["manifest"] for option in ("source", "target")}
+    return {option: path for option, path in files.items() if path}
 
 
 def _unrecorded(exc: UsageError, result: Mapping[str, Any]) -> UsageError:

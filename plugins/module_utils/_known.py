@@ -29,13 +29,13 @@ class Known:
     """Digests of the files of one tree, with the look that each file had.
 
     They were read by their paths: where directories above were swapped meanwhile, and swapped back, other files were
-    read. That shows at the directories, which get a new time of their last change but none of modification.
+    read. That shows at the directory that was moved and the one it lies in: both get a new time of their last change.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._table = store.table(", ".join((*LOOK, "digest")))
-        self._directories = store.table("ino, ctime, mtime")
+        self._directories = store.table("ino, ctime")
         self._ours = store.table("ours")
 
     def take(
@@ -69,17 +69,22 @@ class Known:
     def _forget_moved(self, manifest: Manifest) -> None:
         """Forget what lies in directories that may have been elsewhere since the manifest before."""
         was, now = self._directories, manifest.table
-        moved = self._store.page(
-            f"SELECT was.path FROM {was} AS was LEFT JOIN {now} AS now ON now.path = was.path AND now.kind = '{DIR}' "
-            f"WHERE was.path <> x'2e' AND (now.path IS NULL OR now.ino IS NOT was.ino OR (now.ctime IS NOT was.ctime "
-            f"AND NOT (now.mtime IS NOT was.mtime AND now.mtime IS now.ctime) "
-            f"AND was.path NOT IN (SELECT path FROM {self._ours})))"
+        changed = self._store.page(
+            f"SELECT was.path, now.path IS NULL OR now.ino IS NOT was.ino, was.path IN (SELECT path FROM {self._ours}) "
+            f"FROM {was} AS was LEFT JOIN {now} AS now ON now.path = was.path AND now.kind = '{DIR}' "
+            "WHERE now.path IS NULL OR now.ino IS NOT was.ino OR now.ctime IS NOT was.ctime"
         )
+        ours = {path: bool(by_us) for path, _other, by_us in changed}
+        moved = [
+            path for path, other, _by_us in changed if path != b"." and (other or _may_have_moved(path, ours))
+        ]
         self._store.many(
-            f"DELETE FROM {self._table} WHERE {below('path', '?1')}", ((path,) for (path,) in moved)
+            f"DELETE FROM {self._table} WHERE {below('path', '?1')}", ((path,) for path in moved)
         )
         self._store.run(f"DELETE FROM {was}")
-        self._store.run(f"INSERT INTO {was} SELECT path, ino, ctime, mtime FROM {now} WHERE kind = '{DIR}'")
+        self._store.run(f"INSERT INTO {was} SELECT path, ino, ctime FROM {now} WHERE kind = '{DIR}'")
+        # Of the tree's own directory nothing may be known; then it counts as changed.
+        self._store.run(f"INSERT OR IGNORE INTO {was} VALUES (x'2e', NULL, NULL)")
 
     def recall(self, manifest: Manifest) -> None:
         """Put what is known into a newer manifest of the same tree."""
@@ -94,6 +99,15 @@ class Known:
     def forget(self, paths: Iterable[bytes]) -> None:
         """Files that didn't arrive as their digests promised: read them anew next time."""
         self._store.many(f"DELETE FROM {self._table} WHERE path = ?", ((path,) for path in paths))
+
+
+def _may_have_moved(path: bytes, ours: Mapping[bytes, bool]) -> bool:
+    """Whether a directory that was changed may have been moved and moved back. `ours` has all those that were changed.
+
+    An entry that is made in it changes it as well. But only a move also changes the one that it lies in.
+    """
+    above = path.rpartition(b"/")[0] or b"."
+    return above in ours and not (ours[path] and ours[above])
 
 
 def told(taken: Iterable[Taken], sizes: Mapping[bytes, int], progress: Progress) -> Iterator[Taken]:

@@ -31,6 +31,7 @@ from ._local_rows import rows
 from ._local_steps import attempt, discard, move, permit, remove, rmdir, strip_one
 from ._look import Look
 from ._manifest import Manifest
+from ._mounts import mounted_below, mounts_here
 from ._names import display, encode, parents, shown
 from ._progress import Progress
 from ._row import number
@@ -94,6 +95,7 @@ class LocalTree:
             free_inodes=space.f_favail if space.f_files else None,
             volume=_identity(status) if kind == "dir" else "",
             above=tuple(self._above()),
+            mounts=mounted_below(os.path.realpath(self._root), mounts_here()),
             tools=frozenset(name for name in ("rsync",) if shutil.which(name)),
         )
 

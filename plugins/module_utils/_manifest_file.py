@@ -118,6 +118,24 @@ def require_own(path: str) -> None:
         raise ManifestError(f"{shown(path)} exists and isn't a manifest: choose another path, or remove it.")
 
 
+def require_own_sums(path: str, checksum: str) -> None:
+    """Raises ManifestError where the digests beside the manifest `path` would replace something else.
+
+    Lists of digests are all alike: one is ours if the manifest is there.
+    """
+    sums = sums_path(path, checksum)
+    require_place(sums)
+    if _filled(sums) and not _filled(path):
+        raise ManifestError(
+            f"{shown(sums)} exists, and the manifest {shown(path)}, whose digests would go there, doesn't: choose "
+            "another path, or remove it."
+        )
+
+
+def _filled(path: str) -> bool:
+    return os.path.exists(path) and os.path.getsize(path) > 0
+
+
 def require_name(path: str) -> None:
     """Raises ManifestError for a name that is that of the digests beside a manifest."""
     for checksum in DIGEST_BYTES:

@@ -19,8 +19,9 @@ from ._errors import EndpointError, ManifestError
 from ._interrupt import interruptible
 from ._known import ASKED_AT_ONCE, told
 from ._manifest import Manifest
-from ._manifest_file import read, require_name, require_own, sums_path, write
+from ._manifest_file import read, require_name, require_own, require_own_sums, sums_path, write
 from ._names import display, some
+from ._own_files import require_outside
 from ._parity import LIST_LIMIT
 from ._preflight import require_directory
 from ._progress import Progress
@@ -33,14 +34,18 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
     if params["dest"]:
         require_name(params["dest"])
         require_own(params["dest"])
+        require_own_sums(params["dest"], params["checksum"])
     warnings: list[str] = []
     progress = Progress(label="" if hidden else params["label"] or "")
     with interruptible(), ExitStack() as stack:
         stack.callback(progress.close)
-        tree = stack.enter_context(opened(params, "source", progress, warnings)).tree
+        end = stack.enter_context(opened(params, "source", progress, warnings))
+        tree = end.tree
         progress.phase("preflight")
         require_directory(tree.facts(), tree.where)
         selection = select(tree.path, params["files"], params["include"], params["exclude"])
+        if params["dest"]:
+            require_outside({"dest": params["dest"]}, {"source": end}, selection)
         warnings += left_out(tree, selection)
         manifest = tree.scan(selection)
         manifest.checksum = params["checksum"]

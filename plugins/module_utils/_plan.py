@@ -171,10 +171,10 @@ class Plan:
         yield from self._store.pages(query, "plan.path")
 
     def touches(self, directory: bytes) -> bool:
-        """Whether something is to be made or replaced below a directory."""
-        inside = f"{_in((CREATE, REPLACE))} AND {below('path', '?')}"
+        """Whether a directory, or something below it, is to be made, replaced or removed."""
+        inside = f"{_in((CREATE, REPLACE, DELETE))} AND (path = ? OR {below('path', '?')})"
         query = f"SELECT 1 FROM {self._table} WHERE {inside} LIMIT 1"
-        return bool(self._store.one(query, (directory, directory)))
+        return bool(self._store.one(query, (directory, directory, directory)))
 
     def shut(self, *actions: str) -> list[Entry]:
         """The target's directories whose modes keep even their owner from changing in them what these actions change.

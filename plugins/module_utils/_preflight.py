@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from ._beside import Beside
 from ._entry import DIR
 from ._errors import EndpointError
@@ -51,18 +53,18 @@ def require_directory(facts: Facts, where: str) -> None:
 
 
 def require_one_volume(plan: Plan, target: Manifest, facts: Facts, where: str) -> None:
-    """Raises EndpointError where something would be put onto another volume that is mounted in the target.
+    """Raises EndpointError where something would be put onto, or removed from, what is mounted in the target.
 
-    Nothing can be renamed into it, and what is copied into it appears there piece by piece.
+    Nothing can be renamed into it, and what is copied into it appears there piece by piece. And where it is mounted
+    can't be removed: all that it holds would go for nothing. The device tells of one whose mount point nobody told.
     """
     device = facts.volume.split(":")[1:2]
-    if not device:
-        return
-    for path in target.paths(f"kind = '{DIR}' AND dev IS NOT NULL AND dev <> {int(device[0])}"):
+    others = f"kind = '{DIR}' AND dev IS NOT NULL AND dev <> {int(device[0])}" if device else "0"
+    for path in chain(facts.mounts, target.paths(others)):
         if plan.touches(path):
             raise EndpointError(
-                f"{display(path)} in {where} is on another volume than the rest, which would be copied into: exclude "
-                "it, and copy it by itself."
+                f"{display(path)} in {where} is mounted there, or is on another volume than the rest, which would be "
+                "copied into or emptied: exclude it, and copy what belongs there by itself."
             )
 
 

@@ -81,6 +81,9 @@ echo "caps=$(caps 2>/dev/null)"
 echo "boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 echo "inode=$(stat -L -c %d:%i -- "$path" 2>/dev/null)"
 echo above=$(above)
+mounts() { while read -r id parent device root point rest; do printf '%s ' "$point"; done </proc/self/mountinfo; }
+echo "real=$(cd -P -- "$path" 2>/dev/null && pwd -P)"
+echo "mounts=$(mounts 2>/dev/null)"
 echo "fine=$(stat -c %y -- "$path" 2>/dev/null)"
 echo "bytes=$(df -Pk -- "$path" 2>/dev/null | tail -n 1)"
 echo "inodes=$(df -Pi -- "$path" 2>/dev/null | tail -n 1)"
@@ -235,6 +238,8 @@ head -c "$3" | xargs -0 -r sh -c '
     *) "$TOOL" "$@" ;;
   esac
   printf "\\0"
+  stat -c "%i %Z|%z|%n" "$@" 2>/dev/null
+  printf "\\0"
 ' sh
 printf 'end\\0'
 """
@@ -242,7 +247,7 @@ printf 'end\\0'
 )
 """Digests of the regular files on standard input, with the algorithm `$4` and the tool `$5`. For each batch: the
 count of names, the names, an empty name, which inode each name leads to and when that was changed last, an empty byte,
-the tool's lines (none for a file that can't be read), and an empty byte."""
+the tool's lines (none for a file that can't be read), an empty byte, and the inodes once more, with an empty byte."""
 
 PULL = (
     _START

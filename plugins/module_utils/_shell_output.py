@@ -62,6 +62,7 @@ class Batch:
     lines: bytes
     unreadable: list[bytes]
     looks: bytes = b""
+    looks_after: bytes = b""
 
     @property
     def raw(self) -> bytes:
@@ -113,7 +114,9 @@ def batches(stream: ByteStream, with_unreadable: bool) -> Iterator[Batch]:
         looks = b"" if with_unreadable else stream.until(b"\0", MAX_BATCH)
         lines = stream.until(b"\0", MAX_BATCH)
         unreadable = list(_until_empty(stream, names)) if with_unreadable else []
-        yield Batch(names, lines, unreadable, looks)
+        yield Batch(
+            names, lines, unreadable, looks, b"" if with_unreadable else stream.until(b"\0", MAX_BATCH)
+        )
 
 
 def complained(stream: ByteStream, names: Sequence[str], reader: str) -> bool:
@@ -224,12 +227,20 @@ LOOK = re.compile(rb"(\d{1,20}) (-?\d{1,15})\|[^|.\n]*\.?(\d{9})?[^|\n]*\|")
 
 
 def looks(batch: Batch) -> dict[bytes, tuple[int | str, int | str]]:
-    """Inode and time of the last change of those files of a digest's batch that were there when it began."""
+    """Inode and time of the last change of those files of a digest's batch that led to one inode before and after."""
+    before = _looks(batch.names, batch.looks)
+    if batch.looks_after == batch.looks:
+        return before
+    after = _looks(batch.names, batch.looks_after)
+    return {name: look for name, look in before.items() if name in after and after[name][0] == look[0]}
+
+
+def _looks(names: Sequence[bytes], lines: bytes) -> dict[bytes, tuple[int | str, int | str]]:
     found: dict[bytes, tuple[int | str, int | str]] = {}
     position = 0
-    for name in batch.names:
-        told = LOOK.match(batch.looks, position)
-        if told and batch.looks.startswith(name + b"\n", told.end()):
+    for name in names:
+        told = LOOK.match(lines, position)
+        if told and lines.startswith(name + b"\n", told.end()):
             found[name] = number(int(told[1])), _time(told[2], told[3] or b"")
             position = told.end() + len(name) + 1
     return found

@@ -14,6 +14,8 @@ from ._asking import Asker
 from ._capabilities import rights
 from ._entry import NANOSECOND, SECOND
 from ._errors import ExecError, ProtocolError, ToolMissing
+from ._mounts import mounted_below
+from ._names import encode
 from ._tree import Facts
 
 NEEDED = (
@@ -49,7 +51,7 @@ def probe(asker: Asker) -> Facts:
             "with pvc instead of a pod, and a helper pod is made."
         )
     fine = re.search(r"\.\d{9} ", values.get("fine", ""))
-    inode, boot = values.get("inode", ""), values.get("boot", "")
+    inode, boot, real = (values.get(key, "") for key in ("inode", "boot", "real"))
     return Facts(
         kind=values.get("kind", "missing"),
         foreign="foreign" in values,
@@ -59,6 +61,7 @@ def probe(asker: Asker) -> Facts:
         free_inodes=output.free(values.get("inodes", ""), 1),
         volume=f"{boot}:{inode}" if inode and boot else "",
         above=tuple(f"{boot}:{each}" for each in values.get("above", "").split()) if boot else (),
+        mounts=mounted_below(encode(real), encode(values.get("mounts", "")).split()) if real else (),
         precision=NANOSECOND if fine else SECOND,
         settable=NANOSECOND if fine and "gnutar" in tools else SECOND,
         tools=tools,

@@ -68,12 +68,15 @@ options:
         has been verified.
       - A directory with O(target.manifest) that holds files of another source is refused without it.
       - The work directory C(.kubeferry) of a copy to somewhere further below is not removed; the task fails.
+      - What is mounted below the target is not emptied, and nothing is copied into it either, with or without
+        O(delete). The task fails before anything is changed, unless it is excluded.
     type: bool
     default: false
   baseline:
     description:
       - A file in which the copy notes what the target has of the source in the end, a manifest as of
-        M(kubeferry.pvc.pvc_manifest). A file that is there and isn't one is refused.
+        M(kubeferry.pvc.pvc_manifest). A file that is there and isn't one is refused, and so is one among what is
+        selected of O(source) or O(target), or that is O(report) or a manifest as well.
       - If it is there already, from an earlier copy, what it names and the source hasn't any more is removed from the
         target, unless that was changed there since. What else only the target has stays, other than with O(delete). So
         what vanishes between two copies vanishes from the target as well, and what others have put there doesn't.
@@ -168,6 +171,7 @@ options:
   report:
     description:
       - A JSON file to put the full result into, under O(label). Other labels that the file holds are kept.
+      - It can't be among what is selected of O(source) or O(target).
     type: path
 seealso:
   - module: kubeferry.pvc.pvc_verify

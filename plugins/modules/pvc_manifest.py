@@ -34,7 +34,8 @@ options:
   dest:
     description:
       - The manifest file to write. The digests go to a file beside it, C(NAME.sha256sums) for C(NAME.jsonl).
-      - A file that is there and isn't a manifest is refused, and so is the name of the digests.
+      - A file that is there and isn't a manifest is refused, and so are the name of the digests, a file of that name
+        that no manifest is beside, and a path among what is selected of O(source).
       - Without it, nothing is written, and the result is all there is.
     type: path
   files:

@@ -600,3 +600,74 @@ def test_a_file_that_was_rewritten_with_the_same_size_and_time_is_not_what_a_bas
     (source / "a" / "11").unlink()
     assert copy(source, target, baseline=baseline)["extra"] == ["10"]
     assert not (target / "a" / "11").exists()
+
+
+@pytest.mark.parametrize("option", ["baseline", "report", "target_manifest"])
+@pytest.mark.parametrize("place", ["source", "target", "target/.kubeferry", "target/a/12", "link"])
+def test_a_file_of_the_run_among_what_is_copied_is_refused_before_the_copy(ends, tmp_path, option, place):
+    os.symlink(ends[0] / "a", tmp_path / "link")
+    ends[1].rmdir()
+    path = tmp_path / place / ("" if place.endswith("12") else "file.jsonl")
+    said = sentence_of(copy, *ends, **{option: str(path)}, kind=UsageError)
+    assert said.startswith(f"{option.replace('_', '.')}: {path} ")
+    assert ("lies in the", ".kubeferry of the target")["kubeferry" in place] in said
+    assert not ends[1].exists()
+    assert sorted(os.listdir(ends[0])) == ["10", "a"]
+
+
+def test_a_file_of_the_run_beside_what_is_selected_is_no_part_of_it(ends):
+    copy(*ends, files=["10"], report=str(ends[1] / "report.json"), baseline=str(ends[1] / "a/first.jsonl"))
+    copy(*ends, exclude=["*.json"], report=str(ends[0] / "report.json"))
+    again = copy(*ends, files=["10"], report=str(ends[1] / "report.json"))
+    assert (again["changed"], again["parity"]) == (False, True)
+
+
+def test_a_report_in_the_place_of_the_target_is_refused_before_the_copy(ends):
+    ends[1].rmdir()
+    assert "lies in the target" in sentence_of(copy, *ends, report=str(ends[1]), kind=UsageError)
+    assert not ends[1].exists()
+
+
+@pytest.mark.parametrize(
+    "options", [("baseline", "target_manifest"), ("baseline", "source_manifest"), ("report",)]
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_two_files_of_the_run_that_are_the_same_are_refused_before_the_copy(ends, tmp_path, options, there):
+    (tmp_path / "folder").mkdir()
+    os.symlink("folder", tmp_path / "link")
+    if there:
+        write(tmp_path, "folder/file.jsonl", b"")
+    one, other = tmp_path / "folder/file.jsonl", tmp_path / "link/file.jsonl"
+    named = (*options, "target_manifest")[:2]
+    said = sentence_of(copy, *ends, **dict(zip(named, map(str, (one, other)), strict=True)), kind=UsageError)
+    first, second = (name.replace("_", ".") for name in named)
+    assert said == f"{first} and {second} are the same file, {one}: give each one of its own."
+    assert list(ends[1].iterdir()) == []
+
+
+def test_digests_of_others_are_not_replaced_by_those_beside_a_manifest(ends, tmp_path):
+    """Nothing in a list of digests tells whose it is."""
+    listed = b"0" * 64 + b"  own\n"
+    for number, manifest in enumerate((None, b"")):
+        path, sums = tmp_path / f"{number}.jsonl", tmp_path / f"{number}.sha256sums"
+        sums.write_bytes(listed)
+        if manifest is not None:
+            path.write_bytes(manifest)
+        said = sentence_of(copy, *ends, target_manifest=str(path), kind=ManifestError)
+        assert said.startswith(f"{sums} exists, and the manifest {path}, ")
+        with pytest.raises(ManifestError, match=re.escape(said)):
+            _manifest_task.run(params(ends[0], dest=str(path)), check_mode=False)
+        assert (list(ends[1].iterdir()), sums.read_bytes()) == ([], listed)
+    (tmp_path / "folder.sha256sums").mkdir()
+    said = sentence_of(copy, *ends, target_manifest=str(tmp_path / "folder.jsonl"), kind=ManifestError)
+    assert "no regular file" in said
+    assert not (tmp_path / "folder.jsonl").exists()
+
+
+def test_a_manifest_among_what_it_is_of_is_refused(ends):
+    with pytest.raises(UsageError, match=r"^dest: .* lies in the source "):
+        _manifest_task.run(params(ends[0], dest=str(ends[0] / "m.jsonl")), check_mode=False)
+    done = _manifest_task.run(
+        params(ends[0], dest=str(ends[0] / "m.jsonl"), exclude=["m.*"]), check_mode=False
+    )
+    assert done["files"] == 3

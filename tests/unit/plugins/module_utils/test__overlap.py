@@ -172,6 +172,7 @@ def copied(boxes, tmp_path, monkeypatch):
             "retries": 0,
             "reread": True,
             "route": "stream",
+            "source": {"manifest": None},
             "target": {"manifest": None},
         }
         return _copy_task.run(given, check_mode=False)

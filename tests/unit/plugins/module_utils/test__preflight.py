@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
-import pytest
+import os
 
+import engine
+import pytest
+from trees import write
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _mounts
 from ansible_collections.kubeferry.pvc.plugins.module_utils._capabilities import ROOT
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import DIR, FILE, Entry
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
@@ -38,10 +43,55 @@ def test_a_volume_that_is_mounted_in_the_target(file, device, refused):
     plan = make_plan(source, target, Rules())
     facts = Facts("dir", volume=f"boot:{VOLUME}:2")
     if refused:
-        with pytest.raises(EndpointError, match=r"^a/b in there is on another volume than the rest"):
+        with pytest.raises(EndpointError, match=r"^a/b in there is mounted there, or is on another volume"):
             require_one_volume(plan, target, facts, "there")
     else:
         require_one_volume(plan, target, facts, "there")
+
+
+@pytest.mark.parametrize("name", [b"a", b"a/b", b"a/b/old"])
+@pytest.mark.parametrize("kind", [FILE, None])
+def test_a_volume_in_the_target_is_not_emptied(name, kind):
+    """Neither where the source has nothing by the name of a path above it, at it or in it, nor where it has a file."""
+    store = Store()
+    folders = [
+        directory(b"a", VOLUME),
+        directory(b"a/b", ANOTHER),
+        Entry(b"a/b/old", FILE, 1, 0o644, 0, 0, 0),
+    ]
+    kept = [folder for folder in folders[:2] if folder.path < name]
+    wanted = [Entry(name, kind, 2, 0o644, 0, 0, 0)] if kind else []
+    source, target = Manifest([*kept, *wanted], store=store), Manifest(folders, store=store)
+    plan = make_plan(source, target, Rules(), delete=True)
+    with pytest.raises(EndpointError, match=r"^a/b in there is mounted there, or is on another volume"):
+        require_one_volume(plan, target, Facts("dir", volume=f"boot:{VOLUME}:2"), "there")
+    if kind is None:
+        require_one_volume(
+            make_plan(source, target, Rules()), target, Facts("dir", volume=f"boot:{VOLUME}:2"), "there"
+        )
+
+
+def test_a_part_of_the_same_volume_that_is_mounted_in_the_target_is_not_emptied(tmp_path, monkeypatch):
+    """Nothing but the list of mounts tells."""
+    monkeypatch.setattr(_mounts, "MOUNTS", str(tmp_path / "mountinfo"))
+    point = str(tmp_path / "target/a b/vol").replace(" ", "\\040")
+    lines = [f"21 1 0:1 / {path} rw - ext4 /dev/sda rw\n" for path in ("/", tmp_path / "target", point)]
+    write(tmp_path, "mountinfo", "".join(lines).encode())
+    write(tmp_path, "target/a b/vol/data", b"precious")
+    write(tmp_path, "source/other", b"")
+    os.symlink("target", tmp_path / "link")
+    with pytest.raises(EndpointError, match=r"^a b/vol in .* is mounted there"):
+        engine.copy(engine.local(tmp_path / "source"), engine.local(tmp_path / "link"), delete=True)
+    assert (tmp_path / "target/a b/vol/data").read_bytes() == b"precious"
+    assert not (tmp_path / "target/other").exists()
+
+
+@pytest.mark.parametrize("kind", ["busybox", "gnu"])
+def test_what_is_mounted_in_a_pod(boxes, kind):
+    """Every machine has something mounted in /proc, or in /dev."""
+    there = [point for point in _mounts.mounts_here() if b"\\" not in point and point != b"/"]
+    facts = engine.shell(boxes[kind], "/").facts()
+    assert set(facts.mounts) == {point[1:] for point in there}
 
 
 class End:

@@ -389,6 +389,68 @@ def test_directories_that_are_swapped_while_it_copies_and_swapped_back(boxes, tm
         assert (target / path.relative_to(source)).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("kinds", ENDS)
+def test_a_directory_that_is_replaced_while_it_is_read_and_brought_back(boxes, tmp_path, kinds, monkeypatch):
+    """In the end an entry is made in it, so that its times are those of a directory in which somebody works."""
+    source, target, other = (tmp_path / name for name in ("source", "target", "other"))
+    write(source, "d/sub/file", b"true content", mtime=10**18)
+    write(other, "sub/file", b"fake content", mtime=10**18)
+    target.mkdir()
+    time.sleep(0.05)
+    ends = [engine.end(boxes, kind, path) for kind, path in zip(kinds, (source, target), strict=True)]
+    inode = (source / "d/sub/file").stat().st_ino
+    digests, begin, apply = type(ends[0]).digests, type(ends[1]).begin, type(ends[1]).apply
+    swapped = []
+
+    def begin_and_replace(self):
+        begin(self)
+        if not swapped:
+            swapped.append(1)
+            (source / "d").rename(tmp_path / "kept")
+            other.rename(source / "d")
+
+    def digests_amid(self, paths, checksum):
+        """The inodes are those from before and after it."""
+        for taken in digests(self, paths, checksum):
+            yield taken._replace(inode=inode) if self is ends[0] else taken
+
+    def apply_and_bring_back(self, changes):
+        apply(self, changes)
+        if not other.exists():
+            (source / "d").rename(other)
+            (tmp_path / "kept").rename(source / "d")
+            write(source, "d/new", b"")
+            (source / "d/new").unlink()
+
+    monkeypatch.setattr(type(ends[1]), "begin", begin_and_replace)
+    monkeypatch.setattr(type(ends[0]), "digests", digests_amid)
+    monkeypatch.setattr(type(ends[1]), "apply", apply_and_bring_back)
+    outcome = engine.copy(*ends, proofs=str(tmp_path / "proofs"))
+    assert (swapped, other.exists()) == ([1], True)
+    assert engine.whole(outcome)
+    assert (target / "d/sub/file").read_bytes() == b"true content"
+
+
+@pytest.mark.parametrize("kind", ["local", "gnu"])
+def test_a_directory_in_which_an_entry_is_made_is_not_read_again(boxes, tmp_path, kind, asked, monkeypatch):
+    source, target = tmp_path / "source", tmp_path / "target"
+    write(source, "d/sub/file", b"content", mtime=10**18)
+    target.mkdir()
+    time.sleep(0.05)
+    tree = asked.of = engine.end(boxes, kind, source)
+    begin = LocalTree.begin
+
+    def begin_and_make(self):
+        begin(self)
+        if not (source / "d/new").exists():
+            (source / "d/new").mkdir()
+
+    monkeypatch.setattr(LocalTree, "begin", begin_and_make)
+    outcome = engine.copy(tree, engine.local(target))
+    assert asked.count(b"d/sub/file") == 1
+    assert engine.whole(outcome)
+
+
 def test_what_is_compared_with_better_tools_needs_a_proof_of_its_own(boxes, tmp_path):
     write(tmp_path / "source", "file", b"content", mtime=10**18 + 5)
     os.setxattr(tmp_path / "source" / "file", b"user.kept", b"value")

@@ -472,9 +472,25 @@ def test_digests_of_other_files_prove_nothing(jail):
     for said in (b"./bad", b"./good\n"):
         line = b"0" * 64 + b"  " + said + b"\n"
         looks = b"%d 0|x|./good\n\0" % os.stat(jail.source / "good").st_ino
-        outcome = jail.copy("local", DIGEST=b"1\0./good\0\0" + looks + line + b"\0end\0")
+        outcome = jail.copy("local", DIGEST=b"1\0./good\0\0" + looks + line + b"\0" + looks + b"end\0")
         if not isinstance(outcome, KubeferryError):
             assert outcome.parity.mismatched == {"good": ["content"]}
+
+
+def test_a_name_that_leads_to_another_file_before_or_after_its_digest_is_taken(boxes, tmp_path):
+    """The directory is replaced as soon as the tool has read it; the file beside it is changed, and stays."""
+    write(tmp_path / "source", "d/file", b"content")
+    write(tmp_path / "source", "d/new\nline", b"content")
+    write(tmp_path / "source", "log", b"content")
+    write(tmp_path / "other", "file", b"another")
+    box = type(boxes["gnu"])(str(tmp_path / "box"), "gnu", without=["sha256sum"])
+    meddling = f"cd {tmp_path}\nmv source/d kept\nmv other source/d\necho >>source/log\n"
+    with open(os.path.join(box.place, "sha256sum"), "w", encoding="utf-8") as script:
+        script.write(f'#!/bin/sh\n/usr/bin/sha256sum "$@"\n{meddling}')
+    os.chmod(os.path.join(box.place, "sha256sum"), 0o755)
+    tree = engine.shell(box, tmp_path / "source")
+    names = [b"d/file", b"d/new\nline", b"log"]
+    assert [taken.path for taken in tree.digests(names, "sha256")] == [b"log"]
 
 
 # -- boxes that lack something --------------------------------------------------------------------
