@@ -28,10 +28,21 @@ description:
     text it is found where the text begins with it. Such names are looked for in the variables of plays, roles, blocks,
     tasks and their hosts, of the command line and of a host that is added; in arguments, C(environment), items of
     loops, facts, all other fields of a result, and the environment of Ansible itself; in each of them among the first
-    20000 values. There the C(value) beside a telling C(name), as in a container's environment, and the data of a
-    C(Secret) of Kubernetes stand behind telling names too.
+    20000 values. There the C(value) beside a telling C(name) or C(key), as in a container's environment, and the data
+    of a C(Secret) of Kubernetes, alone or in a C(SecretList), stand behind telling names too. The data is known in
+    base64 and decoded.
   - So is what was typed unseen at a prompt or in C(pause), a variable that is encrypted by itself, and a single word of
     eight letters or more that a command said under C(no_log), where that was registered.
+  - A name is telling with one of these in it - C(password), C(passwd), C(passphrase), C(passcode), C(secret), C(token),
+    C(credential), C(authorization), C(bearer), C(cookie), C(kubeconfig), C(api_key), C(access_key), C(private_key),
+    C(client_key), C(ca_data), C(client_data), C(certificate_data), C(certificate_authority_data).
+  - So is C(auth) as a whole name; one that has C(pass), C(pwd) or C(pw) as a word, or after C(db), C(user), C(admin),
+    C(root), C(bind) or C(ssh), with a number behind it or without; and one that ends in the word C(psk), C(otp),
+    C(otp_pin), C(pin_code), C(session_id), or C(key) after C(encryption), C(decryption), C(signing), C(tls), C(ssl),
+    C(ssh), C(master), C(shared), C(session), C(account), C(storage) or C(deploy).
+  - Words are apart by C(_), by C(-), by a capital letter as in C(dbPass), or not at all. C(key), C(keys) and
+    C(public_key) tell of nothing, nor does an environment variable that ends in C(_FILE), C(_PATH), C(_DIR), C(_URL),
+    C(_SOCK), C(_NAME), C(_ID) or C(KUBECONFIG). More names are for O(redact_keys).
   - In a text of up to 1 MiB, as what a program answers, JSON is searched in the same way, where it is all of it or
     begins a line. Other formats, as YAML, are not. C(kubectl get secret -o yaml) needs C(no_log).
   - A word that events themselves consist of, such as V(failed) or V(missing), and the name of a host in the inventory
@@ -39,6 +50,8 @@ description:
     number in its place, so that it stays one of its own.
   - The variables of a host outside the play are looked at when a task is delegated to it or C(hostvars) is used with
     its name. Where C(hostvars) is used otherwise, those of the first 200 hosts of the inventory are.
+  - What has the braces of a template, but isn't one for Ansible, as in a result, in the environment or after
+    C(!unsafe), is a value as any other.
   - A template behind a telling name is followed if it only puts together variables, their fields, lists and texts,
     with no other filters than C(default), C(mandatory), C(string), C(trim), C(lower), C(upper), C(replace), C(join),
     C(first), C(last), C(from_json), C(b64encode) and C(b64decode). Nothing that has a side effect is ever run for
@@ -48,7 +61,8 @@ description:
   - A secret that nothing tells of has to be listed in O(redact_values), such as one in the middle of a text, one
     under a harmless name, be it in an encrypted file or of a fact that was set under C(no_log), and what a task makes
     of a secret by changing it.
-  - A run that has more than 1000 secret values is published without results from there on, with a warning.
+  - A run that has more than 1000 secret values, or a play that has more than 1000 templates behind telling names, is
+    published without results from there on, with a warning.
 requirements:
   - enabling in the configuration, with C(callbacks_enabled=kubeferry.pvc.events)
   - websocket-client (Python) to publish
@@ -92,8 +106,8 @@ options:
         key: validate_certs
   redact_keys:
     description:
-      - Regular expressions of names whose values are never published, beside the built-in ones (passwords, tokens,
-        keys, credentials, kubeconfigs and the like).
+      - Regular expressions of names whose values are never published, beside the built-in ones that the description
+        lists.
       - They are searched for in the names of fields, without regard to case.
     type: list
     elements: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii
 
-from ._redact import MASK, Redactor
+from ._redact import MASK, Redactor, with_kinds
 
 # One event stays far below what the server accepts. Characters are those of the JSON that is made of it, where a letter
 # beyond ASCII takes six or twelve.
@@ -81,6 +81,7 @@ class Bounded:
             self.truncated = True
             return CUT
         kept: dict[str, object] = {}
+        value = with_kinds(value)
         hidden = self._redactor.hidden_fields(value)
         untold = UNTOLD if "changed" in value else ()
         for key, inner in value.items():

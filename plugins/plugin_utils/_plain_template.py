@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
+from ansible.template import is_trusted_as_template
 from jinja2 import Environment, TemplateError, nodes
 
 # A variable that refers to a variable, and so on.
@@ -45,9 +46,20 @@ class MissingError(BeyondError):
     """A variable or a field that isn't there."""
 
 
-@lru_cache(maxsize=1_000)
+@lru_cache(maxsize=2_000)
 def _parsed(text: str) -> list[nodes.Node]:
     return list(Environment(keep_trailing_newline=True, autoescape=False).parse(text).body)  # noqa: S701 (no HTML)
+
+
+def is_template(text: str) -> bool:
+    """Whether Ansible would take a text for a template, and could read it as one."""
+    if not is_trusted_as_template(text):
+        return False
+    try:
+        _parsed(text)
+    except TemplateError:
+        return False
+    return True
 
 
 def plain_value(text: str, variables: Mapping[str, object]) -> object:

@@ -20,7 +20,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.vault import VaultHelper
 
 from ._hook_types import Host, Inventory, Play, Task
-from ._plain_template import BeyondError, MissingError, plain_value
+from ._plain_template import BeyondError, MissingError, is_template, plain_value
 from ._redact import MOST_SEARCHED, MOST_TEMPLATES, Redactor
 
 # Of the hosts outside a play, where it speaks of `hostvars` without saying whose. A host takes half a millisecond, once
@@ -53,6 +53,7 @@ class PlaySecrets:
 
     def __init__(self, redactor: Redactor) -> None:
         self.redactor = redactor
+        redactor.is_template = is_template
         self._play: Play | None = None
         # The names of hosts whose variables were looked at, and the hosts that may have new ones since.
         self._known: set[str] = set()
@@ -214,9 +215,11 @@ class PlaySecrets:
             # A loop's items are learnt with their results.
             if key in self._templates or (item in words and item not in given):
                 continue
-            if len(self._templates) < MOST_TEMPLATES:
-                self._templates[key] = text, given
-                wanted.append(text)
+            if len(self._templates) >= MOST_TEMPLATES:
+                self.redactor.full = True
+                break
+            self._templates[key] = text, given
+            wanted.append(text)
         wanted = [text for text in wanted if not self._settled(text, given)]
         for host in self._hosts() if wanted else ():
             variables = _together(given, self._variables(host, self._play))

@@ -87,7 +87,10 @@ class Publisher:
         """Return what there is to tell the user, once."""
         if self.redactor.full and not self._told_full:
             self._told_full = True
-            return f"this run has more than {MOST_LEARNT} secret values, so the rest of it is published without results"
+            return (
+                f"this run has more than {MOST_LEARNT} secret values, or a play as many templates of them,"
+                " so the rest of it is published without results"
+            )
         if self._helper.gone and not self._told_broken:
             self._told_broken = True
             return "the helper process is gone; the rest of this run is not published"

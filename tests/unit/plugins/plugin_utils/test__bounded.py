@@ -16,7 +16,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._bounded import (
     MOST_CHARACTERS,
     Bounded,
 )
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import MASK, Redactor
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import LONGEST_FORM, MASK, Redactor
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.dates(),
@@ -91,7 +91,7 @@ def test_a_secret_at_the_edge_of_the_search_is_never_reached(shift):
     """Even where what is masked before it draws the edge nearer."""
     long = "s" * 3_000
     redactor = Redactor(values=[long, "hunter2-hunter2"])
-    window = 2 * LONGEST_TEXT + redactor.longest
+    window = 2 * LONGEST_TEXT + LONGEST_FORM
     text = (long * 3).ljust(window - 20 + shift, "x") + "hunter2-hunter2" + "y" * 20_000
     assert "hunter" not in Bounded(redactor).text(text)
 
@@ -142,3 +142,10 @@ def test_numbers_that_are_known():
     numbers = {"n": 7351942888, "deep": [735194.28881, 735194, 0.5, True]}
     assert bounded.value(numbers) == {"n": MASK, "deep": [MASK, 735194, 0.5, True]}
     assert bounded.redacted
+
+
+def test_the_data_of_a_list_of_secrets_is_hidden_however_short():
+    listed = {"kind": "SecretList", "items": [{"metadata": {"name": "x"}, "data": {"any": "YWJj"}}]}
+    told = Bounded(Redactor()).value({"before": listed})
+    assert told["before"]["items"][0]["data"] == {"any": MASK}
+    assert told["before"]["items"][0]["metadata"] == {"name": "x"}

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
 from ansible.errors import AnsibleError
+from ansible.template import trust_as_template
 
 from ansible_collections.kubeferry.pvc.plugins.plugin_utils._play_secrets import MOST_OTHERS, PlaySecrets
-from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import MASK, Redactor
+from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import MASK, MOST_TEMPLATES, Redactor
 
 
 def host(name):
@@ -38,6 +40,15 @@ class Manager:
         return {**found, **(play.vars if play else {})}
 
 
+# Ansible has one object for a text in a playbook, by which a task's variables are known again.
+trust = cache(trust_as_template)
+
+
+def trusted(given):
+    """What a playbook has, where Ansible takes texts for templates."""
+    return {name: trust(value) if isinstance(value, str) else value for name, value in given.items()}
+
+
 def play(manager, **fields):
     given = {"vars": {}, "vars_prompt": None, "_uuid": "p1"} | fields
     return SimpleNamespace(get_variable_manager=lambda: manager, **given)
@@ -53,6 +64,8 @@ def task(**fields):
         "loop_control": None,
     }
     made = SimpleNamespace(**(given | {"_role": None, "_ds": None} | fields))
+    made.vars = trusted(made.vars)
+    made.args = trusted(made.args)
     made.get_vars = lambda: made.vars
     made.get_dep_chain = lambda: None
     return made
@@ -152,6 +165,22 @@ def test_templates_are_followed_for_each_host_once(secrets, redactor):
     assert len(manager.asked) == asked
     secrets.task_started(task(vars={**given, "base": "another"}))
     assert redactor.text("another-of-b") == MASK
+
+
+def test_what_is_no_template_is_learnt_as_it_is(secrets, redactor):
+    unsafe = {"a_password": "unsafe{{x}}"}
+    secrets.play_started(play(Manager({"a": unsafe}, batch=["a"]), vars=trusted({"b_password": "broken{{x"})))
+    secrets.task_started(task())
+    assert redactor.text("unsafe{{x}} broken{{x") == f"{MASK} {MASK}"
+
+
+def test_a_play_with_more_templates_than_can_be_kept_is_noticed(secrets, redactor):
+    secrets.play_started(play(Manager()))
+    for number in range(MOST_TEMPLATES):
+        secrets.task_started(task(vars={"a_password": f"{{{{ part }}}}-{number}"}))
+    assert not redactor.full
+    secrets.task_started(task(vars={"a_password": "{{ part }}-x"}))
+    assert redactor.full
 
 
 def test_no_host_is_asked_for_what_takes_a_lookup_or_an_item(secrets):

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import subprocess
+import time
 from urllib.parse import quote
 
 import pytest
@@ -19,6 +20,7 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import (
     MASK,
     MOST_LEARNT,
     MOST_SEARCHED,
+    MOST_TEMPLATES,
     Redactor,
 )
 
@@ -27,14 +29,22 @@ from ansible_collections.kubeferry.pvc.plugins.plugin_utils._redact import (
     "key",
     "password db_password passwd PASSPHRASE pwd ansible_become_pass api_key apiKey API-KEY access_key private_key "
     "client_key client-key-data client-certificate-data certificate-authority-data token access_token bearer_token "
-    "K8S_AUTH_API_KEY authorization auth secret secret_key credentials kubeconfig kube_config cookie".split(),
+    "K8S_AUTH_API_KEY authorization auth secret secret_key credentials kubeconfig kube_config cookie pw db_pass2 "
+    "dbPass adminPwd dbPassOld dbpass DBPW2 SSHPASS encryption_key tls_key ssh_key vpnTlsKey signing-key SESSION_KEY "
+    "pre_shared_key session_id sessionId wifi_psk otp otp_pin pin_code".split(),
 )
 def test_telling_names(key):
-    assert Redactor().is_secret_key(key)
+    redactor = Redactor()
+    assert redactor.is_secret_key(key)
+    redactor.learn_arguments({"stdout": json.dumps({key: "hunter22"})})
+    assert redactor.known() == ["hunter22"]
 
 
 @pytest.mark.parametrize(
-    "key", "path compass changed author name rc keyboard passed state namespace pod".split()
+    "key",
+    "path compass changed author name rc keyboard passed state namespace pod key keys public_key publicKey ssh_keys "
+    "primary_key ssh_key_file ssh_public_key gpgkey host_key bypass PASSED Passed passes otp_version session "
+    "mapping pin spawn".split(),
 )
 def test_harmless_names(key):
     assert not Redactor().is_secret_key(key)
@@ -44,6 +54,8 @@ def test_names_of_the_user():
     redactor = Redactor(keys=["^my_", "Special$"])
     assert redactor.is_secret_key("MY_field")
     assert redactor.is_secret_key("somethingspecial")
+    redactor.learn_arguments({"stdout": '{"my_field": "hunter22"}'})
+    assert redactor.known() == ["hunter22"]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +74,7 @@ def test_names_of_the_user():
         "--client-secret 'S3CRET with blanks'",
         "PASSWORD=S3CRET",
         "DB_PASSWORD='S3CRET with blanks'",
+        r'{"password": "with \"quotes S3CRET"}',
         'api_key: "S3CRET with blanks"',
         '{"password": "S3CRET"}',
         "?access_token=S3CRET&x=1",
@@ -141,9 +154,7 @@ def test_values_are_learnt():
     assert redactor.text("abcdef-123 ghijkl-456 /mnt/data") == f"{MASK} {MASK} /mnt/data"
 
 
-@pytest.mark.parametrize(
-    "value", ["short", True, None, "{{ a_template }}", "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER", MASK]
-)
+@pytest.mark.parametrize("value", ["short", True, None, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER", MASK])
 def test_what_is_not_learnt(value):
     redactor = Redactor()
     redactor.learn(value)
@@ -179,6 +190,13 @@ def test_the_environment():
         ("MYSQL_PWD", True),
         ("PASS", True),
         ("SESSION_COOKIE", True),
+        ("DB_PW", True),
+        ("DBPW2", True),
+        ("DB_PASS2", True),
+        ("SESSION_KEY", True),
+        ("KUBECONFIG", False),
+        ("XDG_SESSION_ID", False),
+        ("GIT_ASKPASS", False),
         ("PWD", False),
         ("OLDPWD", False),
     ],
@@ -191,11 +209,31 @@ def test_names_in_the_environment(name, learnt):
 
 def test_what_a_secret_option_refers_to_is_secret():
     redactor = Redactor()
+    redactor.is_template = lambda text: True
     redactor.learn_arguments({"url_password": "{{ plain | default('x') }}", "token": "{{ one }}-{{ two }}"})
     assert redactor.templates() == ["{{ plain | default('x') }}", "{{ one }}-{{ two }}"]
     assert redactor.templates() == []
     redactor.learn_arguments({"plain": "hunter22", "one": "harmless"})
     assert redactor.text("hunter22 harmless") == f"{MASK} harmless"
+
+
+def test_braces_that_are_no_template_are_learnt():
+    redactor = Redactor()
+    redactor.is_template = lambda text: "really" in text
+    redactor.learn_environment({"A_TOKEN": "begins{{x"})
+    redactor.learn_result({"stdout": '{"token": "whole{{x}}"}', "b_password": "{{ really }}"})
+    redactor.learn_arguments({"body": '{"token": "{{ inner }}", "other": "{{ really }}"}'})
+    assert redactor.known() == ["begins{{x", "whole{{x}}"]
+    assert redactor.templates() == ["{{ really }}", "{{ inner }}"]
+
+
+def test_more_templates_than_can_be_kept_are_noticed():
+    redactor = Redactor()
+    redactor.is_template = lambda text: True
+    redactor.learn([f"{{{{ part{number} }}}}" for number in range(MOST_TEMPLATES)] * 2)
+    assert not redactor.full
+    redactor.learn("{{ one_too_many }}")
+    assert redactor.full
 
 
 def test_json_in_a_text_teaches_what_stands_behind_its_names():
@@ -214,6 +252,19 @@ def test_of_a_result_that_was_kept_under_a_secret_name_only_what_was_said():
     redactor.learn({"changed": True, "stdout": "several words that say nothing"})
     said = "kubectl sesame-open harmless hunter22 several words that say nothing"
     assert redactor.text(said) == f"kubectl {MASK} harmless {MASK} several words that say nothing"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"app": "hunter22", "changed": "2026-01-01"},
+        {"name": "hunter22", "source": "vault", "version": 3},
+    ],
+)
+def test_what_only_looks_like_a_result_or_a_package(value):
+    redactor = Redactor()
+    redactor.learn_arguments({"db_secrets": value})
+    assert redactor.text("hunter22") == MASK
 
 
 def test_of_many_values_each_is_found_and_too_many_are_noticed():
@@ -323,11 +374,28 @@ def capital(value):
         php,
         capital,
         lambda value: f"{value}\n",
+        lambda value: bash("set +x; v=$1; declare -p v", value).splitlines()[-1].partition("=")[2],
+        lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
+        lambda value: quote(value, safe="!'()*"),
+        lambda value: re.sub("%..", lambda escape: escape[0].lower(), quote(value, safe="")),
     ],
-    ids=["%q", "set -x", "base64", "base64 -w 0", "Go", "Go in JSON", "PHP", "capital", "plain"],
+    ids=(
+        "%q|set -x|base64|base64 -w 0|Go|Go in JSON|PHP|capital|plain|"
+        "declare -p|base64url|encodeURIComponent|small hex"
+    ).split("|"),
 )
 @pytest.mark.parametrize(
-    "value", ["one-word-x1", "two'quote-Word", "3<x>&amp-long", "4/sl/ash-pw", '5 Stück "$x" \\ y', "q7" * 51]
+    "value",
+    [
+        "one-word-x1",
+        "two'quote-Word",
+        "3<x>&amp-long",
+        "4/sl/ash-pw",
+        '5 Stück "$x" \\ y',
+        "q7" * 51,
+        "6\ttab\x01'and\x1b\\",
+        "7!b(c)*d'/e~~~???>>>",
+    ],
 )
 def test_values_as_programs_write_them(write, value):
     redactor = Redactor()
@@ -381,6 +449,70 @@ def test_the_shapes_of_kubernetes_teach_what_is_secret():
     )
     said = "in-an-environment B-is-harmless in-a-secret aW4tZGF0YQ== in-a-map"
     assert redactor.text(said) == f"{MASK} B-is-harmless {MASK} {MASK} in-a-map"
+
+
+def test_the_data_of_secrets_is_known_decoded_and_in_a_list_too():
+    encoded = {word: base64.b64encode(word.encode()).decode() for word in ("hunter22", "sesame-open", "abc")}
+    redactor = Redactor()
+    redactor.learn_arguments(
+        {"kind": "Secret", "data": {"dsn": encoded["hunter22"], "short": encoded["abc"], "n": 1}}
+    )
+    secrets = {"kind": "SecretList", "items": [{"metadata": {"name": "harmless"}, "data": encoded}, 1]}
+    redactor.learn_result({"stdout": json.dumps(secrets)})
+    said = f"hunter22 sesame-open harmless abc {' '.join(encoded.values())}"
+    assert redactor.text(said) == f"{MASK} {MASK} harmless abc {MASK} {MASK} {encoded['abc']}"
+    redactor = Redactor()
+    redactor.learn_result(secrets)
+    assert redactor.known() == ["hunter22", "sesame-open"]
+    redactor = Redactor()
+    registry = '{"auths": {"a.example": {"auth": "dXNlcjpwYXNz"}}}'
+    data = {
+        "namespace": "bW9uaXRvcmluZw==",
+        ".dockerconfigjson": base64.b64encode(registry.encode()).decode(),
+    }
+    redactor.learn_result({"kind": "Secret", "data": data})
+    assert redactor.text("monitoring dXNlcjpwYXNz") == f"monitoring {MASK}"
+    assert redactor.text(" ".join(data.values())) == f"{MASK} {MASK}"
+    redactor.learn_result({"kind": "Secret", "data": "of-no-kind"})
+    assert redactor.text("of-no-kind") == MASK
+
+
+def test_an_item_of_dict2items():
+    redactor = Redactor()
+    redactor.learn_arguments(
+        {"item": [{"key": "db_password", "value": "hunter22"}, {"key": "a", "value": "harmless"}]}
+    )
+    assert redactor.text("hunter22 harmless") == f"{MASK} harmless"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "password-",
+        "token",
+        "--token",
+        "--x-token-",
+        "://a:",
+        "://a:b:c",
+        "://x@",
+        "eyJaaaaaaaa-",
+        "eyJaaaaaaaa.bbbb-",
+    ],
+)
+def test_a_text_made_for_it_takes_no_time_by_its_square(word):
+    text = word * (48_000 // len(word))
+    began = time.process_time()
+    Redactor().text(text)
+    assert time.process_time() - began < 0.4
+
+
+@pytest.mark.parametrize("before", [0, 3_000, 3_995, 9_000, 12_050])
+def test_of_a_very_long_secret_no_part_is_left_where_a_text_is_cut(before):
+    secret = "".join(f"{number:05}" for number in range(10_001, 20_001))
+    redactor = Redactor(values=[secret])
+    text = " " * before + secret + "and more" * 1_000
+    assert redactor.cut(text, 4_000).replace(MASK, "").strip() == ""
+    assert redactor.text(secret) == MASK
 
 
 def test_what_is_known_is_told_without_its_forms():
@@ -446,8 +578,20 @@ def test_bytes_that_are_not_utf_8():
         '\n[{"token": "sesame-open"}]\nbye',
         '{"cut": "off\n[2026 begins otherwise\n["a", {"token": "sesame-open"}]',
         json.dumps({"fill": "x" * 500_000, "token": "sesame-open"}),
+        ' \r\n\t{"token": "sesame-open"}',
+        '\ufeff{"token": "sesame-open"}',
+        '[1, {"token": "sesame-open"}]',
     ],
-    ids=["lines", "after a warning", "in between", "after what is none", "long"],
+    ids=[
+        "lines",
+        "after a warning",
+        "in between",
+        "after what is none",
+        "long",
+        "blanks",
+        "byte order mark",
+        "list",
+    ],
 )
 def test_json_among_what_a_program_said(text):
     redactor = Redactor()
