@@ -23,10 +23,12 @@ async ({ events, snapshot }) => {
   return Object.values(runs).map((run) => ({
     counts: run.summary.counts,
     status: run.summary.status,
+    started: run.summary.tasks ?? 0,
+    task: run.summary.task ?? "",
     mismatches: run.summary.mismatches ?? 0,
     hosts: run.hosts,
     tasks: [...run.tasks.values()].map((task) => {
-      const { joined, ...about } = task;
+      const { joined, seq, ...about } = task;
       return { ...about, cells: task.cells.join(""), ...joinedIn(run, task) };
     }),
     plays: [...run.plays.values()],

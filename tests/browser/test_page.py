@@ -193,6 +193,40 @@ async def test_more_problems_than_are_kept(server, publisher, look):
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+async def test_a_live_run_of_more_tasks_than_are_listed(server, publisher, look):
+    p = sample.Publisher()
+    await publisher.publish([p.started()])
+    page = await look.page(server.url, f"/runs/{p.run}")
+    await page.wait_for_selector(".empty strong")
+    events = [event for n in range(5001) for event in p.task(f"t{n}", f"Task {n}", {"web": "ok"})]
+    events += [*p.task("last", "The last one", {"web": "failed", "db": "ok"}), p.finished("failed")]
+    for at in range(0, len(events), 900):
+        await publisher.publish(events[at : at + 900])
+    said = "Only the first 5,000 of 5,002 tasks are shown."
+    # The page keeps up.
+    await holds(page, f"document.querySelector('.timeline').textContent.includes('{said}')", 15)
+    await page.wait_for_selector(".badge[data-s=failed]")
+    assert await page.evaluate("document.querySelectorAll('.step').length") == 5000
+    assert "5,002 tasks, the first 5,000 shown" in await page.inner_text(".facts")
+    drawn = "[...document.querySelectorAll('.step .marks')].every((marks) => marks.textContent === '1 ok')"
+    assert await page.evaluate(drawn)
+    # Rows out of sight are left alone until they come into sight.
+    assert (
+        await page.evaluate("[...document.querySelectorAll('.step')].filter((step) => step.skipped).length")
+        > 4900
+    )
+    middle = "document.querySelectorAll('.step')[2500]"
+    await page.evaluate(f"{middle}.scrollIntoView()")
+    await holds(page, f"Math.abs(parseFloat({middle}.querySelector('.gantt i').style.left) - 50) < 2")
+    # A task that isn't listed has results nevertheless.
+    await page.click(".problems li .link-like")
+    await page.wait_for_selector("dialog section.card")
+    assert await page.inner_text("#dialog-title") == "The last one · web"
+    assert await texts(page, "dialog section.card .badge") == ["failed"]
+    await page.reload()
+    await holds(page, f"document.querySelector('.timeline')?.textContent.includes('{said}')")
+
+
 async def test_the_server_is_killed_and_comes_back(server, look):
     p = sample.Publisher()
     async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
@@ -569,7 +603,7 @@ async def test_how_a_transfer_ended(server, publisher, look):
 
 async def test_the_page_and_the_server_see_the_same(server, publisher, look):
     """The page's model.js and the server's run_state.py are two renderings of the same rules."""
-    events = [*sample.wide_run(20, 6), *sample.copy_run(), *sample.included_run(5), *holed_run()]
+    events = [*sample.wide_run(20, 6), *sample.copy_run(), *sample.included_run(5), *holed_run(), *long_run()]
     page = await look.page(server.url)
     shown = await page.evaluate(COMPARE.read_text(), {"events": events})
     states: dict[str, RunState] = {}
@@ -577,6 +611,13 @@ async def test_the_page_and_the_server_see_the_same(server, publisher, look):
         states.setdefault(event["runid"], RunState(event["runid"])).apply(event, seq)
     for state, seen in zip(states.values(), shown, strict=True):
         assert seen == comparable(state)
+
+
+def long_run():
+    """More tasks than are listed; of some of the others only a result has come."""
+    p = sample.Publisher()
+    starts = [p.event("task.started", {"task_id": f"t{n}", "name": f"Task {n}"}) for n in range(5003)]
+    return [*starts, *(p.result(number, "Task", "h", "failed") for number in ("t3", "t5001", "alone"))]
 
 
 def holed_run():
@@ -621,6 +662,7 @@ def comparable(state: RunState) -> dict[str, object]:
     ours = state.as_dict()
     names = ("hosts", "tasks", "plays", "progress", "parity", "problems", "namespaces", "gaps", "missing")
     summary = {name: ours["summary"][name] for name in ("counts", "status", "mismatches")}
+    summary |= {"started": ours["summary"]["tasks"], "task": ours["summary"].get("task", "")}
     return json.loads(json.dumps({name: ours[name] for name in names} | summary))
 
 

@@ -8,10 +8,12 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -190,6 +192,107 @@ async def test_health_says_that_redis_is_away(database, pair):
                 assert answer.status == status
             if spoil:
                 spoil()
+
+
+README = Path(__file__).resolve().parents[2] / "roles" / "event_server" / "README.md"
+REFUSED = {
+    "slash in the password": ("redis://:12/CANARY@127.0.0.1:1/0", "no usable Redis URL"),
+    "slash after letters": ("redis://:CANARY/34@127.0.0.1:1/0", "no usable Redis URL"),
+    "hash in the password": ("redis://:12#CANARY@127.0.0.1:1/0", "no usable Redis URL"),
+    "port": ("redis://:CANARY@127.0.0.1:port/0", "no usable Redis URL"),
+    "value of an option": ("redis://:CANARY@127.0.0.1:1/0?socket_timeout=abc", "no usable Redis URL"),
+    "option": ("redis://:CANARY@127.0.0.1:1/0?sockets=2", "no usable Redis URL"),
+    "kind": ("REDIS+sentinel://:CANARY@127.0.0.1:1/0", "redis://, rediss:// or unix://"),
+    "nobody there": ("Redis://:CANARY@127.0.0.1:1/0", "See that it runs where KUBEFERRY_HISTORY says"),
+}
+
+
+async def refused(history):
+    """What the server says that doesn't start with that history: one line."""
+    with pytest.raises(AssertionError) as caught:
+        async with running(KUBEFERRY_HISTORY=history):
+            pass
+    (line,) = str(caught.value).removeprefix("the server ended: ").splitlines()
+    assert line.startswith("kubeferry_events: ")
+    return line
+
+
+@pytest.mark.parametrize(("history", "why"), REFUSED.values(), ids=REFUSED.keys())
+async def test_a_url_that_is_none_is_refused_without_being_repeated(history, why, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = await refused(history)
+    assert why in said
+    assert "CANARY" not in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])
+async def test_a_redis_that_drops_keys_to_make_room_is_refused(database, policy):
+    database.client().config_set("maxmemory-policy", policy)
+    said = await refused(database.url)
+    assert f"maxmemory-policy {policy}" in said
+    assert "set its maxmemory-policy to noeviction" in said
+
+
+async def test_health_says_that_redis_has_begun_to_drop_keys(database):
+    async with running(KUBEFERRY_HISTORY=database.url) as server, aiohttp.ClientSession() as session:
+        # The history's keys have no time to live.
+        for policy, status in (("volatile-lru", 200), ("allkeys-lfu", 503), ("noeviction", 200)):
+            database.client().config_set("maxmemory-policy", policy)
+            async with session.get(f"{server.url}/healthz") as answer:
+                assert answer.status == status
+        assert "maxmemory-policy allkeys-lfu" in server.log.read_text()
+
+
+def url_of_user(database, rights):
+    """The URL for a user of Redis with these rights and no others."""
+    database.client().execute_command("ACL", "SETUSER", "kubeferry", "on", ">pw", *rights)
+    return database.url.replace("unix://", "unix://kubeferry:pw@")
+
+
+def documented_rights():
+    return re.search(r"ACL SETUSER kubeferry on >PASSWORD (.*)", README.read_text())[1].split()
+
+
+async def test_the_rights_that_are_documented_are_enough(database):
+    url = url_of_user(database, documented_rights())
+    async with running(KUBEFERRY_HISTORY=url, KUBEFERRY_RETENTION_BYTES="1") as server:
+        runs = [await publish(server, [10]) for _each in range(2)]
+        assert (await runs_after_a_restart(server))[1] == {runs[1]}
+        said = server.log.read_text()
+        assert "refused" not in said
+        assert "maxmemory-policy" not in said
+
+
+async def test_a_redis_that_keeps_its_policy_back_is_told_of_once(database):
+    url = url_of_user(database, [*documented_rights(), "-info"])
+    async with running(KUBEFERRY_HISTORY=url) as server, aiohttp.ClientSession() as session:
+        for _attempt in range(2):
+            async with session.get(f"{server.url}/healthz") as answer:
+                assert answer.status == 200
+        assert server.log.read_text().count("doesn't tell its maxmemory-policy") == 1
+
+
+@pytest.mark.parametrize(("right", "named"), [("@transaction", "multi"), ("evalsha", "evalsha")])
+async def test_a_user_who_may_not_is_told_at_the_start(database, right, named):
+    said = await refused(url_of_user(database, [*documented_rights(), f"-{right}"]))
+    assert named in said
+    assert "The README of the role event_server has the rights" in said
+
+
+async def test_a_wrong_password_is_called_so(database):
+    said = await refused(database.url.replace("unix://", "unix://kubeferry:CANARY@"))
+    assert "the user or the password of KUBEFERRY_HISTORY" in said
+    assert "CANARY" not in said
+
+
+async def test_a_full_redis_is_called_so(database):
+    async with running(KUBEFERRY_HISTORY=database.url) as server:
+        database.client().config_set("maxmemory", "1")
+        async with await Client.connect(server.url, PUBLISH_TOKEN) as publisher:
+            await publisher.send({"type": "PUBLISH", "events": [sample.Publisher().started()]})
+            assert (await publisher.receive(20))["code"] == "server_error"
+        assert "Give it more memory (maxmemory)" in server.log.read_text()
 
 
 async def test_health_says_so_where_redis_gives_no_answer(database):

@@ -100,6 +100,7 @@ class RunState:
         self.counts = dict.fromkeys(("ok", "changed", "failed", "skipped", "unreachable", "ignored"), 0)
         self.plays: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.tasks: OrderedDict[str, Task] = OrderedDict()
+        self.unlisted = 0  # tasks that were started when so many were listed already
         self.places: dict[Place, list[str]] = {}
         self.joined: dict[str, str] = {}
         self.task = ""
@@ -171,6 +172,9 @@ class RunState:
     def _task(self, what: str, data: dict[str, Any], time: str) -> None:
         task = self._task_of(data)
         if task is None:
+            if what == "started":
+                self.unlisted += 1
+                self.task = data.get("name", "")
             return
         alone = task.about["task_id"] == data["task_id"]
         if what == "started":
@@ -303,8 +307,8 @@ class RunState:
         row = {
             "run": self.run, "status": status, **self.about, "started": self.started, "updated": self.updated,
             "finished": self.finished, "duration": self.duration, "events": self.events, "hosts": len(self.hosts),
-            "tasks": len(self.tasks), "task": self.task, "counts": dict(self.counts), "mismatches": self.mismatches,
-            "gaps": len(self.gaps) + len(self.ledger.missing()), "seq": self.seq,
+            "tasks": len(self.tasks) + self.unlisted, "task": self.task, "counts": dict(self.counts),
+            "mismatches": self.mismatches, "gaps": len(self.gaps) + len(self.ledger.missing()), "seq": self.seq,
         }  # fmt: skip
         return {name: value for name, value in row.items() if value not in ("", None)}
 

@@ -45,8 +45,8 @@ END_SECONDS = 4.0
 
 
 def make_store(settings: Settings) -> Store:
-    """The history that the settings name: a Redis URL, or a file."""
-    if settings.history.startswith(("redis://", "rediss://", "unix://")):
+    """The history that the settings name: a Redis URL, or a file. Raises SettingsError."""
+    if "://" in settings.history:
         from .store_redis import RedisStore  # noqa: PLC0415 -- the client is needed only here
 
         return RedisStore(settings.history)
@@ -163,7 +163,7 @@ class Server:
         except (StoreError, TimeoutError) as error:
             why = str(error) or f"The history gave no answer in {HEALTH_SECONDS:g} seconds."
             log.error("%s", why)  # noqa: TRY400 -- the sentence says it all
-            return web.json_response({"status": "failing", "history": "can't be read"}, status=503)
+            return web.json_response({"status": "failing", "history": "can't be used"}, status=503)
         return web.json_response({"status": "ok", "version": __version__, "epoch": self.hub.store.epoch})
 
     async def _metrics(self, _request: web.Request) -> web.Response:

@@ -22,6 +22,7 @@ from .limits import Limits, Retention
 DEFAULT_PORT = 9000
 DEFAULT_NAMESPACE = "openshift-migration"
 MIN_TOKEN = 16
+HISTORY_SCHEMES = ("redis", "rediss", "unix")
 LOGIN_KINDS = ("", "oidc", "openshift")
 
 T = TypeVar("T", Limits, Retention)
@@ -54,7 +55,7 @@ class Settings:
     allow_plain: bool = False
     public_url: str = ""
     allowed_origins: tuple[str, ...] = ()
-    history: str = ""
+    history: str = field(default="", repr=False)  # a URL may hold a password
     namespace: str = DEFAULT_NAMESPACE
     kube_api: str = ""
     kube_ca: str = ""
@@ -146,6 +147,7 @@ def check(settings: Settings) -> Settings:
         raise SettingsError(
             "KUBEFERRY_PUBLISH_TOKEN and KUBEFERRY_VIEW_TOKEN are the same: whoever may look could publish. Make two."
         )
+    _check_history(settings.history)
     _check_urls(settings)
     return replace(
         settings,
@@ -164,6 +166,16 @@ def _check_public(settings: Settings) -> None:
         raise SettingsError(
             f"{where}, and tokens could be read on the way: set KUBEFERRY_TLS_CERT and KUBEFERRY_TLS_KEY, or "
             "KUBEFERRY_ALLOW_PLAIN=1 where a proxy in front ends TLS."
+        )
+
+
+def _check_history(history: str) -> None:
+    """Refuse a URL that nothing here can open: taken for a file, it would put its password into a directory's name."""
+    scheme, is_url, _rest = history.partition("://")
+    if is_url and scheme.lower() not in HISTORY_SCHEMES:
+        raise SettingsError(
+            "KUBEFERRY_HISTORY is a URL of no known kind: give one that begins with redis://, rediss:// or unix://, or "
+            "the path of a file."
         )
 
 

@@ -5,6 +5,7 @@
 The script below numbers, checks for duplicates and stores in one step, so that any replica may take any publisher.
 Every replica follows the common stream and shows what the others took in. One Redis server is meant (or one with
 replicas); a Redis Cluster would spread the keys. How durable an acknowledged event is, is Redis's own setting (AOF).
+One that drops keys to make room is refused: it would take acknowledged runs away without a word.
 
 Redis may come back with an older state of the same history: from an RDB file, or as a replica that had lagged. Its next
 events get numbers that others had before. So each replica remembers the newest event that it has seen; where that one
@@ -19,11 +20,18 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import redis.asyncio as client
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 
-from .errors import EpochChanged, StoreError
+from .errors import EpochChanged, SettingsError, StoreError
 from .limits import Retention
 from .run_state import iso_time
 from .store import Deliver, Draft, Page, Stored, safe
@@ -81,9 +89,7 @@ class RedisStore:
     """See `store.Store`."""
 
     def __init__(self, url: str, prefix: str = PREFIX) -> None:
-        self._redis = client.from_url(
-            url, socket_connect_timeout=5, socket_timeout=30, health_check_interval=15
-        )
+        self._redis = _client(url)
         self._prefix = prefix
         self._append, self._save, self._renew = map(self._redis.register_script, (APPEND, SAVE, RENEW))
         self.epoch = ""
@@ -94,6 +100,7 @@ class RedisStore:
         self._deliver: Deliver = lambda _stored: None
         self._on_reset: Callable[[], Awaitable[None]] | None = None
         self._follower: asyncio.Task[None] | None = None
+        self._policy_is_known = True
 
     async def open(self, deliver: Deliver, on_reset: Callable[[], Awaitable[None]]) -> None:
         self._deliver, self._on_reset = deliver, on_reset
@@ -110,6 +117,7 @@ class RedisStore:
         epoch = await self._ask(self._redis.get(self._key("epoch")))
         if epoch is None or epoch.decode() != self.epoch:
             raise StoreError("The history in Redis was replaced by another one.")
+        await self._refuse_eviction()
         for row_id, fields in await self._ask(self._redis.xrevrange(self._key("tail"), count=1)):
             _stored(row_id, fields)
 
@@ -242,6 +250,7 @@ class RedisStore:
 
     async def _begin(self) -> None:
         """Take up the epoch that is there, or begin one; follow from the newest event."""
+        await self._refuse_eviction()
         await self._ask(self._redis.set(self._key("epoch"), secrets.token_hex(8), nx=True))
         asked = self._redis.pipeline()
         for name in ("epoch", "seq", "pruned_seq"):
@@ -250,6 +259,31 @@ class RedisStore:
         epoch, seq, pruned, newest = await self._ask(asked.execute())
         self.epoch, self._last, self._newest = epoch.decode(), int(seq or 0), newest[0] if newest else None
         self.pruned_seq = int(pruned or 0)
+        # It changes nothing: a user who may not run scripts is told now, and not when something is to be stored.
+        await self._ask(self._renew(keys=[self._key("epoch")], args=["", ""]))
+
+    async def _refuse_eviction(self) -> None:
+        """Raises StoreError where Redis drops keys that have no time to live, as all of these, to make room."""
+        policy = await self._ask(self._eviction_policy())
+        if policy is None and self._policy_is_known:
+            log.warning(
+                "Redis doesn't tell its maxmemory-policy (INFO memory): see that it is noeviction, for any allkeys-... "
+                "drops acknowledged runs to make room."
+            )
+        self._policy_is_known = policy is not None
+        if policy is not None and policy.startswith("allkeys-"):
+            raise StoreError(
+                f"The Redis of KUBEFERRY_HISTORY drops keys to make room (maxmemory-policy {policy}), and acknowledged "
+                "runs with them: set its maxmemory-policy to noeviction, or take another Redis."
+            )
+
+    async def _eviction_policy(self) -> str | None:
+        """None where Redis or the user's rights keep it back."""
+        try:
+            memory = await self._redis.info("memory")
+        except ResponseError:
+            return None
+        return cast("str | None", memory.get("maxmemory_policy"))
 
     async def _follow(self) -> None:
         """Deliver what any replica appends."""
@@ -311,9 +345,18 @@ class RedisStore:
         except ResponseError as error:
             if "EPOCH" in str(error):
                 raise EpochChanged("the history in Redis is another one") from None
-            raise StoreError(f"Redis refused: {error}") from error
+            raise StoreError(f"Redis refused: {str(error).rstrip('.')}. {_remedy(error)}".rstrip()) from error
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"Redis can't be asked: {type(error).__name__}") from error
+            # While it connects to a socket, redis-py has the one error caused by the other.
+            if any(isinstance(each, AuthenticationError) for each in (error, error.__cause__)):
+                raise StoreError(
+                    "Redis refused the user or the password of KUBEFERRY_HISTORY: write there what Redis has, / and @ "
+                    "in a password as %2F and %40."
+                ) from error
+            raise StoreError(
+                f"Redis can't be asked: {type(error).__name__}. See that it runs where KUBEFERRY_HISTORY says, and "
+                "that the URL begins with rediss:// where it speaks TLS, and else with redis://."
+            ) from error
 
     def _keys(self, written: str) -> list[str]:
         return [self._key("epoch"), self._key("seq"), self._key(written)]
@@ -326,6 +369,31 @@ class RedisStore:
 
     def _parts(self, run: str) -> list[str]:
         return [self._run(run, part) for part in ("events", "progress", "seen")]
+
+
+def _client(url: str) -> client.Redis:
+    """Raises SettingsError, which tells nothing of the URL: a part of a password may be anywhere in it."""
+    try:
+        parts = urlsplit(url)
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            raise ValueError("the password has ended the host")
+        made = client.from_url(url, socket_connect_timeout=5, socket_timeout=30, health_check_interval=15)
+        pool = made.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # options that there aren't are noticed only here
+    except (ValueError, TypeError, RedisError):
+        raise SettingsError(
+            "KUBEFERRY_HISTORY is no usable Redis URL: look at its port and its options, and write /, ?, # and @ in "
+            "its password as %2F, %3F, %23 and %40."
+        ) from None
+    return made
+
+
+def _remedy(error: ResponseError) -> str:
+    if isinstance(error, NoPermissionError):
+        return "The README of the role event_server has the rights that the user of KUBEFERRY_HISTORY needs."
+    if isinstance(error, OutOfMemoryError):
+        return "Give it more memory (maxmemory), or have less kept (KUBEFERRY_RETENTION_BYTES)."
+    return ""
 
 
 def _seq(row_id: bytes) -> int:

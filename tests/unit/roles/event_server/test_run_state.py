@@ -110,6 +110,14 @@ def test_what_a_publisher_can_make_it_hold_is_bounded(monkeypatch):
     assert state.counts["ok"] == 9
 
 
+def test_tasks_that_are_not_listed_are_counted(monkeypatch):
+    monkeypatch.setattr("kubeferry_events.run_state.MAX_TASKS", 2)
+    p = sample.Publisher()
+    state = state_of([event for n in range(5) for event in p.task(f"t{n}", f"Task {n}", {"a": "ok"})])
+    assert [task["name"] for task in state.as_dict()["tasks"]] == ["Task 0", "Task 1"]
+    assert (state.summary()["tasks"], state.summary()["task"]) == (5, "Task 4")
+
+
 def test_tasks_that_are_included_for_each_host_are_one_until_a_host_comes_again():
     state = state_of(sample.included_run(300, rounds=2))
     shown = state.as_dict()

@@ -48,6 +48,8 @@ REFUSED = {
     "API server in plain text": {"KUBEFERRY_KUBE_API": "http://api.example:6443"},
     "page below a path": {"KUBEFERRY_PUBLIC_URL": "https://example.com/kf/"},
     "page below a query": {"KUBEFERRY_PUBLIC_URL": "https://example.com?kf"},
+    "history of no known kind": {"KUBEFERRY_HISTORY": "postgres://u:canary@db/0"},
+    "history by a sentinel": {"KUBEFERRY_HISTORY": "redis+sentinel://:canary@db/0"},
     "limit that is no number": {"KUBEFERRY_LIMIT_CONNECTIONS": "many"},
     "limit of nothing": {"KUBEFERRY_LIMIT_CONNECTIONS": "0"},
     "token file that isn't there": {"KUBEFERRY_VIEW_TOKEN_FILE": "/no/such/file"},
@@ -59,6 +61,14 @@ def test_what_is_refused(environment):
     with pytest.raises(SettingsError) as caught:
         settings(**environment)
     assert len(str(caught.value)) > 20
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "history", ["REDIS://:pw@db/0", "rediss://db", "unix:///run/redis.sock", "/data/events.db"]
+)
+def test_the_history_is_a_redis_or_a_file(history):
+    assert settings(KUBEFERRY_HISTORY=history).history == history
 
 
 def test_the_page_is_at_the_root_of_a_name():
@@ -78,6 +88,7 @@ def test_tokens_from_files(tmp_path):
 def test_tokens_are_not_in_its_representation():
     assert "p" * 20 not in repr(settings(**TOKENS, KUBEFERRY_OIDC_CLIENT_SECRET="canary"))
     assert "canary" not in repr(settings(**TOKENS, KUBEFERRY_OIDC_CLIENT_SECRET="canary"))
+    assert "canary" not in repr(settings(**TOKENS, KUBEFERRY_HISTORY="redis://:canary@db/0"))
 
 
 def test_limits_from_the_environment():

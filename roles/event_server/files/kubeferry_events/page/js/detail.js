@@ -13,8 +13,9 @@ const NEWEST = 200;
 
 let asked = null;
 
-export function showResult(owner, { task, host }) {
-  const title = line(task?.name || "Task", host);
+// Of a task, by the identity that a host has of it where one is given; of one that isn't listed by its identity and name.
+export function showResult(owner, { task, task_id, name, host }) {
+  const title = line(task?.name || name || "Task", host);
   if (task?.joined.size && !host) {
     asked = null;
     dialog(title, facts(task), h("ul", { class: "hosts" }, hostsOf(owner.run, task).map(({ name, cell }) => h("li", {},
@@ -23,7 +24,7 @@ export function showResult(owner, { task, host }) {
     return;
   }
   const body = dialog(title, h("p", { class: "quiet" }, "Reading the history …"));
-  const id = task && host ? Run.owner(task, owner.run.hostNumber.get(host)) ?? task.task_id : task?.task_id;
+  const id = task_id ?? (task && host ? Run.owner(task, owner.run.hostNumber.get(host)) ?? task.task_id : task?.task_id);
   asked = { owner, body, task, task_id: id, host, events: [], waiting: true };
   if (!ask()) put(body, h("p", {}, "Not connected now: the result comes here when the page is live again."));
 }

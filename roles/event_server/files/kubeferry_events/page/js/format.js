@@ -3,6 +3,11 @@
 
 // Numbers and times for people.
 
+// A formatter takes far longer to make than to use.
+const NUMBER = new Intl.NumberFormat("en");
+const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const DATE_TIME = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium", hour12: false });
+
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 export function bytes(count) {
@@ -20,7 +25,7 @@ export function word(value) {
 }
 
 export function number(count) {
-  return Number(count ?? 0).toLocaleString("en");
+  return NUMBER.format(Number(count ?? 0));
 }
 
 // What is known of something, with dots between. Not one text: what one part does to the direction of writing ends with it.
@@ -50,12 +55,12 @@ export function millis(time) {
 
 export function clock(time) {
   const date = new Date(time);
-  return Number.isNaN(date.getTime()) ? "" : date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  return Number.isNaN(date.getTime()) ? "" : CLOCK.format(date);
 }
 
 export function dateTime(time) {
   const date = new Date(time);
-  return Number.isNaN(date.getTime()) ? "" : date.toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hour12: false });
+  return Number.isNaN(date.getTime()) ? "" : DATE_TIME.format(date);
 }
 
 export function ago(time, now = Date.now()) {

@@ -7,7 +7,7 @@
 const PREFIX = "kubeferry.v1.";
 const LETTERS = { started: "s", poll: "s", retry: "r", ok: "o", changed: "c", failed: "f", skipped: "k", unreachable: "u" };
 const FINAL = "ocfkui";
-export const LIMITS = { repeated: 100, problems: 200, parity: 2000, lists: 200, progress: 200, gaps: 100, namespaces: 50 };
+export const LIMITS = { tasks: 5000, repeated: 100, problems: 200, parity: 2000, lists: 200, progress: 200, gaps: 100, namespaces: 50 };
 const TASK_FIELDS = ["play_id", "name", "action", "role", "path", "handler", "no_log", "namespaces"];
 const PROBLEM_FIELDS = ["task_id", "task", "host", "item", "msg", "ignored", "action"];
 const STARTED_FIELDS = ["playbook", "controller", "user", "job", "check", "ansible_version", "limit", "diff", "tags"];
@@ -108,6 +108,17 @@ export class Run {
     return (task.cells[host] ?? ".") === "." ? null : task.joined.get(host) ?? task.task_id;
   }
 
+  // Tasks that are counted and not listed, for the number of those before them.
+  get unlisted() {
+    return (this.summary.tasks ?? 0) - this.tasks.size;
+  }
+
+  #new(about) {
+    if (this.tasks.size >= LIMITS.tasks) return null;
+    this.summary.tasks = (this.summary.tasks ?? 0) + 1;
+    return this.#add(about);
+  }
+
   #add(about, joined = {}) {
     const task = { ...about, joined: new Map() };
     for (const [id, hosts] of Object.entries(joined)) {
@@ -115,7 +126,6 @@ export class Run {
       for (const host of hosts) task.joined.set(host, id);
     }
     this.tasks.set(task.task_id, task);
-    this.summary.tasks = this.tasks.size;
     const place = placeOf(task);
     if (place) this.places.set(place, [...(this.places.get(place) ?? []), task]);
     return task;
@@ -129,13 +139,13 @@ export class Run {
       this.joined.set(data.task_id, before[0].task_id);
       return before[0];
     }
-    return this.#add({ task_id: data.task_id, cells: [], ...(placeOf(data) ? pick(data, TASK_FIELDS) : {}) });
+    return this.#new({ task_id: data.task_id, cells: [], ...(placeOf(data) ? pick(data, TASK_FIELDS) : {}) });
   }
 
   // The task of a host's event: of those of the same place the one where it is, or can be.
   #taskAt(data, host) {
     const task = this.#task(data);
-    const there = this.places.get(placeOf(task));
+    const there = task && this.places.get(placeOf(task));
     if (!there) return task;
     const id = data.task_id;
     const found = there.find((each) => Run.owner(each, host) === id);
@@ -149,7 +159,7 @@ export class Run {
       return free;
     }
     this.joined.delete(id);
-    return this.#add({ task_id: id, cells: [], ...pick(task, TASK_FIELDS) });
+    return this.#new({ task_id: id, cells: [], ...pick(task, TASK_FIELDS) });
   }
 
   #number(host) {
@@ -164,6 +174,11 @@ export class Run {
 
   _task(what, data, time) {
     const task = this.#task(data);
+    if (!task) {
+      if (what === "started") Object.assign(this.summary, { tasks: this.summary.tasks + 1, task: data.name });
+      return;
+    }
+    task.seq = this.seq;
     const alone = task.task_id === data.task_id;
     if (what === "started") {
       if (alone) Object.assign(task, pick(data, TASK_FIELDS), { started: time });
@@ -178,18 +193,23 @@ export class Run {
   _host(what, data, time, event) {
     const number = this.#number(data.host);
     const task = this.#taskAt(data, number);
-    task.name ??= data.task ?? "";
-    task.play_id ??= data.play_id ?? "";
-    task.started ??= time;
-    while (task.cells.length <= number) task.cells.push(".");
-    const before = task.cells[number];
     const ignored = Boolean(data.ignored) && (what === "failed" || what === "unreachable");
-    if (!((what === "started" || what === "poll") && FINAL.includes(before))) task.cells[number] = ignored ? "i" : LETTERS[what];
+    if (task) this.#cell(task, number, what, ignored, data, time);
     const counted = ignored ? "ignored" : what;
     const counts = this.summary.counts;
     if (counted in counts) counts[counted] += 1;
     if (what === "failed" || what === "unreachable") this.#problem(what, data, time, event);
     if (data.parity && what !== "started" && what !== "poll" && what !== "retry") this.#parity(data, time);
+  }
+
+  #cell(task, number, what, ignored, data, time) {
+    task.seq = this.seq;
+    task.name ??= data.task ?? "";
+    task.play_id ??= data.play_id ?? "";
+    task.started ??= time;
+    while (task.cells.length <= number) task.cells.push(".");
+    const before = task.cells[number];
+    if (!((what === "started" || what === "poll") && FINAL.includes(before))) task.cells[number] = ignored ? "i" : LETTERS[what];
   }
 
   _item(what, data, time, event) {

@@ -125,7 +125,7 @@ export class RunView {
   #facts(summary) {
     const facts = [
       summary.started && `started ${dateTime(summary.started)}`, summary.started && `${summary.finished ? "took" : "for"} ${took(summary)}`,
-      plural(this.run.hosts.length, "host"), plural(this.run.tasks.size, "task"),
+      plural(this.run.hosts.length, "host"), plural(summary.tasks ?? 0, "task") + (this.run.unlisted ? `, the first ${number(this.run.tasks.size)} shown` : ""),
       summary.user && `by ${summary.user}`, summary.controller && `on ${summary.controller}`, summary.job && `job ${summary.job}`,
       summary.check && "check mode: nothing was changed", summary.ansible_version && `ansible-core ${summary.ansible_version}`,
     ].filter(Boolean);

@@ -28,7 +28,11 @@ export class TimelineView {
     this.search = h("input", { type: "search", placeholder: "Search tasks, modules, roles …", "aria-label": "Search tasks", "data-search": true, oninput: () => owner.draw() });
     this.button = h("button", { type: "button", class: "plain", "aria-pressed": "false", onclick: () => this.toggle() }, "Only problems");
     this.problems = h("section", { class: "card problems", "aria-label": "Problems" });
-    this.list = h("ol", { class: "timeline card" });
+    // Rows out of sight, whose content the style has left out, are brought up to date only when their task changes.
+    this.list = h("ol", { class: "timeline card", oncontentvisibilityautostatechange: ({ target, skipped }) => {
+      target.skipped = skipped;
+      owner.draw();
+    } });
     this.empty = h("div", { class: "card empty" });
     put(root, this.problems, h("div", { class: "tools" }, this.search, this.button), this.list, this.empty);
   }
@@ -62,8 +66,10 @@ export class TimelineView {
     const rows = [];
     let play = null;
     for (const task of run.tasks.values()) {
-      const about = `${task.name ?? ""} ${task.action ?? ""} ${task.role ?? ""} ${task.path ?? ""}`.toLowerCase();
-      if (!words.every((word) => about.includes(word))) continue;
+      if (words.length) {
+        const about = `${task.name ?? ""} ${task.action ?? ""} ${task.role ?? ""} ${task.path ?? ""}`.toLowerCase();
+        if (!words.every((word) => about.includes(word))) continue;
+      }
       if (this.onlyProblems && !task.cells.some((letter) => "fiu".includes(letter))) continue;
       if (task.play_id !== play) {
         play = task.play_id;
@@ -72,6 +78,7 @@ export class TimelineView {
       }
       rows.push({ key: `task ${task.task_id}`, task });
     }
+    if (run.unlisted) rows.push({ key: "unlisted", gap: true, text: `Only the first ${number(run.tasks.size)} of ${plural(run.summary.tasks, "task")} are shown.` });
     for (const gap of run.gaps) rows.push({ key: `gap ${gap.seq}`, gap: true, text: ["Gap: ", gap.message ?? "events are missing", gap.count ? ` (${plural(gap.count, "event")})` : ""] });
     if (run.missing.length) rows.push({ key: "missing", gap: true, text: `Gap: ${run.missing.map(([first, last]) => (first === last ? first : `${first}–${last}`)).join(", ")} did not arrive yet.` });
     return rows;
@@ -94,22 +101,26 @@ export class TimelineView {
   }
 
   #update(element, { task }, { began, span, kubernetes }) {
+    const changed = element.task !== task || element.seq !== task.seq;
+    if (!changed && element.skipped) return;
+    Object.assign(element, { task, seq: task.seq });
     const parts = element.parts;
     const ended = task.finished ? millis(task.finished) : began + span;
     const seconds = task.duration ?? (ended - millis(task.started)) / 1000;
-    text(parts.at, clock(task.started));
-    text(parts.name, task.name || task.action || "task");
     text(parts.sub, line(task.handler && "handler", task.action, task.role && `role ${task.role}`, task.no_log && "no_log", duration(seconds)));
     attribute(parts.sub, "title", task.path ?? null);
     parts.gantt.style.left = `${Math.min(99, Math.max(0, ((millis(task.started) - began) / span) * 100))}%`;
     parts.gantt.style.width = `${Math.max(0.5, Math.min(100, ((seconds * 1000) / span) * 100))}%`;
+    this.#beside(element, task, kubernetes, ended);
+    if (!changed) return;
+    text(parts.at, clock(task.started));
+    text(parts.name, task.name || task.action || "task");
     const counts = countCells(task.cells);
     const key = JSON.stringify(counts);
     if (element.countKey !== key) {
       element.countKey = key;
       put(parts.marks, MARKS.filter((name) => counts[name]).map((name) => h("span", { class: "mark", "data-s": name }, `${number(counts[name])} ${WORDS[name] ?? name}`)));
     }
-    this.#beside(element, task, kubernetes, ended);
   }
 
   // The Kubernetes events that came while this task ran, the newest first.
@@ -135,7 +146,7 @@ export class TimelineView {
     put(this.problems,
       h("h2", {}, all > shown.length ? `${known}, the newest first` : known),
       h("ul", {}, shown.map((problem) => h("li", {},
-        h("button", { type: "button", class: "link-like", onclick: () => showResult(this.owner, { task: run.taskOf(problem.task_id), host: problem.host }) },
+        h("button", { type: "button", class: "link-like", onclick: () => showResult(this.owner, { task: run.taskOf(problem.task_id), task_id: problem.task_id, name: problem.task, host: problem.host }) },
           line(problem.task || "task", problem.host, problem.item)),
         h("span", { class: "msg small" }, problem.msg || problem.what)))));
   }
