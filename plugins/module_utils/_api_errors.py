@@ -42,6 +42,8 @@ _ASKS = (
     "asks for a user and a password (HTTP 407): give them in proxy, as in http://user:password@host:port, or in "
     "proxy_headers.proxy_basic_auth"
 )
+# What servers in Go answer, with HTTP 400.
+_WANTS_TLS = "Client sent an HTTP request to an HTTPS server"
 _NOISE = "Internal error occurred: "
 
 
@@ -93,6 +95,11 @@ def _by_code(code: int, status: dict[str, Any], doing: str, needs: str) -> Clust
         return Throttled(
             f"{capital(doing)} failed: the API server is overloaded or failing (HTTP {code}); "
             f"try again later{quoted(status)}."
+        )
+    if _WANTS_TLS in server_says(status):
+        return Unreachable(
+            f"{capital(doing)} failed: the API server speaks TLS alone; write https:// in host, or in the kubeconfig's "
+            "server."
         )
     kind = Conflict if code == 409 else ClusterError
     return kind(f"{capital(doing)} failed: the API server refused it with HTTP {code}{quoted(status)}.")
