@@ -39,8 +39,8 @@ _SHOWN = 300
 # How http.client and websocket-client tell a proxy's answer.
 _STATUS = re.compile(r"(?:Tunnel connection failed:|via proxy status:) (\d{3})\b")
 _ASKS = (
-    "asks for a user and a password (HTTP 407): give them in proxy, as in http://user:password@host:port, or in "
-    "proxy_headers.proxy_basic_auth"
+    "asks for a user and a password (HTTP 407) and has got none, or wrong ones: give them in proxy, as in "
+    "http://user:password@host:port, or in proxy_headers.proxy_basic_auth"
 )
 # What servers in Go answer, with HTTP 400.
 _WANTS_TLS = "Client sent an HTTP request to an HTTPS server"

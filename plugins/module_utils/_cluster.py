@@ -62,6 +62,15 @@ _NAMING = ("kubeconfig", "context", "host", "api_key")
 _CERTIFICATE = ("client_cert", "client_key")
 _SHARED = ("proxy", "no_proxy", "proxy_headers", "persist_config")
 _IMPERSONATION = {"Impersonate-User": "impersonate_user", "Impersonate-Group": "impersonate_groups"}
+_NO_MAPPING = "it is no mapping with clusters, contexts and users"
+_UNLIKE = {
+    "UnicodeDecodeError": "it is no text",
+    **dict.fromkeys(("AttributeError", "KeyError", "TypeError"), _NO_MAPPING),
+}
+_OF_OPENSSL = {
+    "KEY_VALUES_MISMATCH": "the key isn't the certificate's",
+    "NO_CERTIFICATE_OR_CRL_FOUND": "there is no PEM certificate in it",
+}
 _YAML_ERRORS = {"ScannerError", "ParserError", "ReaderError", "ConstructorError", "ComposerError"}
 
 # `kubernetes.config` works on one global default configuration, and on one table of files.
@@ -256,7 +265,7 @@ def _usable(what: str, base: str) -> Iterator[None]:
     except (OSError, ValueError) as exc:
         # What ssl calls strerror is of its own source code.
         told = getattr(exc, "reason" if isinstance(exc, ssl.SSLError) else "strerror", "")
-        reason = told or type(exc).__name__
+        reason = _OF_OPENSSL.get(told, told) or type(exc).__name__
     else:
         return
     raise UsageError(
@@ -391,7 +400,7 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     if isinstance(exc, PermissionError):
         return UsageError(f"The {name} can't be read: check its permissions.")
     if isinstance(exc, AttributeError | KeyError | TypeError | ValueError) or kind in _YAML_ERRORS:
-        return UsageError(f"The {name} isn't a valid kubeconfig ({kind}): check the file.")
+        return UsageError(f"The {name} isn't a valid kubeconfig ({_UNLIKE.get(kind, kind)}): check the file.")
     if "Invalid kube-config" in text:
         # What comes after "in" may be the whole entry of a user.
         said = text.splitlines()[0].removeprefix("Invalid kube-config. ").partition(" in ")[0]

@@ -592,7 +592,7 @@ def test_a_signal_while_credentials_are_renewed():
     [
         (None, "no usable kubeconfig"),
         ("{{{", "isn't a valid kubeconfig"),
-        ("[]", "isn't a valid kubeconfig"),
+        ("[]", r"isn't a valid kubeconfig \(it is no mapping with clusters, contexts and users\)"),
         ("just text", "isn't a valid kubeconfig"),
         ("", r"isn't a valid kubeconfig \(file is empty\): check"),
         ("apiVersion: v1\nkind: Config\n", "names no current context that it has: mend the file"),
@@ -674,6 +674,24 @@ def test_an_unknown_context_is_named(tmp_path):
 def test_no_settings_at_all():
     with pytest.raises(UsageError, match="give host and api_key"):
         connect({})
+
+
+def test_a_kubeconfig_that_is_no_text(tmp_path):
+    (tmp_path / "config").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"isn't a valid kubeconfig \(it is no text\)"):
+        connect({"kubeconfig": str(tmp_path / "config")})
+
+
+def test_certificates_that_are_none_or_another_ones(certificate, tmp_path):
+    here = {"host": "https://127.0.0.1:1", "api_key": "t", "ca_cert": str(certificate)}
+    other = str(_certificate(tmp_path / "other.pem"))
+    with pytest.raises(UsageError, match=r"\(the key isn't the certificate's\)"):
+        connect({**here, "client_cert": str(certificate), "client_key": other})
+    (tmp_path / "junk").write_text("junk")
+    with pytest.raises(
+        UsageError, match=r"ca_cert .*junk can't be used .*\(there is no PEM certificate in it\)"
+    ):
+        connect({**here, "ca_cert": str(tmp_path / "junk")})
 
 
 def test_missing_certificate_files(tmp_path):
