@@ -20,7 +20,7 @@ from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_NODELAY
 from urllib.parse import quote, urlsplit
 
 from ._address import Proxy
-from ._api_errors import broken, no_api_server
+from ._api_errors import WANTS_TLS, broken, no_api_server
 from ._errors import ExecError, Forbidden, KubeferryError, Unauthorized, Unreachable
 from ._exec_errors import Target, handshake_refused
 from ._exec_protocol import V4, V5, bounded, parse_status, query
@@ -192,7 +192,10 @@ class ExecRunner:
             # golang.org/x/net/websocket answers 403 without a body to a subprotocol it doesn't have.
             if exc.status_code in {400, 403} and not body.lstrip().startswith(b"{") and len(offer) == 1:
                 return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
-            refusal = handshake_refused(exc.status_code, parse_status(body), self._target, argv)
+            # websocket-client reads no body without a header that tells its length.
+            bare = exc.status_code == 400 and access.plain and not exc.resp_headers
+            status = {"message": WANTS_TLS} if bare else parse_status(body)
+            refusal = handshake_refused(exc.status_code, status, self._target, argv)
             if isinstance(refusal, Forbidden) and self._negotiated.allowed:
                 # An API server that has just started doesn't know its roles for a second or two.
                 return Unreachable(f"{refusal} It was allowed just now.")

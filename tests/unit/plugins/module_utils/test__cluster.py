@@ -198,11 +198,20 @@ def test_what_goes_in_the_clear_is_warned_of(host, warned):
 
 
 def test_a_tls_port_that_answers_plain_http_names_the_scheme():
-    said = "Client sent an HTTP request to an HTTPS server."
-    with ExecServer() as server:
-        server.api.refuse["get", "pods"] = [(400, status(400, said))]
-        server.inject(Fault("refuse", code=400, message=said))
-        for work in both_ways(server.cluster()):
+    """As servers in Go do."""
+    said = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+    def answer():
+        for _work in range(2):
+            connection, _address = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer).start()
+        port = listener.getsockname()[1]
+        for work in both_ways(connect({"host": f"http://127.0.0.1:{port}", "api_key": "t"})):
             with pytest.raises(Unreachable, match="speaks TLS alone; write https:// in host"):
                 work()
 
@@ -854,7 +863,8 @@ def test_a_proxys_password_goes_with_both_ways(certificate, user, headers):
         stranger = connect({**server.auth(), "proxy": f"http://127.0.0.1:{proxy.port}"})
         for work in both_ways(stranger):
             with pytest.raises(
-                Unreachable, match=r"asks for a user and a password \(HTTP 407\): give them in proxy"
+                Unreachable,
+                match=r"asks for a user and a password \(HTTP 407\) and has got none, or wrong ones: give",
             ):
                 work()
 
