@@ -209,7 +209,7 @@ def test_a_tls_port_that_answers_plain_http_names_the_scheme():
                 connection.sendall(said)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=answer).start()
+        threading.Thread(target=answer, daemon=True).start()
         port = listener.getsockname()[1]
         for work in both_ways(connect({"host": f"http://127.0.0.1:{port}", "api_key": "t"})):
             with pytest.raises(Unreachable, match="speaks TLS alone; write https:// in host"):
