@@ -87,7 +87,7 @@ bench-fleet: venv ## Migrate 200 claims in one run on the project's own cluster;
 	@$(bench)/fleet.py --claims $(or $(CLAIMS),200)
 
 .PHONY: cluster cluster-down
-cluster: ## Start a real single-node Kubernetes for the tests (root on Linux)
+cluster: ## Start a real Kubernetes with two nodes for the tests (root on Linux)
 	@tests/cluster/cluster up
 cluster-down: ## Stop it
 	@tests/cluster/cluster down

@@ -83,6 +83,17 @@ def server_address(url: str, named: str) -> str:
     return parts.geturl().rstrip("/")
 
 
+def in_the_clear(base: str) -> bool:
+    """Whether others than this machine can read what goes to the API server at `base`."""
+    parts = urlsplit(base)
+    if parts.scheme != "http" or parts.hostname == "localhost":
+        return False
+    try:
+        return not ipaddress.ip_address(str(parts.hostname)).is_loopback
+    except ValueError:
+        return True
+
+
 def proxy_address(url: str, named: str, headers: Mapping[str, str | None]) -> Proxy:
     """The proxy with this URL, to which the options `proxy_headers` apply. Raises UsageError for one that is none."""
     what = f"{named} isn't the URL of a proxy"

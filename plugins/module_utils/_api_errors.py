@@ -35,12 +35,15 @@ RETRIED = frozenset({429, 500, 502, 503, 504})
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
 _OTHER_NAME = frozenset({62, 64})
 
+WANTS_TLS = "Client sent an HTTP request to an HTTPS server"
+"""What servers in Go answer, with HTTP 400 and no headers at all, to who comes without TLS."""
+
 _SHOWN = 300
 # How http.client and websocket-client tell a proxy's answer.
 _STATUS = re.compile(r"(?:Tunnel connection failed:|via proxy status:) (\d{3})\b")
 _ASKS = (
-    "asks for a user and a password (HTTP 407): give them in proxy, as in http://user:password@host:port, or in "
-    "proxy_headers.proxy_basic_auth"
+    "asks for a user and a password (HTTP 407) and has got none, or wrong ones: give them in proxy, as in "
+    "http://user:password@host:port, or in proxy_headers.proxy_basic_auth"
 )
 _NOISE = "Internal error occurred: "
 
@@ -93,6 +96,11 @@ def _by_code(code: int, status: dict[str, Any], doing: str, needs: str) -> Clust
         return Throttled(
             f"{capital(doing)} failed: the API server is overloaded or failing (HTTP {code}); "
             f"try again later{quoted(status)}."
+        )
+    if WANTS_TLS in server_says(status):
+        return Unreachable(
+            f"{capital(doing)} failed: the API server speaks TLS alone; write https:// in host, or in the kubeconfig's "
+            "server."
         )
     kind = Conflict if code == 409 else ClusterError
     return kind(f"{capital(doing)} failed: the API server refused it with HTTP {code}{quoted(status)}.")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError, Stuck
+from ._errors import ConnectionLost, EndpointError, ExecError, ProtocolError, Stuck, broke_off
 from ._names import shown
 from ._runner import Process, Runner, done, is_full, last_words
 from ._scripts import BROKEN, FAILED, NO_DIRECTORY
@@ -145,7 +145,7 @@ class Asker:
         except Stuck as exc:
             raise self._stopped(doing, exc) from exc
         except (ConnectionLost, ProtocolError) as exc:
-            raise type(exc)(f"{doing} {self.where} broke off: {exc}.") from exc
+            raise broke_off(exc, f"{doing} {self.where}") from exc
         finally:
             process.close()
 

@@ -17,14 +17,14 @@ import os
 import ssl
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP
 
-from ._address import Proxy, proxy_address, server_address, variable_of
+from ._address import Proxy, in_the_clear, proxy_address, server_address, variable_of
 from ._auth_args import AUTH_ARG_SPEC
 from ._cluster_api import ClusterApi
 from ._credential_plugin import bounded, complaints, why
@@ -34,6 +34,7 @@ from ._exec_errors import Target
 from ._exec_stream import HAS_WEBSOCKET, Limits
 from ._headers import authorization, basic, text
 from ._rest import Headers, Response, Rest
+from ._token_file import TokenFile
 
 try:
     import kubernetes
@@ -44,7 +45,7 @@ try:
         _create_headers,
     )
     from kubernetes.client.rest import should_bypass_proxies
-    from kubernetes.config import kube_config
+    from kubernetes.config import incluster_config, kube_config
     from urllib3._collections import HTTPHeaderDict
     from urllib3.util.ssl_ import create_urllib3_context
 
@@ -61,6 +62,15 @@ _NAMING = ("kubeconfig", "context", "host", "api_key")
 _CERTIFICATE = ("client_cert", "client_key")
 _SHARED = ("proxy", "no_proxy", "proxy_headers", "persist_config")
 _IMPERSONATION = {"Impersonate-User": "impersonate_user", "Impersonate-Group": "impersonate_groups"}
+_NO_MAPPING = "it is no mapping with clusters, contexts and users"
+_UNLIKE = {
+    "UnicodeDecodeError": "it is no text",
+    **dict.fromkeys(("AttributeError", "KeyError", "TypeError"), _NO_MAPPING),
+}
+_OF_OPENSSL = {
+    "KEY_VALUES_MISMATCH": "the key isn't the certificate's",
+    "NO_CERTIFICATE_OR_CRL_FOUND": "there is no PEM certificate in it",
+}
 _YAML_ERRORS = {"ScannerError", "ParserError", "ReaderError", "ConstructorError", "ComposerError"}
 
 # `kubernetes.config` works on one global default configuration, and on one table of files.
@@ -114,8 +124,10 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
     server = _named("host", auth, environment, f"The server of {file}")
     if "host" in spec:  # before anything is loaded, since the loader's own error would be about a kubeconfig
         server_address(spec["host"], server)
+    _check_pair(spec)
     with _loading, _files_removed():
         configuration = _load(spec, auth)
+        token_file = _token_file(spec, configuration)
         base = server_address(str(configuration.host), server)
         certificates = _certificates(configuration, base, _Sources(spec, file))
     proxy = None
@@ -125,7 +137,7 @@ def connect(params: Mapping[str, Any], endpoint: Mapping[str, Any] | None = None
         proxy = proxy_address(url, _named("proxy", auth, environment, other), headers)
     token = _named("api_key", auth, environment, f"The token of {file}")
     why_insecure = _why_insecure(auth) if environment else ""
-    return Cluster(configuration, extra, Way(base, proxy, token, why_insecure), certificates)
+    return Cluster(configuration, extra, Way(base, proxy, token, why_insecure), certificates, token_file)
 
 
 def _load(spec: dict[str, Any], auth: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -155,6 +167,27 @@ def _only_token(configuration: Any, auth: Mapping[str, Any]) -> None:  # noqa: A
     configuration.refresh_api_key_hook = None
     if not auth.keys() & {*_CERTIFICATE}:
         configuration.cert_file = configuration.key_file = None
+
+
+def _token_file(spec: Mapping[str, Any], configuration: Any) -> TokenFile | None:  # noqa: ANN401
+    """The file that the token came from, if it did. It is asked from now on, since the loader reads it but once."""
+    hook = configuration.refresh_api_key_hook
+    if hook is None:
+        return None
+    if hook.__module__ == incluster_config.__name__:
+        path = incluster_config.SERVICE_TOKEN_FILENAME
+    else:
+        name, users = _user(spec)
+        entry = next(each for each in users if each["name"] == name)
+        if "tokenFile" not in entry["user"]:
+            return None
+        path = os.path.join(os.path.dirname(getattr(entry, "path", None) or ""), entry["user"]["tokenFile"])
+    file = TokenFile(os.path.abspath(path))
+    hook(configuration)
+    if not any(value.partition(" ")[2].strip() == file.token for value in configuration.api_key.values()):
+        return None  # the user has a token beside it, which counts
+    configuration.refresh_api_key_hook = file.refresh
+    return file
 
 
 @contextlib.contextmanager
@@ -232,7 +265,7 @@ def _usable(what: str, base: str) -> Iterator[None]:
     except (OSError, ValueError) as exc:
         # What ssl calls strerror is of its own source code.
         told = getattr(exc, "reason" if isinstance(exc, ssl.SSLError) else "strerror", "")
-        reason = told or type(exc).__name__
+        reason = _OF_OPENSSL.get(told, told) or type(exc).__name__
     else:
         return
     raise UsageError(
@@ -248,6 +281,13 @@ def _check(auth: Mapping[str, Any]) -> None:
             raise UsageError(f"{key} is empty: give it, or leave it out.")
     if not isinstance(auth.get("kubeconfig", ""), str | dict):
         raise UsageError("kubeconfig is neither a path nor a dictionary: give one of them.")
+
+
+def _check_pair(spec: Mapping[str, Any]) -> None:
+    certificate, key = ("cert_file", "client_cert"), ("key_file", "client_key")
+    for (given, one), (missing, other) in ((certificate, key), (key, certificate)):
+        if spec.get(given) and not spec.get(missing):
+            raise UsageError(f"{one} is given without {other}: give both, which may be the same file.")
 
 
 def _named(key: str, auth: Mapping[str, Any], environment: bool, otherwise: str) -> str:
@@ -314,17 +354,23 @@ def _named_inside(exc: Exception, path: object) -> str:
 
 def _require_user(spec: Mapping[str, Any], auth: Mapping[str, Any], said: list[str]) -> None:
     """Raises an error where a kubeconfig gave no credentials since its plugin failed, as `said`, or has no user."""
-    given = spec.get("kubeconfig") or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
-    content = given if isinstance(given, dict) else kube_config.KubeConfigMerger(given).config.value
-    loader = kube_config.KubeConfigLoader(content, active_context=spec.get("context"))
-    user, file = loader.current_context["context"].get("user"), _kubeconfig(auth)
+    user, users = _user(spec)
+    file = _kubeconfig(auth)
     if said:
         raise Unauthorized(
             f"The credential plugin of user {user} in {file} failed, for {why(said[-1])}: run it by itself, as the "
             "user and on the host that run the task."
         )
-    if user and user not in {each["name"] for each in content.get("users") or ()}:
+    if user and user not in {each["name"] for each in users}:
         raise UsageError(f"The {file} has no user {user!r}, which the context names: correct it there.")
+
+
+def _user(spec: Mapping[str, Any]) -> tuple[str | None, Sequence[Any]]:
+    """The name of the user that the context of a kubeconfig names, and the users that are there."""
+    given = spec.get("kubeconfig") or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    content = given if isinstance(given, dict) else kube_config.KubeConfigMerger(given).config.value
+    loader = kube_config.KubeConfigLoader(content, active_context=spec.get("context"))
+    return loader.current_context["context"].get("user"), content.get("users") or ()
 
 
 def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
@@ -354,7 +400,7 @@ def _unusable(exc: Exception, auth: Mapping[str, Any]) -> KubeferryError:
     if isinstance(exc, PermissionError):
         return UsageError(f"The {name} can't be read: check its permissions.")
     if isinstance(exc, AttributeError | KeyError | TypeError | ValueError) or kind in _YAML_ERRORS:
-        return UsageError(f"The {name} isn't a valid kubeconfig ({kind}): check the file.")
+        return UsageError(f"The {name} isn't a valid kubeconfig ({_UNLIKE.get(kind, kind)}): check the file.")
     if "Invalid kube-config" in text:
         # What comes after "in" may be the whole entry of a user.
         said = text.splitlines()[0].removeprefix("Invalid kube-config. ").partition(" in ")[0]
@@ -392,11 +438,13 @@ class Cluster(ClusterApi):
         extra: Mapping[str, Any],
         way: Way,
         certificates: Certificates | None,
+        token_file: TokenFile | None,
     ) -> None:
         self._configuration = configuration
         self._extra = extra
         self._way = way
         self._certificates = certificates
+        self._token_file = token_file
         self._thread = threading.local()
         self._refreshing = threading.Lock()
         self._negotiated = Negotiated()
@@ -406,6 +454,11 @@ class Cluster(ClusterApi):
             self.warnings.append(
                 f"The certificate of the API server {self.server} isn't verified "
                 f"({way.why_insecure or 'validate_certs is off'}): "
+                "anyone on the way could read the credentials and the files."
+            )
+        if in_the_clear(way.base):
+            self.warnings.append(
+                f"The way to the API server {self.server} has no TLS, since its address begins with http://: "
                 "anyone on the way could read the credentials and the files."
             )
 
@@ -421,19 +474,25 @@ class Cluster(ClusterApi):
     def _access(self) -> Access:
         headers = tuple(f"{name}: {value}" for name, value in self._headers())
         tls = self._certificates.streams if self._certificates else None
-        return Access(self._way.base, headers, tls, self._server_name(), self._way.proxy)
+        return Access(self._way.base, headers, tls, self._server_name(), self._way.proxy, self._renew)
+
+    def _renew(self) -> None:
+        """After a refusal: have a token that is in a file read anew, which may have been replaced just now."""
+        if self._token_file:
+            with self._refreshing:
+                self._token_file.expire()
 
     def _headers(self) -> Headers:
-        """Fresh headers: a token that has expired is fetched anew by the configuration's own hooks."""
+        """Fresh headers: a token that has expired is fetched anew by the configuration's hook."""
         try:
             with self._refreshing:
                 settings = self._configuration.auth_settings()
         except KubeferryError:
             raise  # a signal's, which may come while a credential plugin runs
-        except Exception as exc:  # noqa: BLE001 -- credential plugins and token files fail in their own ways
+        except Exception as exc:  # noqa: BLE001 -- credential plugins fail in their own ways
             raise Unauthorized(
                 f"The credentials for {self.server} can't be renewed ({type(exc).__name__}): "
-                "check the token file or the credential plugin."
+                "check the credential plugin."
             ) from None
         found = [each["value"] for each in settings.values() if each.get("in") == "header" and each["value"]]
         if not found and self._configuration.username:
@@ -446,6 +505,15 @@ class Cluster(ClusterApi):
         return headers
 
     def _send(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float) -> Response:
+        response = self._sent(method, url, headers, body, timeout)
+        if response.status != 401:
+            return response
+        self._renew()
+        proof = dict(self._headers()).get("Authorization", "")
+        renewed = [(name, proof if name == "Authorization" else value) for name, value in headers]
+        return response if renewed == headers else self._sent(method, url, renewed, body, timeout)
+
+    def _sent(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float) -> Response:
         pool = getattr(self._thread, "pool", None)
         if pool is None:
             pool = self._thread.pool = self._pool()

@@ -503,7 +503,8 @@ def _with_rest(broken: KubeferryError, plan: Plan) -> KubeferryError:
     """The error that ended a copy, with the paths that may not be in their places."""
     count = plan.count(*MENDING, DELETE)
     rest = list(islice(plan.paths(*MENDING, DELETE), SHOWN))
-    return type(broken)(f"{broken} Not known to be done: {some(rest, count)}. Run again to go on from there.")
+    why = str(broken).replace("; try again.", ".")  # the last sentence says so
+    return type(broken)(f"{why} Not known to be done: {some(rest, count)}. Run again to go on from there.")
 
 
 def _fingerprint(plan: Plan) -> str:

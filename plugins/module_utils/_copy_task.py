@@ -19,7 +19,7 @@ from ._manifest_file import require_own, require_own_sums
 from ._names import SHOWN, display
 from ._overlap import require_apart_by_name
 from ._own_files import require_different, require_outside
-from ._parity import LIST_LIMIT, sentence
+from ._parity import LIST_LIMIT, Parity, sentence
 from ._plan import CREATE, DELETE, EXTRA, METADATA, REPLACE, Plan
 from ._progress import Progress
 from ._proofs import directory, utc
@@ -72,7 +72,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         warnings += left_out(source, selection)
         hop = _hop(outcome, options, source.where, target.where, transport, blind)
         digest = target.manifest_digest if isinstance(target, StagedTree) else None
-    result = _result(hop, outcome, params, digest, check_mode=check_mode)
+        user = target.facts().rights.uid
+    result = _result(hop, outcome, params, digest, user, check_mode=check_mode)
     if params["report"] and not check_mode:
         try:
             record(params["report"], params["label"] or "copy", hop)
@@ -145,8 +146,9 @@ def _extra_before(outcome: Outcome) -> int:
 
 
 def _result(
-    hop: Hop, outcome: Outcome, params: Mapping[str, Any], digest: str | None, *, check_mode: bool
+    hop: Hop, outcome: Outcome, params: Mapping[str, Any], digest: str | None, user: int, *, check_mode: bool
 ) -> dict[str, Any]:
+    """What the task returns. `user` is the target's, by number."""
     found = hop.as_dict(LIST_LIMIT)
     result = {
         **found,
@@ -166,10 +168,25 @@ def _result(
     if rest.holds(params["metadata"], extra_allowed=not params["delete"]):
         return result
     what = sentence(rest, params["metadata"], extra=params["delete"])
-    result["msg"] = (
-        f"{hop.target} isn't a whole copy of {hop.source}: {what}. What matches was kept: run again for the rest."
-    )
+    advice = _lasting(rest, user) or "What matches was kept: run again for the rest."
+    result["msg"] = f"{hop.target} isn't a whole copy of {hop.source}: {what}. {advice}"
     return result
+
+
+def _lasting(rest: Parity, user: int) -> str:
+    """What to do where nothing but attributes differs, and another run by the target's `user` would leave them so."""
+    others = {name: count for name, count in rest.true_counts().items() if name != "changed_at_source"}
+    if any(count for name, count in others.items() if name not in {"metadata_differences", "extra"}):
+        return ""
+    differing = {name for each in rest.metadata.values() for name in each}
+    if user and differing & {"uid", "gid"}:
+        return (
+            f"All contents match, and user {user}, as whom they were copied, can't set owners: set metadata to report, "
+            "or copy as root."
+        )
+    if differing and differing <= {"socket", "device"}:
+        return "All contents match, and what is missing can't be made there: set metadata to report."
+    return ""
 
 
 def _restless(hop: Hop) -> list[str]:

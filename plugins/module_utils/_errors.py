@@ -11,6 +11,9 @@ next. C(main()) of each module catches :class:`KubeferryError` and nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+Cause = TypeVar("Cause", bound="KubeferryError")
 
 
 class KubeferryError(Exception):
@@ -137,3 +140,10 @@ class ManifestError(KubeferryError):
 
 class ProtocolError(KubeferryError):
     """The endpoint sent something that the protocol doesn't allow."""
+
+
+def broke_off(cause: Cause, doing: str) -> Cause:
+    """An error of the same kind, which says in one sentence what broke off: `doing` begins it."""
+    why = str(cause).removesuffix(".")
+    why = f"the {why.removeprefix('The ')}" if why.startswith("The ") else why
+    return type(cause)(f"{doing} broke off: {why}.")

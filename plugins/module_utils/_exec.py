@@ -20,8 +20,8 @@ from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_NODELAY
 from urllib.parse import quote, urlsplit
 
 from ._address import Proxy
-from ._api_errors import broken, no_api_server
-from ._errors import ExecError, Forbidden, KubeferryError, Unreachable
+from ._api_errors import WANTS_TLS, broken, no_api_server
+from ._errors import ExecError, Forbidden, KubeferryError, Unauthorized, Unreachable
 from ._exec_errors import Target, handshake_refused
 from ._exec_protocol import V4, V5, bounded, parse_status, query
 from ._exec_stream import ExecProcess, Input, Limits
@@ -42,6 +42,10 @@ _EITHER = (V5, V4)
 _SWITCHING = 101  # RFC 6455, section 4.1
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Access:
     """How to reach the API server now: asked for at each exec, since tokens expire during a long run."""
@@ -51,6 +55,7 @@ class Access:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None  # that the certificate must have, if it isn't the host
     proxy: Proxy | None = None
+    renew: Callable[[], None] = _nothing  # after a refusal: the next access may have another token
 
     @property
     def server(self) -> str:
@@ -130,7 +135,28 @@ class ExecRunner:
         self, argv: Sequence[str], sent: Sequence[str], offer: Sequence[str], stdin: Input | None
     ) -> ExecProcess:
         access = self._access()
-        url = _url(access.base, self._target, query(sent, self._target.container, stdin=stdin is not None))
+        try:
+            connection = self._connected(access, sent, offer, stdin=stdin is not None)
+        except Unauthorized:
+            access.renew()
+            renewed = self._access()
+            if renewed.headers == access.headers:
+                raise
+            connection = self._connected(renewed, sent, offer, stdin=stdin is not None)
+        if len(offer) > 1:
+            self._negotiated.version = connection.subprotocol or V4
+        if stdin is not None:
+            stdin.closes = connection.subprotocol == V5
+        if connection.sock is None:
+            raise broken(ConnectionResetError(), access.server, plain=access.plain)
+        self._negotiated.allowed = True
+        return ExecProcess(connection.sock, self._target, argv, stdin, self._limits)
+
+    def _connected(
+        self, access: Access, argv: Sequence[str], offer: Sequence[str], *, stdin: bool
+    ) -> WebSocket:
+        """A connection on which the command runs."""
+        url = _url(access.base, self._target, query(argv, self._target.container, stdin=stdin))
         connection = WebSocket(
             sslopt={"context": access.tls, "server_hostname": access.server_name},
             sockopt=[(IPPROTO_TCP, TCP_NODELAY, 1), (SOL_SOCKET, SO_KEEPALIVE, 1)],
@@ -150,18 +176,11 @@ class ExecRunner:
             raise  # a signal's, which may come at any time
         except Exception as exc:  # noqa: BLE001 -- websocket-client, ssl, socket and python-socks raise what they like
             if not connection.getstatus():  # a redirection has one
-                raise self._refusal(exc, access, sent, offer) from None
+                raise self._refusal(exc, access, argv, offer) from None
         if connection.getstatus() != _SWITCHING:
             connection.shutdown()  # type: ignore[no-untyped-call]
             raise no_api_server(access.server, f"HTTP status {connection.getstatus()}")
-        if len(offer) > 1:
-            self._negotiated.version = connection.subprotocol or V4
-        if stdin is not None:
-            stdin.closes = connection.subprotocol == V5
-        if connection.sock is None:
-            raise broken(ConnectionResetError(), access.server, plain=access.plain)
-        self._negotiated.allowed = True
-        return ExecProcess(connection.sock, self._target, argv, stdin, self._limits)
+        return connection
 
     def _refusal(
         self, exc: Exception, access: Access, argv: Sequence[str], offer: Sequence[str]
@@ -173,7 +192,10 @@ class ExecRunner:
             # golang.org/x/net/websocket answers 403 without a body to a subprotocol it doesn't have.
             if exc.status_code in {400, 403} and not body.lstrip().startswith(b"{") and len(offer) == 1:
                 return _NoProtocol(f"{access.server} doesn't have {offer[0]}.")
-            refusal = handshake_refused(exc.status_code, parse_status(body), self._target, argv)
+            # websocket-client reads no body without a header that tells its length.
+            bare = exc.status_code == 400 and access.plain and not exc.resp_headers
+            status = {"message": WANTS_TLS} if bare else parse_status(body)
+            refusal = handshake_refused(exc.status_code, status, self._target, argv)
             if isinstance(refusal, Forbidden) and self._negotiated.allowed:
                 # An API server that has just started doesn't know its roles for a second or two.
                 return Unreachable(f"{refusal} It was allowed just now.")

@@ -25,6 +25,8 @@ _HOPELESS = {
     "CreateContainerError": "its container can't be made: check that the image has sh",
     "RunContainerError": "its container can't be started: check that the image has sh",
 }
+_PULLING = ("ImagePullBackOff", "ErrImagePull")
+_MEMORY = "its limit of memory is too low for it: raise limits in resources"
 _TELLING = (
     "FailedMount",
     "FailedAttachVolume",
@@ -84,6 +86,8 @@ def refused_creation(error: ClusterError, request: HelperRequest) -> ClusterErro
             f"Service account {request.service_account or 'default'} doesn't exist in namespace "
             f"{request.namespace}: check service_account."
         )
+    if "quantities must match" in text:
+        return UsageError(f"{subject} with these resources: write quantities such as 500m or 64Mi{says}.")
     if " is invalid: " in text:
         return UsageError(f"{subject} as it was asked for: check the options for the pod{says}.")
     return error
@@ -93,18 +97,29 @@ def hopeless(pod: Object, request: HelperRequest) -> HelperPodError | None:
     """Why it is no use to wait for the pod any longer; None while it may still start."""
     status = pod.get("status") or {}
     subject = f"Helper pod {request.namespace}/{request.name}"
-    for container in status.get("containerStatuses") or []:
-        waiting = (container.get("state") or {}).get("waiting") or {}
+    for waiting in _waiting(status):
         reason = str(waiting.get("reason") or "")
         if reason in _HOPELESS:
-            words = _HOPELESS[reason].format(image=request.image)
+            words = _MEMORY if _lacks_memory(waiting) else _HOPELESS[reason].format(image=request.image)
             return HelperPodError(f"{subject} doesn't start: {words}{quoted(dict(waiting))}.")
     if status.get("phase") in {"Failed", "Succeeded"}:
         words = server_says(dict(status)) or _ending(status)
+        if "OOMKilled" in words:
+            return HelperPodError(f"{subject} ended before it was ready: {_MEMORY}.")
         return HelperPodError(
             f"{subject} ended before it was ready: {words}; try again, or give a longer lifetime."
         )
     return None
+
+
+def _waiting(status: Object) -> list[Object]:
+    """What containers wait for, by a pod's status."""
+    states = [each.get("state") or {} for each in status.get("containerStatuses") or []]
+    return [state["waiting"] for state in states if state.get("waiting")]
+
+
+def _lacks_memory(told: Object) -> bool:
+    return "OOM-killed" in server_says(dict(told))
 
 
 def diagnosis(
@@ -121,6 +136,10 @@ def diagnosis(
     if scheduled.get("status") == "False":
         text = server_says(dict(scheduled))
         return _unscheduled(text, claim_events, unbound)
+    if pulling := [each for each in _waiting(pod.get("status") or {}) if each.get("reason") in _PULLING]:
+        return _HOPELESS[_PULLING[0]].format(image=unbound.image) + quoted(dict(pulling[0]))
+    if _lacks_memory(last):
+        return f"{_MEMORY}{quoted(dict(last))}"
     if "Multi-Attach" in said:
         return f"its volume is still attached to another node: stop the pod that uses it there{quoted(dict(last))}"
     if last.get("reason") in {"FailedMount", "FailedAttachVolume"}:

@@ -54,6 +54,7 @@ _LABEL_LENGTH = 63
 
 # The API server drops any other key without a word.
 _RESOURCES = frozenset({"requests", "limits", "claims"})
+_TOLERATION = frozenset({"key", "operator", "value", "effect", "tolerationSeconds"})
 
 # Where an image has its programs, or the runtime what they need.
 _HIDING = re.compile(r"/|(/usr)?/(s?bin|lib[^/]*)|/usr|/etc|/(proc|sys|dev)(/.*)?")
@@ -117,6 +118,11 @@ class HelperRequest:
         if unknown := sorted(self.resources.keys() - _RESOURCES):
             raise UsageError(
                 f"resources has no {' and '.join(map(repr, unknown))}: give requests, limits or claims."
+            )
+        if unknown := sorted({key for each in self.tolerations for key in each} - _TOLERATION):
+            raise UsageError(
+                f"A toleration has no {' and '.join(map(repr, unknown))}: give key, operator, value, effect or "
+                "tolerationSeconds in tolerations."
             )
         if self.lifetime < 1:
             raise UsageError(

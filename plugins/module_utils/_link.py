@@ -11,7 +11,7 @@ from typing import Protocol
 
 from . import _carry_scripts as scripts
 from ._asking import Question, full
-from ._errors import ConnectionLost, EndpointError, ProtocolError
+from ._errors import ConnectionLost, EndpointError, ProtocolError, broke_off
 from ._runner import Process, is_full, last_words
 from ._scripts import BROKEN, FAILED
 from ._shell_pieces import ShellPlace, marked
@@ -94,7 +94,7 @@ class PodLink:
             asked.release()
             process.wait()
         except ProtocolError as exc:
-            raise ProtocolError(f"Copying in {asker.runner.where} broke off: {exc}.") from exc
+            raise broke_off(exc, f"Copying in {asker.runner.where}") from exc
         finally:
             process.close()
 

@@ -47,9 +47,19 @@ class Hop:
 
 
 def require_report(path: str | None) -> None:
-    """Raises UsageError where `path` is there and something else than a report: better before the work than after."""
-    if path:
-        _hops(os.path.expanduser(path))
+    """Raises UsageError where `path` can't be a report's: better before the work than after. Nothing is made."""
+    if not path:
+        return
+    path = os.path.expanduser(path)
+    _hops(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"report: {shown(path)} can't be written, since user {os.geteuid()} can't make files in "
+            f"{shown(folder)}: choose another path."
+        )
 
 
 def record(path: str, name: str, hop: Hop) -> None:

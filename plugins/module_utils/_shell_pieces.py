@@ -16,7 +16,7 @@ from . import _tar as tar
 from ._asking import Asker, Question
 from ._checksum import hasher
 from ._entry import DIGEST_BYTES
-from ._errors import ConnectionLost, EndpointError, ProtocolError
+from ._errors import ConnectionLost, EndpointError, ProtocolError, broke_off
 from ._names import display
 from ._pieces import (
     BLOCKS,
@@ -152,7 +152,7 @@ class ShellPieces:
         try:
             yield from data
         except ConnectionLost as exc:
-            raise type(exc)(f"Reading {display(path)} from {self._place.where} broke off: {exc}.") from exc
+            raise broke_off(exc, f"Reading {display(path)} from {self._place.where}") from exc
 
     # -- writing ----------------------------------------------------------------------------------
 

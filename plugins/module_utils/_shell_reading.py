@@ -18,7 +18,7 @@ from . import _shell_output as output
 from ._asking import Asker, answers
 from ._complaints import Complaint, complaints
 from ._entry import DIGEST_BYTES, SYMLINK, Taken
-from ._errors import EndpointError, ProtocolError, ToolMissing
+from ._errors import EndpointError, ProtocolError, ToolMissing, broke_off
 from ._look import Look
 from ._manifest import Manifest
 from ._names import display
@@ -77,9 +77,7 @@ class ShellReading:
                 try:
                     rows = output.rows(batch)
                 except ProtocolError as exc:
-                    raise ProtocolError(
-                        f"Reading the names below {self._asker.where} broke off: {exc}."
-                    ) from exc
+                    raise broke_off(exc, f"Reading the names below {self._asker.where}") from exc
                 if rows is None:
                     vanishing += _room(batch.names)
                     if vanishing > MOST_KEPT:

@@ -18,7 +18,7 @@ from . import _tar as tar
 from ._asking import ANSWER_LIMIT, Asker, answers
 from ._complaints import Complaint
 from ._entry import Entry, Taken, provable
-from ._errors import ConnectionLost, ProtocolError, Stuck
+from ._errors import ConnectionLost, ProtocolError, Stuck, broke_off
 from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._hold import Hold
 from ._look import Look
@@ -172,7 +172,7 @@ class ShellTree:
         try:
             yield from pieces
         except (ConnectionLost, ProtocolError) as exc:
-            raise type(exc)(f"Reading {display(path)} from {self.where} broke off: {exc}.") from exc
+            raise broke_off(exc, f"Reading {display(path)} from {self.where}") from exc
 
     def begin(self) -> None:
         self._hold = Hold(

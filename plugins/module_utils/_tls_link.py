@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from . import _carry_scripts as scripts
 from ._asking import Question
 from ._beside import Beside
-from ._errors import KubeferryError, ProtocolError, RouteFailed
+from ._errors import KubeferryError, ProtocolError, RouteFailed, broke_off
 from ._link import MAX_LINE, Alone, Broken, follow, tar_options
 from ._runner import SAID, Process, last_words
 from ._session_key import session_key
@@ -98,7 +98,7 @@ class TlsLink:
             receiver.asked.release()
             receiver.process.wait()
         except ProtocolError as exc:
-            raise ProtocolError(f"Sending to {self._target.where} broke off: {exc}.") from exc
+            raise broke_off(exc, f"Sending to {self._target.where}") from exc
         finally:
             receiver.process.close()
 

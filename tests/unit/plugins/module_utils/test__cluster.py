@@ -22,10 +22,12 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from execfaults import Fault
 from execserver import ExecServer
-from kubernetes.config import kube_config
+from fakeapi import status
+from kubernetes.config import incluster_config, kube_config
 
-from ansible_collections.kubeferry.pvc.plugins.module_utils import _credential_plugin
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _credential_plugin, _token_file
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import auth_of, connect
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ConnectionLost,
@@ -178,6 +180,42 @@ def test_a_variable_that_turns_verification_off_is_named(certificate, monkeypatc
     assert connect({}, {"host": "https://127.0.0.1:1", "api_key": "t"}).warnings == []
 
 
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        ("http://api.example.com:8080", True),
+        ("http://192.0.2.1", True),
+        ("http://127.0.0.1:8001", False),
+        ("http://[::1]:8001", False),
+        ("http://localhost:8001", False),
+        ("https://192.0.2.1", False),
+    ],
+)
+def test_what_goes_in_the_clear_is_warned_of(host, warned):
+    warnings = connect({"host": host, "api_key": "t"}).warnings
+    assert [text for text in warnings if "no TLS" in text and "read the credentials" in text] == warnings
+    assert len(warnings) == warned
+
+
+def test_a_tls_port_that_answers_plain_http_names_the_scheme():
+    """As servers in Go do."""
+    said = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+    def answer():
+        for _work in range(2):
+            connection, _address = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, daemon=True).start()
+        port = listener.getsockname()[1]
+        for work in both_ways(connect({"host": f"http://127.0.0.1:{port}", "api_key": "t"})):
+            with pytest.raises(Unreachable, match="speaks TLS alone; write https:// in host"):
+                work()
+
+
 def test_plain_http_to_a_tls_port(certificate):
     with ExecServer(tls=certificate) as server:
         cluster = connect({"host": server.url.replace("https", "http"), "api_key": "t"})
@@ -230,6 +268,14 @@ def assert_nothing_is_sent(server, options, words):
         assert "\n" not in str(caught.value)
     assert not server.execs
     assert not server.api.requests
+
+
+@pytest.mark.parametrize(("given", "lacks"), [("client_cert", "client_key"), ("client_key", "client_cert")])
+def test_a_certificate_without_a_key_and_a_key_without_a_certificate(tmp_path, given, lacks):
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"token": "t"})
+    for options in ({"host": "https://127.0.0.1:1"}, {"kubeconfig": path}):
+        with pytest.raises(UsageError, match=f"^{given} is given without {lacks}: give both"):
+            connect({**options, given: "file.pem"})
 
 
 @pytest.mark.parametrize("token", BAD_TOKENS)
@@ -362,6 +408,84 @@ def test_a_credential_plugin_is_asked_again_when_its_token_has_expired(tmp_path)
         assert len(set(tokens)) == 2
 
 
+def replace_token(file, token):
+    (file.parent / "new").write_text(token)
+    os.replace(file.parent / "new", file)
+
+
+@pytest.fixture
+def by_token_file(tmp_path, monkeypatch):
+    """A cluster of a kubeconfig's `tokenFile`, and one as in a pod, and the file."""
+    file = tmp_path / "token"
+    file.write_text("first")
+    authority = tmp_path / "ca.crt"
+    _certificate(authority)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(file))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
+    # A relative path counts from the kubeconfig's directory.
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"tokenFile": "token"})
+    return [connect({"kubeconfig": path}), connect({})], file
+
+
+def tokens(clusters):
+    return [dict(cluster._headers())["Authorization"].removeprefix("Bearer ") for cluster in clusters]
+
+
+def test_a_token_file_is_read_anew_each_minute(by_token_file, monkeypatch):
+    clusters, file = by_token_file
+    now = time.monotonic()
+    monkeypatch.setattr(_token_file.time, "monotonic", lambda: now)
+    replace_token(file, "second")
+    assert tokens(clusters) == ["first", "first"]
+    now += _token_file.SECONDS
+    assert tokens(clusters) == ["second", "second"]
+    now += _token_file.SECONDS
+    file.write_text("")
+    assert tokens(clusters) == ["second", "second"]
+    file.unlink()
+    assert tokens(clusters) == ["second", "second"]
+    file.write_text("third")
+    assert tokens(clusters) == ["third", "third"]
+
+
+def test_a_token_beside_a_token_file_counts(tmp_path):
+    (tmp_path / "token").write_text("of-the-file")
+    user = {"tokenFile": "token", "token": "beside-it"}
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", user)
+    assert tokens([connect({"kubeconfig": path})]) == ["beside-it"]
+
+
+def test_a_token_that_was_replaced_just_now_is_read_before_a_refusal_counts(tmp_path):
+    file = tmp_path / "token"
+
+    def refuse(server):
+        server.behave()
+        server.api.refuse["get", "pods"] = [(401, status(401, "Unauthorized"))]
+        server.inject(Fault("refuse", code=401, message="Unauthorized"))
+
+    with ExecServer() as server:
+        path = kubeconfig(tmp_path / "config", server.url, {"tokenFile": str(file)})
+        for number, sent in enumerate(
+            (
+                lambda: [headers for _method, _target, _body, headers in server.api.requests],
+                lambda: [entry.headers for entry in server.execs],
+            )
+        ):
+            file.write_text("old")
+            work = both_ways(connect({"kubeconfig": path}))[number]
+            refuse(server)
+            replace_token(file, "new")
+            work()
+            assert [each["authorization"] for each in sent()[-2:]] == ["Bearer old", "Bearer new"]
+            refuse(server)
+            before = len(sent())
+            with pytest.raises(Unauthorized, match="doesn't accept the credentials"):
+                work()
+            assert len(sent()) == before + 1  # the same token isn't sent again
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -477,7 +601,7 @@ def test_a_signal_while_credentials_are_renewed():
     [
         (None, "no usable kubeconfig"),
         ("{{{", "isn't a valid kubeconfig"),
-        ("[]", "isn't a valid kubeconfig"),
+        ("[]", r"isn't a valid kubeconfig \(it is no mapping with clusters, contexts and users\)"),
         ("just text", "isn't a valid kubeconfig"),
         ("", r"isn't a valid kubeconfig \(file is empty\): check"),
         ("apiVersion: v1\nkind: Config\n", "names no current context that it has: mend the file"),
@@ -559,6 +683,24 @@ def test_an_unknown_context_is_named(tmp_path):
 def test_no_settings_at_all():
     with pytest.raises(UsageError, match="give host and api_key"):
         connect({})
+
+
+def test_a_kubeconfig_that_is_no_text(tmp_path):
+    (tmp_path / "config").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"isn't a valid kubeconfig \(it is no text\)"):
+        connect({"kubeconfig": str(tmp_path / "config")})
+
+
+def test_certificates_that_are_none_or_another_ones(certificate, tmp_path):
+    here = {"host": "https://127.0.0.1:1", "api_key": "t", "ca_cert": str(certificate)}
+    other = str(_certificate(tmp_path / "other.pem"))
+    with pytest.raises(UsageError, match=r"\(the key isn't the certificate's\)"):
+        connect({**here, "client_cert": str(certificate), "client_key": other})
+    (tmp_path / "junk").write_text("junk")
+    with pytest.raises(
+        UsageError, match=r"ca_cert .*junk can't be used .*\(there is no PEM certificate in it\)"
+    ):
+        connect({**here, "ca_cert": str(tmp_path / "junk")})
 
 
 def test_missing_certificate_files(tmp_path):
@@ -721,7 +863,8 @@ def test_a_proxys_password_goes_with_both_ways(certificate, user, headers):
         stranger = connect({**server.auth(), "proxy": f"http://127.0.0.1:{proxy.port}"})
         for work in both_ways(stranger):
             with pytest.raises(
-                Unreachable, match=r"asks for a user and a password \(HTTP 407\): give them in proxy"
+                Unreachable,
+                match=r"asks for a user and a password \(HTTP 407\) and has got none, or wrong ones: give",
             ):
                 work()
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 
 import engine
 import pytest
@@ -419,6 +420,51 @@ def test_a_copy_that_is_not_whole_says_what_is_missing(ends):
     assert result["msg"].startswith(
         f"{ends[1]} on this machine isn't a whole copy of {ends[0]} on this machine: 1 different (10). What "
     )
+
+
+def of_nobody(place):
+    """A source of root's, and a target of an ordinary user's."""
+    write(place / "source", "a/10", b"ten")
+    (place / "target").mkdir()
+    os.chown(place / "target", engine.NOBODY, engine.NOBODY)
+    return place / "source", place / "target"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_copy_by_a_user_who_can_not_set_owners_says_what_to_do(place):
+    ends = of_nobody(place)
+    said = engine.in_child(lambda: copy(*ends)["msg"], uid=engine.NOBODY)
+    assert re.search(
+        r": 3 different in owner, mode, time or the like \(., a, a/10\)\. All contents match, ", said
+    )
+    assert said.endswith(
+        f"match, and user {engine.NOBODY}, as whom they were copied, can't set owners: set metadata to report, or copy "
+        "as root."
+    )
+
+
+def test_a_copy_that_only_lacks_a_socket_says_what_to_do(ends):
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(ends[0] / "socket"))
+        said = copy(*ends)["msg"]
+    assert said.endswith(
+        "All contents match, and what is missing can't be made there: set metadata to report."
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_report_where_none_can_be_made_is_refused_before_the_copy(place):
+    ends = of_nobody(place)
+
+    def work():
+        return sentence_of(copy, *ends, report=str(ends[0] / "new" / "report.json"), kind=UsageError)
+
+    said = engine.in_child(work, uid=engine.NOBODY)
+    assert said == (
+        f"report: {ends[0]}/new/report.json can't be written, since user {engine.NOBODY} can't make files in "
+        f"{ends[0]}: choose another path."
+    )
+    assert set(snapshot(ends[1])) == {b"."}
 
 
 def test_an_empty_name_of_a_manifest(ends):

@@ -23,6 +23,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_diagnosis im
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._helper_spec import HelperRequest
 
+KILLED = "container init was OOM-killed (memory limit too low?)"
 REQUEST = HelperRequest("ns", "pvc-0", "r1", image="image:1")
 
 
@@ -84,6 +85,11 @@ def test_a_claim_for_one_pod_names_the_pod_that_has_it():
             NotFound,
             "Service account default",
         ),
+        (
+            'Pod in version "v1" cannot be handled as a Pod: quantities must match the regular expression',
+            UsageError,
+            "with these resources: write quantities such as 500m",
+        ),
         ('Pod "p" is invalid: spec.tolerations[0].operator: Unsupported value', UsageError, "tolerations"),
         ('pods is forbidden: User "u" cannot create resource "pods"', Forbidden, "the original"),
     ],
@@ -109,6 +115,21 @@ def test_under_restricted_another_advice_is_given():
     [
         (waiting("ImagePullBackOff", "Back-off pulling image"), "image image:1 can't be pulled"),
         (waiting("InvalidImageName"), "isn't an image name"),
+        (
+            waiting("RunContainerError", KILLED),
+            "limit of memory is too low for it: raise limits in resources",
+        ),
+        (
+            {
+                "status": {
+                    "phase": "Failed",
+                    "containerStatuses": [
+                        {"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
+                    ],
+                }
+            },
+            "limit of memory is too low for it: raise limits in resources",
+        ),
         (
             waiting("CreateContainerConfigError", "image will run as root"),
             r"run_as_user.*image will run as root",
@@ -181,6 +202,18 @@ def unscheduled(message):
             "still attached to another node",
         ),
         (pod(), [event("FailedCreatePodSandBox", "no network")], [], "no network"),
+        (
+            waiting("ErrImagePull", "no such host"),
+            [event("Failed", "Error: ImagePullBackOff")],
+            [],
+            "its image image:1 can't be pulled: check the name, and image_pull_secrets (the server says: no such host)",
+        ),
+        (
+            pod(),
+            [event("Failed", KILLED)],
+            [],
+            "limit of memory is too low for it: raise limits in resources",
+        ),
         (pod(), [], [], "no event that tells why"),
     ],
 )

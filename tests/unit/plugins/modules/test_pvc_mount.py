@@ -66,6 +66,10 @@ def test_present_and_absent(server, run):
         ({"pvc": "pvc-0", "also": [{"pvc": ""}]}, "also.pvc is empty"),
         ({"pvc": "other"}, "Claim ns/other doesn't exist"),
         ({"pvc": "pvc-0", "run_id": "A B"}, "run_id 'A B'"),
+        (
+            {"pvc": "pvc-0", "tolerations": [{"key": "a", "operater": "Exists"}]},
+            "A toleration has no 'operater': give key, operator",
+        ),
         ({"pvc": "pvc-0", "resources": {"limit": {}, "cpu": 1}}, "resources has no 'cpu' and 'limit'"),
         ({"pvc": "pvc-0", "pod_security": "privileged"}, "pod_security"),
         (
