@@ -159,10 +159,14 @@ class Comparison:
 
     def changing(self, plan: Plan) -> None:
         """What the plan says is about to be done at the target. What is on its way lies in the tree's own directory."""
+        if not plan.count(CREATE, REPLACE, METADATA, DELETE):
+            return
+        self._at_target.change([b"."])
         self._at_target.change(
-            directory or b"."
+            directory
             for path, _action, kind in plan.touched(CREATE, REPLACE, METADATA, DELETE)
-            for directory in {b"", path.rpartition(b"/")[0], path if kind == DIR else b""}
+            for directory in (path.rpartition(b"/")[0], path if kind == DIR else b"")
+            if directory
         )
 
     def placed(self, changes: Iterable[Change], arrived: Mapping[bytes, Taken]) -> None:
