@@ -60,7 +60,7 @@ def test_each_has_its_own_status(playbooks, recorder, several, check_schema):
     run = playbooks.run(*several(GOOD, BAD), url=recorder.url, KUBEFERRY_RUN=NUMBER)
     assert run.status == 2
     assert run.warnings == []
-    assert run.after < 2.0
+    assert run.after < 5
     check_schema(recorder.events)
     first, second = list(runs_of(recorder).values())
     assert first[0]["runid"] == NUMBER
@@ -83,7 +83,7 @@ def test_the_end_waits_for_no_server(playbooks, several, faults):
     try:
         run = playbooks.run(*several(GOOD, GOOD, GOOD), url=server.url)
         assert run.status == 0
-        assert run.after < 2.0
+        assert run.after < 5
         server.faults = Faults()
         server.events.clear()
         playbooks.run(*several(GOOD), url=server.url)
