@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -156,7 +155,6 @@ def test_a_copy_that_is_killed(phase, send, started, variables, files, tmp_path)
 
 def test_a_machine_that_goes_down(started, variables, files, tmp_path):
     """Nobody is left to remove the pods: they end by their deadline, and the next run removes what is left of them."""
-    began = time.monotonic()
     playbook = started({**variables, "lifetime": 30})
     reach_pull(playbook, tmp_path)
     playbook.kill_everything()
@@ -171,7 +169,7 @@ def test_a_machine_that_goes_down(started, variables, files, tmp_path):
         return set(helper_pods("jsonpath={.items[*].status.phase}"))
 
     assert phases() == {"Running"}
-    eventually("the deadline", lambda: phases() == {"Failed"}, 45 - (time.monotonic() - began), pause=1)
+    eventually("the deadline", lambda: phases() == {"Failed"}, 90, pause=1)
     assert helper_pods() == names
     finish(started, variables, files, tmp_path)
 
