@@ -8,6 +8,7 @@ KUBECONFIG            an existing cluster for the suites that need one; without 
 KUBEFERRY_NO_SKIP=1   a suite that could not run, or a test that was skipped, is a failure
 KUBEFERRY_MATRIX=all  every supported combination of versions in the suite matrix, not just the oldest
 SCENARIO              molecule scenarios in place of all, with commas between them
+UNITS                 folders of tests/unit in place of all, with commas between them
 
 Run by the Python of .cache/venv.
 """
@@ -115,6 +116,19 @@ def tests_in(folder: str) -> Callable[[], list[Step]]:
     return lambda: [python("-m", "pytest", folder)]
 
 
+def units() -> list[str]:
+    return sorted(path.name for path in (ROOT / "tests" / "unit").iterdir() if list(path.rglob("test_*.py")))
+
+
+def unit() -> list[Step]:
+    return [python("-m", "pytest", *(f"tests/unit/{name}" for name in chosen("UNITS", units)))]
+
+
+def chosen(variable: str, everything: Callable[[], list[str]]) -> list[str]:
+    """What an environment variable names, with commas between; all there is if it names nothing."""
+    return os.environ[variable].split(",") if os.environ.get(variable) else everything()
+
+
 def with_cluster(folder: str) -> Callable[[], list[Step]]:
     """A suite of pytest that uses a cluster where there can be one, and says which of its tests it skipped."""
 
@@ -163,9 +177,9 @@ def scenarios() -> list[str]:
 
 
 def molecule() -> list[Step]:
-    chosen = os.environ.get("SCENARIO", "").split(",") if os.environ.get("SCENARIO") else scenarios()
+    ours = chosen("SCENARIO", scenarios)
     # Molecule keeps what it has prepared in there, for all scenarios at once.
-    home = CACHE / "molecule" / "-".join(chosen)
+    home = CACHE / "molecule" / "-".join(ours)
     # What is left of a run that was interrupted would count as prepared.
     shutil.rmtree(home, ignore_errors=True)
     environment = {
@@ -173,7 +187,7 @@ def molecule() -> list[Step]:
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         "ANSIBLE_HOME": str(home),
     }
-    names = [word for name in chosen for word in ("--scenario-name", name)]
+    names = [word for name in ours for word in ("--scenario-name", name)]
     command = Step(
         ["molecule", "test", *names],
         environment | cluster(),
@@ -186,7 +200,7 @@ def molecule() -> list[Step]:
 SUITES = (
     Suite("lint", "ruff, mypy, shellcheck, licence headers, changelog, ansible-lint", lint),
     Suite("sanity", "ansible-test sanity", sanity),
-    Suite("unit", "pytest tests/unit", tests_in("tests/unit")),
+    Suite("unit", "pytest tests/unit", unit),
     Suite(
         "outages", "copies on a real cluster that gives way under them", on_archive(OUTAGES, namespaces=OWN)
     ),
@@ -324,13 +338,14 @@ def everything() -> list[Outcome]:
     with tempfile.TemporaryDirectory(dir=CACHE) as place:
         jobs = [
             job(place, "outages"),
-            job(place, "molecule", **on_claims, only=[name for name in scenarios() if name not in APART]),
+            job(place, "molecule", **on_claims, SCENARIO=[name for name in scenarios() if name not in APART]),
             job(place, "docs", **on_claims),
             job(place, "awx", **on_claims),
             job(place, "matrix", **on_claims),
             job(place, "live", **on_cluster),
-            job(place, "molecule apart", **on_cluster, only=APART),
-            job(place, "unit"),
+            job(place, "molecule apart", **on_cluster, SCENARIO=APART),
+            job(place, "unit plugins", UNITS=["plugins"]),
+            job(place, "unit others", UNITS=[name for name in units() if name != "plugins"]),
             job(place, "sanity"),
             job(place, "callback"),
             job(place, "server", **on_cluster),
@@ -353,9 +368,10 @@ def everything() -> list[Outcome]:
     return [outcome for each in outcomes.values() for outcome in each]
 
 
-def job(place: str, name: str, after: str = "", alone: str = "", only: Sequence[str] = ()) -> Job:
-    """A suite as a job: the first word of its name is the suite's."""
-    environment = {"KUBEFERRY_OUTCOMES": f"{place}/{name}.json", "SCENARIO": ",".join(only)}
+def job(place: str, name: str, after: str = "", alone: str = "", **parts: Sequence[str]) -> Job:
+    """A suite as a job, or `parts` of it: the first word of its name is the suite's."""
+    environment = {variable: ",".join(names) for variable, names in parts.items()}
+    environment["KUBEFERRY_OUTCOMES"] = f"{place}/{name}.json"
     return Job(name, [sys.executable, __file__, name.partition(" ")[0]], environment, after, alone)
 
 
