@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, product
 
 from ._endpoint import End
 from ._errors import UsageError
@@ -27,7 +27,7 @@ def require_different(files: Mapping[str, str]) -> None:
 
 def require_outside(files: Mapping[str, str], ends: Mapping[str, End], selection: Selection) -> None:
     """Raises UsageError where one of the files would be a part of what is selected at an end on this machine."""
-    for end, option in ((each, option) for each in ends for option in files):
+    for end, option in product(ends, files):
         if ends[end].place is not None:
             continue
         tree, path = ends[end].tree, files[option]

@@ -28,9 +28,9 @@ EXTRA = "extra"
 """The action of what only the target has and keeps."""
 
 ALIKE = "kind size mode uid gid mtime link hardlink major minor digest xattrs".split()
+"""The columns in which entries that match are usually equal."""
 SEEN = ("size", "mtime", "link")
 """What a look shows of whether a thing is as it was known, beside its kind."""
-"""The columns in which entries that match are usually equal."""
 
 
 @dataclass(frozen=True)

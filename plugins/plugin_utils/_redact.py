@@ -413,15 +413,20 @@ class Redactor:
                 self._learn_text(word)
         return items if isinstance(items := result.get("results"), list) else []
 
-    def _learn_data(self, data: object, templates: bool = False) -> None:
-        """Learn what a Secret has, decoded where it is text, and then what is in that behind telling names too."""
-        if not isinstance(data, Mapping):
-            self.learn(data, templates)
+    def _learn_field(
+        self, name: object, value: object, hidden: Container[object], templates: bool = False
+    ) -> None:
+        """Learn a secret field of a mapping, of which these are `hidden`.
+
+        What a Secret has is learnt decoded where it is text, and then what is in that behind telling names too.
+        """
+        if name != "data" or name not in hidden or not isinstance(value, Mapping):
+            self.learn(value, templates)
             return
-        for name, value in data.items():
+        for key, encoded in value.items():
             # The namespace in the token of a service account is no secret.
-            decoded = None if name == "namespace" else _decoded(value)
-            self.learn(value if decoded is None else decoded, templates)
+            decoded = None if key == "namespace" else _decoded(encoded)
+            self.learn(encoded if decoded is None else decoded, templates)
             if decoded is not None:
                 self.learn_arguments(decoded)
 
@@ -470,10 +475,8 @@ class Redactor:
                 value = with_kinds(value)
                 hidden = self.hidden_fields(value)
                 for key, inner in value.items():
-                    if key in hidden and key == "data":
-                        self._learn_data(inner, templates)
-                    elif key in hidden or self.is_secret_key(str(key)):
-                        self.learn(inner, templates)
+                    if key in hidden or self.is_secret_key(str(key)):
+                        self._learn_field(key, inner, hidden, templates)
                     elif _has_names(inner):
                         waiting.append(inner)
             elif isinstance(value, list):
@@ -492,10 +495,8 @@ class Redactor:
         result = with_kinds(result)
         hidden = self.hidden_fields(result)
         for name, value in result.items():
-            if name in hidden and name == "data":
-                self._learn_data(value)
-            elif name in hidden or self.is_secret_key(name):
-                self.learn(value)
+            if name in hidden or self.is_secret_key(name):
+                self._learn_field(name, value, hidden)
             elif _has_names(value) and name not in but:
                 self.learn_arguments(value)
 
