@@ -431,6 +431,7 @@ class Copy:
                 create=_wanted(whole),
             )
         )
+        arrived.update((taken.path, taken) for taken in self._target.placed())
         self._comparison.placed(whole, arrived)
 
     def _move(self, moving: list[Change], source: Manifest) -> tuple[list[Entry], dict[bytes, Taken]]:

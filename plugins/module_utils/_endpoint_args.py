@@ -15,7 +15,7 @@ from typing import Any
 
 from ._auth_args import AUTH_ARG_SPEC, auth_text, documented, proxy_headers_text
 
-DEFAULT_IMAGE = "busybox:1.36"
+DEFAULT_IMAGE = "busybox:1.37"
 DEFAULT_LIFETIME = 4 * 3600
 DEFAULT_WAIT = 120
 

@@ -24,7 +24,7 @@ from ._errors import BusyError, EndpointError
 from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._folder import Folder
 from ._leftovers import clear, foreign, foreign_in, keeps_parts, set_aside, strangers
-from ._local_files import SMALL, digest_of, opened, trouble, what_can_be_read
+from ._local_files import digest_of, opened, trouble, what_can_be_read
 from ._local_hold import held_above, inside
 from ._local_pieces import LocalPieces, LocalPlace
 from ._local_rows import rows
@@ -34,10 +34,12 @@ from ._manifest import Manifest
 from ._mounts import mounted_below, mounts_here
 from ._names import display, encode, parents, shown
 from ._progress import Progress
+from ._read_back import ReadBack
 from ._row import number
 from ._selection import WORK_DIR, Selection
 from ._store import Store
 from ._tree import FLUSH_SECONDS, Changes, Facts, Incoming
+from ._untouched import LARGE, Untouched
 from ._walk import Walk
 from ._xattrs import Xattrs, give
 
@@ -57,6 +59,7 @@ class LocalTree:
         self._work = WORK_DIR + b"/run-" + secrets.token_hex(6).encode()
         self._lock: int | None = None
         self._read_back: dict[bytes, Taken] = {}
+        self._untouched = Untouched()
 
     @property
     def where(self) -> str:
@@ -140,7 +143,11 @@ class LocalTree:
         return look.fingerprint
 
     def digests(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
-        return self._digests(paths, checksum, b"")
+        with Folder(self._root) as folder:
+            for path in paths:
+                with contextlib.suppress(OSError), opened(folder, path) as descriptor:
+                    status = os.fstat(descriptor)
+                    yield _taken(path, digest_of(descriptor, checksum), status)
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
         with Folder(self._root) as folder:
@@ -166,6 +173,7 @@ class LocalTree:
     def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming], checksum: str) -> None:
         by_path = {entry.path: entry for entry in entries}
         self._read_back.clear()
+        self._untouched.drop()
         try:
             with Folder(self._root) as folder:
                 for item in incoming:
@@ -176,8 +184,11 @@ class LocalTree:
     def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
         told, self._read_back = self._read_back, {}
         yield from (told[path] for path in paths if path in told)
-        others = [path for path in paths if path not in told]
-        yield from self._digests(others, checksum, self._received(b""))
+        with Folder(self._root) as folder:
+            for path in paths:
+                if path not in told:
+                    with contextlib.suppress(OSError):
+                        yield self._reread(folder, path, checksum)
 
     def apply(self, changes: Changes) -> None:
         with Folder(self._root) as folder:
@@ -193,6 +204,10 @@ class LocalTree:
             folder.forget()
             for entry in changes.attributes:
                 self._set_attributes(folder, entry)
+
+    def placed(self) -> Iterator[Taken]:
+        for path, digest, status in self._untouched.release():
+            yield _taken(path, digest, status)
 
     def end(self, root: Entry | None) -> None:
         clear(self._root, self._work)
@@ -211,6 +226,7 @@ class LocalTree:
             self._lock = None
 
     def close(self, *, keep: bool = True) -> None:
+        self._untouched.drop()
         if self._lock is not None:
             if not (keep and keeps_parts(self._root, WORK_DIR)):
                 clear(self._root, WORK_DIR)
@@ -250,15 +266,6 @@ class LocalTree:
             if new.isdisjoint(parents(entry.path)) and entry.path not in spoiled:
                 attempt(functools.partial(move, folder, self._received(entry.path)), folder, entry.path)
 
-    # -- reading ----------------------------------------------------------------------------------
-
-    def _digests(self, paths: Sequence[bytes], checksum: str, prefix: bytes) -> Iterator[Taken]:
-        with Folder(self._root) as folder:
-            for path in paths:
-                with contextlib.suppress(OSError), opened(folder, prefix + path) as descriptor:
-                    status = os.fstat(descriptor)
-                    yield _taken(path, digest_of(descriptor, checksum), status)
-
     # -- writing ----------------------------------------------------------------------------------
 
     def _received(self, path: bytes) -> bytes:
@@ -297,26 +304,56 @@ class LocalTree:
         except FileExistsError:  # an attempt before this one got so far
             os.unlink(at[1], dir_fd=at[0])
             descriptor = os.open(at[1], NEW, first, dir_fd=at[0])
+        large = entry.size >= LARGE
+        lease = self._untouched.take(descriptor, fcntl.F_WRLCK) if large else None
+        back = ReadBack(descriptor, checksum) if lease else None
+        digest = ""
         try:
-            missing = entry.size
-            for piece in item.payload:
-                # What has grown is sent again; it gets no more room than it was planned to have.
-                left = piece[:missing]
-                missing -= len(left)
-                while left:
-                    left = left[os.write(descriptor, left) :]
-                self._progress.advance(len(piece))
-            self._attributes_of(descriptor, entry, mode, at)
-            status = os.fstat(descriptor)
-            if entry.size < SMALL:
-                digest = hasher(checksum, os.pread(descriptor, SMALL, 0)).hexdigest()
-            else:
-                os.lseek(descriptor, 0, os.SEEK_SET)
-                digest = digest_of(descriptor, checksum)
+            with back.begun() if back else contextlib.nullcontext():
+                written = self._fill(descriptor, entry.size, item, back)
+                self._attributes_of(descriptor, entry, mode, at)
+                status = os.fstat(descriptor)
+                if back:
+                    digest = back.digest(written)
+                elif not large:
+                    digest = hasher(checksum, os.pread(descriptor, written + 1, 0)).hexdigest()
+        except BaseException:
+            if lease:
+                lease.drop()
+            raise
         finally:
             os.close(descriptor)
         self._progress.advance(0, files=1)
+        if large and not (lease and self._untouched.keep(entry.path, lease, digest)):
+            with contextlib.suppress(OSError):
+                return self._reread(folder, entry.path, checksum)
         return _taken(entry.path, digest, status)
+
+    def _fill(self, descriptor: int, size: int, item: Incoming, back: ReadBack | None) -> int:
+        """Write the content of a file; how much that was."""
+        written = 0
+        for piece in item.payload:
+            # What has grown is sent again; it gets no more room than it was planned to have.
+            left = piece[: size - written]
+            while left:
+                count = os.write(descriptor, left)
+                left = left[count:]
+                written += count
+            if back:
+                back.wrote(written)
+            self._progress.advance(len(piece))
+        return written
+
+    def _reread(self, folder: Folder, path: bytes, checksum: str) -> Taken:
+        """The digest of a received file. A large one is held until it has its name. Raises OSError."""
+        with opened(folder, self._received(path)) as descriptor:
+            status = os.fstat(descriptor)
+            lease = self._untouched.take(descriptor, fcntl.F_RDLCK) if status.st_size >= LARGE else None
+            status = os.fstat(descriptor)
+            digest = digest_of(descriptor, checksum)
+        if lease:
+            self._untouched.keep(path, lease, digest)
+        return _taken(path, digest, status)
 
     def _attributes_of(self, descriptor: int, entry: Entry, mode: int, at: tuple[int, bytes]) -> None:
         """Give a file that was just written its attributes, as far as this user may."""

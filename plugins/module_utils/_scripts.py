@@ -253,14 +253,16 @@ PULL = (
     _START
     + _GATHER
     + """
-head -c "$3" | xargs -0 -r tar ${4:+"$4"} -cf - | gather
+if [ "$4" = gather ]; then head -c "$3" | xargs -0 -r tar ${5:+"$5"} -cf - | gather
+else head -c "$3" | xargs -0 -r tar ${5:+"$5"} -cf -; fi
 printf '%-511s\\n' "$2"
 """
     + _LINGER
 )
 """Archives of the regular files on standard input, and a block that starts with the mark after the last one.
 
-`$4` is an option of tar's: GNU tar takes a backslash in a name for the start of an escape, unless it is told not to."""
+With `$4` "gather" they are gathered; the contents of a large file tar hands over in large pieces by itself. `$5` is an
+option of tar's: GNU tar takes a backslash in a name for the start of an escape, unless it is told not to."""
 
 HOLD = (
     _START

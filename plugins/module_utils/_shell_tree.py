@@ -39,6 +39,8 @@ SCAN_ROUNDS = 3
 """Walks of a tree that changes so that something couldn't be looked at."""
 UNASKED = 1_000
 """Members of an archive that were not asked for: tar sends what replaces a file that it was told to send."""
+GATHERED = 1 << 20
+"""Bytes of a file. Where files are larger on average, it doesn't pay to gather what tar says of them."""
 MOST_GROWTH = 1 << 30
 """Bytes that a file may have grown by since it was looked at, before its stream is given up."""
 
@@ -150,7 +152,9 @@ class ShellTree:
         wanted = {entry.path: entry.size for entry in entries}
         unasked = 0
         verbatim = ("--no-unquote",) if "gnutar" in self.facts().tools else ()
-        process, names = self._asker.ask(scripts.PULL, [b"./" + entry.path for entry in entries], *verbatim)
+        small = sum(wanted.values()) < len(entries) * GATHERED
+        how = ("gather" if small else "pass", *verbatim)
+        process, names = self._asker.ask(scripts.PULL, [b"./" + entry.path for entry in entries], *how)
         with self._asker.told(process, names, "Reading from") as stream:
             for member in tar.members(stream, self._asker.mark.encode()):
                 path = output.relative(member.name)
@@ -200,6 +204,9 @@ class ShellTree:
         )
         archive = Steps(self._work.encode(), self._nanoseconds).archive(held)
         self._asker.feed(scripts.APPLY, (archive,), len(archive), self._work)
+
+    def placed(self) -> Iterable[Taken]:
+        return ()
 
     def end(self, root: Entry | None) -> None:
         if self._hold is not None:

@@ -155,6 +155,12 @@ class TargetTree(SourceTree, Protocol):
     def apply(self, changes: Changes) -> None:
         """Make the changes as far as possible; the next scan tells what was not."""
 
+    def placed(self) -> Iterable[Taken]:
+        """What was received and brought into place, and nobody can have written to since it was read back.
+
+        With its look, which will be another one after any change. Asked for once, after `apply`.
+        """
+
     def end(self, root: Entry | None) -> None:
         """Remove the work directory, give the target free, and give the root the attributes of `root`."""
 

@@ -93,7 +93,7 @@ options:
       - The pod's image. It needs V(sh) and the tools of BusyBox or GNU.
       - With V(rsync) in it, copies of large files of which a part has changed are faster.
     type: str
-    default: busybox:1.36
+    default: busybox:1.37
   image_pull_secrets:
     description: The names of secrets for pulling the image.
     type: list

@@ -85,7 +85,7 @@ def pod(name: str) -> dict[str, Any]:
             "containers": [
                 {
                     "name": "user",
-                    "image": "busybox:1.36",
+                    "image": "busybox:1.37",
                     "command": ["sleep", "1d"],
                     "volumeMounts": [{"name": "data", "mountPath": "/data"}],
                 }

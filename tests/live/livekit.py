@@ -116,7 +116,7 @@ def run_app(
             "containers": [
                 {
                     "name": "app",
-                    "image": "busybox:1.36",
+                    "image": "busybox:1.37",
                     "command": ["sleep", "1d"],
                     "volumeMounts": [{"name": "data", "mountPath": path}],
                 }

@@ -145,7 +145,7 @@ def test_everything_arrives_and_a_second_run_changes_nothing(played, tmp_path, n
 
 
 def test_without_openssl_in_the_image_the_files_are_streamed():
-    result = copied(TARGET, "far", image="busybox:1.36")
+    result = copied(TARGET, "far", image="busybox:1.37")
     assert (result["route"], result["parity"]) == ("stream", True)
     assert "give an image that has it" in result["passed_over"][-1]
     assert look(TARGET, "app-far") == in_pod(SOURCE, LOOK, HERE)

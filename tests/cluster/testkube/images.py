@@ -16,13 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import busybox
 from .build import cache_directory
 from .errors import ClusterError
 from .node import Node
 from .nodeconfig import PAUSE_IMAGE
 from .proc import run
 
-BUSYBOX = "docker.io/library/busybox:1.36"
+BUSYBOX = "docker.io/library/busybox:1.37"
 BUSYBOX_RSYNC = "docker.io/kubeferry/busybox-rsync:1"
 BUSYBOX_OPENSSL = "docker.io/kubeferry/busybox-openssl:1"
 DEBIAN_TOOLS = "docker.io/kubeferry/debian-tools:1"
@@ -75,7 +76,7 @@ class Layer:
 
         Debian's is built without `split`, which that image has; it gets coreutils' one.
         """
-        program = Path("/bin/busybox").resolve()
+        program = busybox.program()
         self.files["bin/busybox"] = (0o755, program.read_bytes())
         for applet in run([program, "--list"]).stdout.split():
             if applet != "busybox":
@@ -181,7 +182,7 @@ def _inputs_digest() -> str:
     """Changes whenever an image would: with this file and with the programs that go in."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for name in (
-        "/bin/busybox",
+        str(busybox.program()),
         "/usr/bin/rsync",
         "/usr/bin/openssl",
         "/bin/tar",

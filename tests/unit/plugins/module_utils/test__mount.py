@@ -43,7 +43,7 @@ def params(server, **options):
         "namespace": "ns",
         "pvc": "pvc-0",
         "run_id": "r1",
-        "image": "busybox:1.36",
+        "image": "busybox:1.37",
         "read_only": False,
         "lifetime": 60,
         "pod_security": "baseline",
@@ -138,7 +138,7 @@ def test_errors_are_ours(server):
 
 
 def test_a_borrowed_pod_is_gone_afterwards(server, guarded):
-    endpoint = {"namespace": "ns", "pvc": "pvc-0", "image": "busybox:1.36", "lifetime": 77}
+    endpoint = {"namespace": "ns", "pvc": "pvc-0", "image": "busybox:1.37", "lifetime": 77}
     cluster = server.cluster()
     with _mount.borrowed(cluster, endpoint, [], read_only=True) as mounted:
         runner = cluster.runner(mounted.namespace, mounted.pod, mounted.container)

@@ -1,0 +1,91 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note: private to the kubeferry.pvc collection; it may change without notice.
+"""Large files of this machine that nobody else can have written to until they had their name.
+
+Renaming a file touches its inode, so its time of change doesn't tell any more whether somebody else did, too. A lease
+does (fcntl(2), F_SETLEASE). For reading, it is only given while nobody has the file open for writing, and lost as soon
+as somebody is about to; for writing, it is given while nobody else has it open at all. He waits until it is given back,
+so it is held for no longer than it takes to bring a batch into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ._look import MARGIN
+
+LARGE = 8 << 20
+"""Bytes from which on reading a file once more takes longer than all this."""
+MOST = 64
+"""Files that are held at once: each takes a descriptor."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A descriptor that has the lease of its file, of that kind."""
+
+    descriptor: int
+    kind: int
+
+    def holds(self) -> bool:
+        """Whether nobody was about to open the file since it was taken."""
+        return fcntl.fcntl(self.descriptor, fcntl.F_GETLEASE) == self.kind
+
+    def drop(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self.descriptor)
+
+
+class Untouched:
+    """The files that are held, by path."""
+
+    def __init__(self) -> None:
+        self._held: dict[bytes, tuple[Lease, str]] = {}
+
+    def take(self, descriptor: int, kind: int) -> Lease | None:
+        """Hold a file: F_RDLCK where it is open for reading, F_WRLCK where for writing. None where that can't be."""
+        if len(self._held) >= MOST:
+            return None
+        lease = Lease(os.dup(descriptor), kind)
+        try:
+            # That somebody breaks it is noticed when it is looked at; the signal for that must not end this process.
+            fcntl.fcntl(lease.descriptor, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(lease.descriptor, fcntl.F_SETLEASE, kind)
+        except OSError:
+            lease.drop()
+            return None
+        return lease
+
+    def keep(self, path: bytes, lease: Lease, digest: str) -> bool:
+        """Go on holding a file, which has been read by now; False if somebody else was about to open it."""
+        if not lease.holds():
+            lease.drop()
+            return False
+        self._held[path] = lease, digest
+        return True
+
+    def release(self) -> Iterator[tuple[bytes, str, os.stat_result]]:
+        """Those that nobody was about to write to, with digests and status, which shows any change from now on."""
+        if self._held:
+            time.sleep(2 * MARGIN / 1e9)  # else what is written at once could have the same time
+        try:
+            for path, (lease, digest) in self._held.items():
+                status = os.fstat(lease.descriptor)
+                if lease.holds():
+                    yield path, digest, status
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Hold nothing any more."""
+        for lease, _digest in self._held.values():
+            lease.drop()
+        self._held.clear()

@@ -1,0 +1,217 @@
+# Copyright: the kubeferry.pvc contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A large file is read back once, while it comes, unless somebody else could have written to it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+
+import engine
+import pytest
+from trees import write
+
+from ansible_collections.kubeferry.pvc.plugins.module_utils import _local_tree
+from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
+from ansible_collections.kubeferry.pvc.plugins.module_utils._read_back import STEP, WRITE_OUT, ReadBack
+from ansible_collections.kubeferry.pvc.plugins.module_utils._untouched import LARGE, MOST, Untouched
+
+CONTENT = os.urandom(1 << 16) * (LARGE >> 16) + b"and a bit more"
+
+
+@pytest.fixture
+def large(tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * 100)
+    return path
+
+
+def held(untouched, path, flags, kind):
+    descriptor = os.open(path, flags)
+    try:
+        lease = untouched.take(descriptor, kind)
+        return lease is not None and untouched.keep(os.fsencode(path.name), lease, "abc")
+    finally:
+        os.close(descriptor)
+
+
+WAYS = [(os.O_RDONLY, fcntl.F_RDLCK), (os.O_RDWR, fcntl.F_WRLCK)]
+
+
+@pytest.mark.parametrize(("flags", "kind"), WAYS, ids=["read", "written"])
+def test_what_nobody_touched_is_told_with_its_look_of_now(large, flags, kind):
+    untouched = Untouched()
+    assert held(untouched, large, flags, kind)
+    large.rename(large.with_name("named"))
+    [(path, digest, status)] = untouched.release()
+    assert (path, digest) == (b"large", "abc")
+    assert status.st_ctime_ns == large.with_name("named").stat().st_ctime_ns
+    assert list(untouched.release()) == []
+
+
+@pytest.mark.parametrize(("flags", "kind"), WAYS, ids=["read", "written"])
+def test_what_somebody_opens_to_write_is_not(large, flags, kind):
+    untouched = Untouched()
+    assert held(untouched, large, flags, kind)
+    with pytest.raises(BlockingIOError):
+        os.open(large, os.O_WRONLY | os.O_NONBLOCK)
+    assert list(untouched.release()) == []
+    os.close(os.open(large, os.O_WRONLY | os.O_NONBLOCK))  # nobody has to wait any more
+
+
+@pytest.mark.parametrize(("flags", "kind"), WAYS, ids=["read", "written"])
+def test_what_somebody_has_open_to_write_is_not_held(large, flags, kind):
+    with large.open("ab"):
+        assert not held(Untouched(), large, flags, kind)
+
+
+def test_readers_do_not_wait_for_what_is_only_read(large):
+    untouched = Untouched()
+    assert held(untouched, large, os.O_RDONLY, fcntl.F_RDLCK)
+    assert large.read_bytes() == b"x" * 100
+    assert [path for path, _digest, _status in untouched.release()] == [b"large"]
+
+
+def test_there_is_a_most(tmp_path):
+    untouched = Untouched()
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(MOST + 1):
+        path = tmp_path / str(number)
+        path.write_bytes(b"")
+        assert held(untouched, path, os.O_RDONLY, fcntl.F_RDLCK) == (number < MOST)
+    untouched.drop()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# -- in a copy --------------------------------------------------------------------------------------
+
+
+class Asked(LocalTree):
+    """A target that notes which files are read where they lie."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.read_again = []
+
+    def digests(self, paths, checksum):
+        self.read_again += paths
+        return super().digests(paths, checksum)
+
+
+def copied(boxes, tmp_path, kind):
+    write(tmp_path / "source", "one", CONTENT)
+    (tmp_path / "target").mkdir(exist_ok=True)
+    target = Asked(str(tmp_path / "target"), engine.progress())
+    outcome = engine.copy(engine.end(boxes, kind, tmp_path / "source"), target)
+    assert engine.whole(outcome)
+    assert (tmp_path / "target" / "one").read_bytes() == CONTENT
+    return outcome, target.read_again
+
+
+@pytest.mark.parametrize("kind", ["local", "busybox", "gnu"])
+def test_a_large_file_is_read_back_once(boxes, tmp_path, kind):
+    assert copied(boxes, tmp_path, kind)[1] == []
+
+
+def test_one_that_somebody_had_open_is_read_again(boxes, tmp_path, monkeypatch):
+    """He writes to it after it was read back, and before it gets its name: nothing but another reading tells."""
+    once = []
+    original = LocalTree._fill
+
+    def shared(self, descriptor, size, item, back):
+        if not once:
+            once.append(os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR))
+        return original(self, descriptor, size, item, back)
+
+    def spoilt(folder, received, at):
+        if len(once) == 1:
+            once.append(os.pwrite(once[0], b"!", LARGE // 2))
+            os.close(once[0])
+        return move(folder, received, at)
+
+    move = _local_tree.move
+    monkeypatch.setattr(Untouched, "take", lambda self, descriptor, kind: None)
+    monkeypatch.setattr(LocalTree, "_fill", shared)
+    monkeypatch.setattr(_local_tree, "move", spoilt)
+    outcome, again = copied(boxes, tmp_path, "local")
+    assert (outcome.retries, b"one" in again) == (1, True)
+
+
+def test_one_that_somebody_opens_meanwhile_is_no_success(boxes, tmp_path, monkeypatch):
+    """Who opens it while it is on its way waits until it is given back, and then writes to it."""
+    writer = []
+    original, release = LocalTree._fill, Untouched.release
+
+    def opened(self, descriptor, size, item, back):
+        if not writer:
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+
+            def write_to_it():
+                with open(path, "r+b") as stream:
+                    stream.write(b"!")
+
+            writer.append(threading.Thread(target=write_to_it))
+            writer[0].start()
+        return original(self, descriptor, size, item, back)
+
+    def released(self):
+        yield from release(self)
+        writer[0].join(20)
+
+    monkeypatch.setattr(LocalTree, "_fill", opened)
+    monkeypatch.setattr(Untouched, "release", released)
+    outcome, _again = copied(boxes, tmp_path, "local")
+    assert not writer[0].is_alive()
+    assert outcome.retries == 1
+
+
+# -- reading back -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, STEP - 1, STEP, 5 * STEP + 7, WRITE_OUT + 3])
+def test_it_is_the_digest_of_the_file(tmp_path, size):
+    content = (os.urandom(9973) * (size // 9973 + 1))[:size]
+    with (tmp_path / "file").open("w+b", buffering=0) as stream:
+        back = ReadBack(stream.fileno(), "sha256")
+        with back.begun():
+            for start in range(0, size, 300_000):
+                stream.write(content[start : start + 300_000])
+                back.wrote(start + len(content[start : start + 300_000]))
+            assert back.digest(size) == hashlib.sha256(content).hexdigest()
+
+
+def test_it_tells_what_is_there_not_what_was_written(tmp_path):
+    with (tmp_path / "file").open("w+b", buffering=0) as stream:
+        back = ReadBack(stream.fileno(), "sha256")
+        with back.begun():
+            stream.write(b"a" * STEP)
+            os.pwrite(stream.fileno(), b"b", 5)
+            back.wrote(STEP)
+            expected = hashlib.sha256(b"aaaaab" + b"a" * (STEP - 6)).hexdigest()
+            assert back.digest(STEP) == expected
+        stream.truncate(10)
+        short = ReadBack(stream.fileno(), "sha256")
+        with short.begun():
+            assert short.digest(STEP) == hashlib.sha256(b"aaaaabaaaa").hexdigest()
+
+
+def test_a_failure_ends_it(tmp_path):
+    with (tmp_path / "file").open("w+b", buffering=0) as stream:
+        back = ReadBack(stream.fileno(), "sha256")
+        with pytest.raises(ZeroDivisionError), back.begun():
+            raise ZeroDivisionError
+    assert not [thread for thread in threading.enumerate() if thread.name == "kubeferry-beside"]
+
+
+def test_a_file_that_can_not_be_read_is_an_error(tmp_path):
+    descriptor = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    try:
+        back = ReadBack(descriptor, "sha256")
+        os.write(descriptor, b"x")
+        with back.begun(), pytest.raises(OSError, match="descriptor"):
+            back.digest(1)
+    finally:
+        os.close(descriptor)
