@@ -78,6 +78,7 @@ bench: venv ## Measure beside peers, as ratios in the same run; KUBECONFIG=... u
 	@$(if $(KUBECONFIG),,$(bench)/routes.py)
 	@$(bench)/scale.py
 	@$(bench)/callback_overhead.py
+	@$(bench)/callback_overhead.py --modules
 	@$(bench)/events.py
 
 .PHONY: bench-fleet

@@ -2,14 +2,15 @@
 # Copyright: the kubeferry.pvc contributors
 """What watching a run costs it: this collection's callback beside ARA's, in the same minute on the same machine.
 
-usage: tests/bench/callback_overhead.py [--rounds N]
+usage: tests/bench/callback_overhead.py [--rounds N] [--modules]
 
-A playbook with 25 hosts and 550 results runs bare, with our callback (server healthy, absent, frozen), and with ARA's
-(its default: a local database). Prints one JSON object: the seconds of each and the CPU seconds of all its processes,
-each also as a ratio to the bare run; and the CPU milliseconds of our hooks in the playbook's own process, for each
-event: what they take in the run, where after each fork the kernel copies every page that is written to, and what they
-take again and again at its end, where nothing forks. Run by the Python of .cache/venv; makes .cache/bench/ara with ARA
-in it.
+A playbook with 25 hosts runs bare, with our callback (server healthy, absent, frozen), and with ARA's (its default: a
+local database). It has 550 results of `debug`, which runs nothing, so that a result takes as little as it can; or, with
+--modules, 150 of a module, as nearly all results of a real playbook are. Prints one JSON object: the seconds of each
+and the CPU seconds of all its processes, each also as a ratio to the bare run; and the CPU milliseconds of our hooks in
+the playbook's own process, for each event: what they take in the run, where after each fork the kernel copies every
+page that is written to, and what they take again and again at its end, where nothing forks. Run by the Python of
+.cache/venv; makes .cache/bench/ara with ARA in it.
 """
 
 from __future__ import annotations
@@ -33,15 +34,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = ROOT / ".cache"
 ARA = CACHE / "bench" / "ara"
-HOSTS, TASKS = 25, 22
-PLAYBOOK = """
-- hosts: all
-  gather_facts: false
-  tasks:
-""" + "".join(
-    f"    - name: Task {number}\n      ansible.builtin.debug: {{msg: 'result {number}'}}\n"
-    for number in range(TASKS)
-)
+HOSTS = 25
+DEBUG, MODULES = 22, 6
+"""Tasks of the playbook of each kind."""
+
+
+def playbook(tasks: int, *, modules: bool) -> str:
+    """The playbook; all its results are `ok`."""
+    action = (
+        "ansible.builtin.stat: {{path: /}}" if modules else "ansible.builtin.debug: {{msg: 'result {0}'}}"
+    )
+    each = "".join(f"    - name: Task {n}\n      {action.format(n)}\n" for n in range(tasks))
+    return f"- hosts: all\n  gather_facts: false\n  tasks:\n{each}"
+
+
 # Times the hooks from inside the playbook's process: the real callback, wrapped.
 TIMED = """
 from __future__ import annotations
@@ -163,8 +169,8 @@ def frozen_server() -> Iterator[str]:
         yield f"ws://127.0.0.1:{listening.getsockname()[1]}/ws"
 
 
-def run(folder: Path, python: Path, **extra: str) -> tuple[float, float]:
-    """Return the seconds that a run took, and the CPU seconds of all its processes."""
+def run(folder: Path, python: Path, results: int, **extra: str) -> tuple[float, float]:
+    """Return the seconds that a run with so many results took, and the CPU seconds of all its processes."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | {
         "ANSIBLE_COLLECTIONS_PATH": str(CACHE / "src"),
         "ANSIBLE_HOME": str(folder / "home"),
@@ -185,7 +191,7 @@ def run(folder: Path, python: Path, **extra: str) -> tuple[float, float]:
         text=True,
         check=False,
     )
-    if done.returncode or len(re.findall(r"^ok: ", done.stdout, re.MULTILINE)) != HOSTS * TASKS:
+    if done.returncode or len(re.findall(r"^ok: ", done.stdout, re.MULTILINE)) != results:
         sys.exit(f"the playbook did not run as it should:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     after = os.times()
     cpu = after.children_user + after.children_system - used.children_user - used.children_system
@@ -197,12 +203,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--modules", action="store_true")
+    given = parser.parse_args()
+    tasks = MODULES if given.modules else DEBUG
+    results = HOSTS * tasks
     ours = Path(sys.executable)
     with tempfile.TemporaryDirectory() as made, frozen_server() as frozen:
         folder = Path(made)
         (folder / "hosts").write_text("".join(f"h{n:02} ansible_connection=local\n" for n in range(HOSTS)))
-        (folder / "playbook.yml").write_text(PLAYBOOK)
+        (folder / "playbook.yml").write_text(playbook(tasks, modules=given.modules))
         (folder / "timed").mkdir()
         (folder / "timed" / "timed.py").write_text(TIMED)
         enabled = {"ANSIBLE_CALLBACKS_ENABLED": "kubeferry.pvc.events"}
@@ -223,31 +232,34 @@ def main() -> None:
             }
             seconds: dict[str, list[float]] = {name: [] for name in cases}
             cpu: dict[str, list[float]] = {name: [] for name in cases}
-            run(folder, ours)  # warms the disk's cache
-            for _round in range(rounds):
+            run(folder, ours, results)  # warms the disk's cache
+            for _round in range(given.rounds):
                 for name, (python, extra) in cases.items():
                     shutil.rmtree(folder / "spool", ignore_errors=True)
-                    took, used = run(folder, python, **extra)
+                    took, used = run(folder, python, results, **extra)
                     seconds[name].append(took)
                     cpu[name].append(used)
                     print(f"{name}: {took:.2f} s, {used:.2f} s of CPU", file=sys.stderr, flush=True)
             run(
-                folder, ours, ANSIBLE_CALLBACKS_ENABLED="timed", ANSIBLE_CALLBACK_PLUGINS=str(folder / "timed"),
-                KUBEFERRY_EVENTS_URL=healthy, TIMED_OUT=str(folder / "hooks.json"),
+                folder, ours, results, ANSIBLE_CALLBACKS_ENABLED="timed",
+                ANSIBLE_CALLBACK_PLUGINS=str(folder / "timed"), KUBEFERRY_EVENTS_URL=healthy,
+                TIMED_OUT=str(folder / "hooks.json"),
             )  # fmt: skip
         hooks = json.loads((folder / "hooks.json").read_text())
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
     # The least disturbed of each: other programs only ever add to it.
     best = {name: min(values) for name, values in seconds.items()}
     best_cpu = {name: min(values) for name, values in cpu.items()}
     report = {
         "hosts": HOSTS,
-        "results": HOSTS * TASKS,
+        "results": results,
         "seconds": {name: round(value, 2) for name, value in best.items()},
         "ratio_to_bare": {name: round(value / best["bare"], 3) for name, value in best.items()},
+        "median_ratio_to_bare": {name: round(value / middle["bare"], 3) for name, value in middle.items()},
         "cpu_seconds": {name: round(value, 2) for name, value in best_cpu.items()},
         "cpu_ratio_to_bare": {name: round(value / best_cpu["bare"], 3) for name, value in best_cpu.items()},
         "milliseconds_added_for_each_result": {
-            name: round(1000 * (value - best["bare"]) / (HOSTS * TASKS), 2) for name, value in best.items()
+            name: round(1000 * (value - best["bare"]) / results, 2) for name, value in best.items()
         },
         "hook_cpu_milliseconds_per_event": {
             "alone": round(1000 * statistics.mean(hooks["alone"]), 4),
