@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ._checksum import hasher
 from ._folder import Folder
-from ._local_files import COMMON, READ_SIZE, opened, trouble
+from ._local_files import COMMON, FULL, READ_SIZE, opened, trouble
 from ._names import display
 from ._pieces import (
     UNKNOWN,
@@ -119,9 +119,8 @@ class LocalPieces:
                 present = stack.enter_context(opened(folder, work.entry.path))
             except OSError:
                 return
-            for span in work.keep:
-                for start, data in _data(present, span):
-                    _put(descriptor, data, start)
+            for span in _with_data(present, sorted(work.keep, key=lambda span: span.start)):
+                _take_over(present, descriptor, span)
 
 
 def _begun(folder: Folder, path: bytes, anew: bool) -> int:
@@ -200,6 +199,20 @@ def _extents(descriptor: int, start: int, end: int) -> Iterator[Span]:
         start = max(last, start + 1)
 
 
+def _with_data(descriptor: int, spans: Sequence[Span]) -> Iterator[Span]:
+    """Where in `spans` a file has data. In one go, as a file system may look through all that follows for a hole."""
+    extents = _extents(descriptor, spans[0].start, spans[-1].end) if spans else iter(())
+    data = next(extents, None)
+    for span in spans:
+        while data is not None and data.start < span.end:
+            first, last = max(data.start, span.start), min(data.end, span.end)
+            if first < last:
+                yield Span(first, last - first)
+            if data.end > span.end:
+                break
+            data = next(extents, None)
+
+
 def _bytes(descriptor: int, span: Span) -> Iterator[bytes]:
     """What a file has there, up to its end or an input error."""
     start = span.start
@@ -209,13 +222,20 @@ def _bytes(descriptor: int, span: Span) -> Iterator[bytes]:
             start += len(data)
 
 
-def _data(descriptor: int, span: Span) -> Iterator[tuple[int, bytes]]:
-    """The same with the place of each, and without holes."""
-    for extent in _extents(descriptor, span.start, span.end):
-        start = extent.start
-        for data in _bytes(descriptor, extent):
-            yield start, data
-            start += len(data)
+def _take_over(source: int, target: int, span: Span) -> None:
+    """Have the kernel copy from one file to the same place in another one, and do by hand what it can't."""
+    start = span.start
+    try:
+        while start < span.end and (
+            count := os.copy_file_range(source, target, span.end - start, start, start)
+        ):
+            start += count
+    except OSError as exc:
+        if exc.errno in FULL:
+            raise
+    for data in _bytes(source, Span(start, span.end - start)):
+        _put(target, data, start)
+        start += len(data)
 
 
 def _parts(folder: Folder, work: Work) -> Iterator[Part]:

@@ -89,6 +89,9 @@ echo "bytes=$(df -Pk -- "$path" 2>/dev/null | tail -n 1)"
 echo "inodes=$(df -Pi -- "$path" 2>/dev/null | tail -n 1)"
 case $(tar --version 2>/dev/null) in *GNU*) echo tool=gnutar ;; esac
 case $(getfattr --version 2>/dev/null) in getfattr*) command -v setfattr >/dev/null && echo tool=gnuattr ;; esac
+case $(sha256sum --help 2>&1) in
+  'BusyBox v1.3'[6-9]* | 'BusyBox v1.'[4-9]*) grep -q sha_ni /proc/cpuinfo 2>/dev/null && echo tool=quicksha ;;
+esac
 echo end=1
 """
 """Prints `key=value` lines about the directory; further arguments are the tools to look for."""

@@ -71,7 +71,8 @@ class ShellPieces:
         return self._place
 
     def quick(self, checksum: str) -> bool:
-        return checksum == "md5" or "openssl" in self._place.tools
+        tools = self._place.tools
+        return checksum == "md5" or "openssl" in tools or (checksum == "sha256" and "quicksha" in tools)
 
     def digests(self, asked: Sequence[Asked], checksum: str) -> list[list[str]]:
         lines = [self._question(file) for file in asked]

@@ -10,6 +10,7 @@ import os
 import random
 import tracemalloc
 from contextlib import closing
+from pathlib import Path
 
 import engine
 import pytest
@@ -38,6 +39,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_pieces import
     ShellPlace,
     escaped,
 )
+from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
 
 PIECE, BLOCK = 1 << 17, 1 << 16
 DATA = random.Random(9).randbytes(3 * PIECE + 5)
@@ -281,6 +283,19 @@ def test_openssl_takes_the_place_of_a_slow_or_missing_tool(tmp_path):
         want = [hashlib.new(checksum, DATA[at : at + PIECE]).hexdigest() for at in range(0, len(DATA), PIECE)]
         assert end.digests([asked()], checksum) == [want]
         assert end.quick(checksum)
+
+
+@pytest.mark.parametrize(
+    ("release", "new"), [("1.35.0", False), ("1.36.1", True), ("1.37.0", True), ("1.40.0", True)]
+)
+def test_a_newer_busybox_is_quick_where_the_cpu_has_the_instructions(tmp_path, release, new):
+    box = Box(str(tmp_path / "box"), "busybox", without=["sha256sum"])
+    shim = tmp_path / "box" / "sha256sum"
+    shim.write_text(f"#!/bin/sh\necho 'BusyBox v{release} (Debian) multi-call binary.' >&2\n")
+    shim.chmod(0o755)
+    quick = new and "sha_ni" in Path("/proc/cpuinfo").read_text()
+    tree = ShellTree(box.runner(), str(tmp_path), engine.progress())
+    assert (tree.pieces().quick("sha256"), tree.pieces().quick("sha512")) == (quick, False)
 
 
 def test_without_a_tool_for_digests_all_is_sent(tmp_path):
