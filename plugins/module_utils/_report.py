@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""The report file: evidence that stays after the run. Each hop in it is what the task returned, with full lists."""
+"""The report file: evidence that stays. Each hop in it is what the task returned, with full lists, and when it did."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from ._errors import UsageError
@@ -69,7 +70,7 @@ def record(path: str, name: str, hop: Hop) -> None:
     """
     path = os.path.expanduser(path)
     hops = _hops(path)
-    hops[name] = hop.as_dict()
+    hops[name] = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **hop.as_dict()}
     report = {"schema": SCHEMA, "parity": all(each["parity"] for each in hops.values()), "hops": hops}
     temporary = f"{path}.{os.getpid()}.part"
     try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from datetime import datetime
 import re
 
 import pytest
@@ -87,5 +89,9 @@ def test_a_report_that_is_not_there_yet(tmp_path):
     require_report(None)
     require_report(str(tmp_path / "new"))
     assert os.listdir(tmp_path) == []
+    before = int(time.time())
     record(str(tmp_path / "new"), "one", HOP)
     require_report(str(tmp_path / "new"))
+    finished = json.loads((tmp_path / "new").read_text())["hops"]["one"]["finished"]
+    assert finished.endswith("+00:00")
+    assert before <= datetime.fromisoformat(finished).timestamp() <= time.time()
