@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from datetime import datetime
-import re
 
 import pytest
 
