@@ -106,10 +106,12 @@ def provable(entry: Entry, user: Rights) -> Entry:
 class Taken(NamedTuple):
     """A digest, and the inode that the file had right before it was read, with the time of its last change.
 
-    Both are numbers as a row has them, or None where nobody can tell.
+    Both are numbers as a row has them, or None where nobody can tell. `alone` is whether nobody else had the file open
+    then, so that whatever is done to it from then on changes that time.
     """
 
     path: bytes
     digest: str
     inode: int | str | None = None
     changed: int | str | None = None
+    alone: bool = False

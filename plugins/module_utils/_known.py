@@ -118,10 +118,12 @@ def told(taken: Iterable[Taken], sizes: Mapping[bytes, int], progress: Progress)
 
 
 class Placed:
-    """Files that were found whole where they were received, and got their names together with a new directory.
+    """Files that were found whole where they were received, by one that had each of them for itself then.
 
-    Nothing has touched the inode of such a file since it was read back, so it needn't be read once more. One that was
-    given its name by itself was touched by that; whoever writes to it right afterwards could hide behind it.
+    Nothing has touched the inode of such a file since it was read back, where it got its name together with a new
+    directory or is still held, so it needn't be read once more. One that was given its name by itself was touched by
+    that; whoever writes to it right afterwards could hide behind it. And whoever has mapped a file that isn't written
+    out yet can write to it without a trace.
     """
 
     def __init__(self, store: Store) -> None:
@@ -137,8 +139,8 @@ class Placed:
             if want is None or want.kind != FILE:
                 continue
             taken = arrived.get(want.hardlink or want.path)
-            if taken is None:
-                gone.append((want.path,))  # a link to what was there before
+            if taken is None or not taken.alone:
+                gone.append((want.path,))  # a link to what was there before, or anybody may be writing to it
             elif want.hardlink:
                 rows.append((want.path, want.size, None, None, ""))
             else:
@@ -150,10 +152,11 @@ class Placed:
         """Give digests to what can only be what was placed there, so that it needn't be read again."""
         if target.look is None or target.look.shown is None:
             return
-        there = target.table
+        there, since = target.table, target.look.shown.since
         alike = " AND ".join(f"placed.{name} = {there}.{name}" for name in ("path", "size", "ino", "ctime"))
         # Not where only seconds are told, as another change within the same one would not show.
-        found = f"FROM {self._table} AS placed WHERE {alike} AND placed.ctime % {SECOND} <> 0"
+        known = f"{alike} AND placed.ctime % {SECOND} <> 0 AND {shows('placed.ctime', since)}"
+        found = f"FROM {self._table} AS placed WHERE {known}"
         self._store.run(
             f"UPDATE {there} SET digest = (SELECT placed.digest {found}) "
             f"WHERE kind = '{FILE}' AND EXISTS (SELECT 1 {found})"

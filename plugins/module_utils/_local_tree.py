@@ -39,7 +39,7 @@ from ._row import number
 from ._selection import WORK_DIR, Selection
 from ._store import Store
 from ._tree import FLUSH_SECONDS, Changes, Facts, Incoming
-from ._untouched import LARGE, Untouched
+from ._untouched import LARGE, Untouched, alone
 from ._walk import Walk
 from ._xattrs import Xattrs, give
 
@@ -207,7 +207,7 @@ class LocalTree:
 
     def placed(self) -> Iterator[Taken]:
         for path, digest, status in self._untouched.release():
-            yield _taken(path, digest, status)
+            yield _taken(path, digest, status, sole=True)
 
     def end(self, root: Entry | None) -> None:
         clear(self._root, self._work)
@@ -307,7 +307,7 @@ class LocalTree:
         large = entry.size >= LARGE
         lease = self._untouched.take(descriptor, fcntl.F_WRLCK) if large else None
         back = ReadBack(descriptor, checksum) if lease else None
-        digest = ""
+        digest, sole = "", lease is not None
         try:
             with back.begun() if back else contextlib.nullcontext():
                 written = self._fill(descriptor, entry.size, item, back)
@@ -316,6 +316,7 @@ class LocalTree:
                 if back:
                     digest = back.digest(written)
                 elif not large:
+                    sole = alone(descriptor, fcntl.F_WRLCK)
                     digest = hasher(checksum, os.pread(descriptor, written + 1, 0)).hexdigest()
         except BaseException:
             if lease:
@@ -327,7 +328,7 @@ class LocalTree:
         if large and not (lease and self._untouched.keep(entry.path, lease, digest)):
             with contextlib.suppress(OSError):
                 return self._reread(folder, entry.path, checksum)
-        return _taken(entry.path, digest, status)
+        return _taken(entry.path, digest, status, sole=sole)
 
     def _fill(self, descriptor: int, size: int, item: Incoming, back: ReadBack | None) -> int:
         """Write the content of a file; how much that was."""
@@ -349,11 +350,12 @@ class LocalTree:
         with opened(folder, self._received(path)) as descriptor:
             status = os.fstat(descriptor)
             lease = self._untouched.take(descriptor, fcntl.F_RDLCK) if status.st_size >= LARGE else None
+            sole = lease is not None or alone(descriptor, fcntl.F_RDLCK)
             status = os.fstat(descriptor)
             digest = digest_of(descriptor, checksum)
         if lease:
             self._untouched.keep(path, lease, digest)
-        return _taken(path, digest, status)
+        return _taken(path, digest, status, sole=sole)
 
     def _attributes_of(self, descriptor: int, entry: Entry, mode: int, at: tuple[int, bytes]) -> None:
         """Give a file that was just written its attributes, as far as this user may."""
@@ -442,8 +444,8 @@ def _told(place: bytes, *command: str) -> str:
     return done.stdout.decode("ascii", "replace").strip()
 
 
-def _taken(path: bytes, digest: str, status: os.stat_result) -> Taken:
-    return Taken(path, digest, number(status.st_ino), number(status.st_ctime_ns))
+def _taken(path: bytes, digest: str, status: os.stat_result, *, sole: bool = False) -> Taken:
+    return Taken(path, digest, number(status.st_ino), number(status.st_ctime_ns), sole)
 
 
 def _kind(mode: int) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ from ._look import MARGIN
 LARGE = 8 << 20
 """Bytes from which on reading a file once more takes longer than all this."""
 MOST = 64
-"""Files that are held at once: each takes a descriptor."""
+SHARE = 8
+"""Files that are held at once, and which part of all descriptors these may take."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +46,37 @@ class Lease:
             os.close(self.descriptor)
 
 
+def alone(descriptor: int, kind: int) -> bool:
+    """Take the lease of a file, for as long as it is open: F_RDLCK where for reading, F_WRLCK where for writing.
+
+    False where somebody else can write to it, or may, as its file system has no leases.
+    """
+    try:
+        # That somebody breaks it is noticed when it is looked at; the signal for that must not end this process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, kind)
+    except OSError:
+        return False
+    return True
+
+
 class Untouched:
     """The files that are held, by path."""
 
     def __init__(self) -> None:
         self._held: dict[bytes, tuple[Lease, str]] = {}
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = MOST if allowed == resource.RLIM_INFINITY else min(MOST, allowed // SHARE)
 
     def take(self, descriptor: int, kind: int) -> Lease | None:
-        """Hold a file: F_RDLCK where it is open for reading, F_WRLCK where for writing. None where that can't be."""
-        if len(self._held) >= MOST:
+        """Hold a file, with a lease of that kind. None where that can't be."""
+        if len(self._held) >= self._most:
             return None
         lease = Lease(os.dup(descriptor), kind)
-        try:
-            # That somebody breaks it is noticed when it is looked at; the signal for that must not end this process.
-            fcntl.fcntl(lease.descriptor, fcntl.F_SETSIG, signal.SIGURG)
-            fcntl.fcntl(lease.descriptor, fcntl.F_SETLEASE, kind)
-        except OSError:
-            lease.drop()
-            return None
-        return lease
+        if alone(descriptor, kind):
+            return lease
+        lease.drop()
+        return None
 
     def keep(self, path: bytes, lease: Lease, digest: str) -> bool:
         """Go on holding a file, which has been read by now; False if somebody else was about to open it."""

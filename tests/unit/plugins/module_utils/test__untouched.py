@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
+import mmap
 import os
+import resource
+import tempfile
 import threading
+from pathlib import Path
 
 import engine
 import pytest
@@ -166,6 +171,60 @@ def test_one_that_somebody_opens_meanwhile_is_no_success(boxes, tmp_path, monkey
     outcome, _again = copied(boxes, tmp_path, "local")
     assert not writer[0].is_alive()
     assert outcome.retries == 1
+
+
+@pytest.mark.parametrize("size", [5_000, 3_000_000, len(CONTENT)], ids=["small", "medium", "large"])
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_one_that_somebody_has_mapped_is_read_again(tmp_path, monkeypatch, size, place):
+    """In a page that wasn't written out since he wrote to it he writes again without a trace."""
+    with contextlib.ExitStack() as stack:
+        memory = stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))
+        target = Path(memory) if place == "memory" else tmp_path / "target"
+        write(tmp_path / "source", "new/one", CONTENT[:size])
+        maps = []
+        fill, make = LocalTree._fill, LocalTree._make
+
+        def mapped(self, descriptor, *arguments):
+            written = fill(self, descriptor, *arguments)
+            if not maps:
+                other = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
+                maps.append(stack.enter_context(mmap.mmap(other, size)))
+                os.close(other)
+                maps[0][0] = CONTENT[0]
+            return written
+
+        def spoilt(self, *arguments):
+            if len(maps) == 1:
+                maps[0][0] ^= 1
+                maps.append(None)
+            return make(self, *arguments)
+
+        monkeypatch.setattr(LocalTree, "_fill", mapped)
+        monkeypatch.setattr(LocalTree, "_make", spoilt)
+        outcome = engine.copy(engine.local(tmp_path / "source"), engine.local(target))
+        assert (len(maps), outcome.retries, engine.whole(outcome)) == (2, 1, True)
+        assert (target / "new" / "one").read_bytes() == CONTENT[:size]
+
+
+@pytest.mark.parametrize("path", ["new/one", "one"])
+def test_in_memory_all_is_read_again(tmp_path, path):
+    """What is written through a mapping never shows there."""
+    write(tmp_path / "source", path, CONTENT)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as target:
+        tree = Asked(target, engine.progress())
+        assert engine.whole(engine.copy(engine.local(tmp_path / "source"), tree))
+        assert tree.read_again == [path.encode()]
+
+
+def test_few_descriptors_are_enough(tmp_path):
+    for number in range(36):
+        write(tmp_path / "source", str(number), CONTENT[:LARGE])
+
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 30, 200))
+        return engine.whole(engine.copy(engine.local(tmp_path / "source"), engine.local(tmp_path / "target")))
+
+    assert engine.in_child(few)
 
 
 # -- reading back -----------------------------------------------------------------------------------
