@@ -246,7 +246,7 @@ class Plan:
         self._store.many(f"{insert} VALUES (?, ?, ?)", self._differing(rules))
         self._store.run(
             f"{insert} SELECT path, '{self._extra}', 'extra' FROM {target} AS have "
-            f"WHERE implied = 0 AND path <> ?1 AND NOT ({below('path', '?1')}) AND NOT EXISTS "
+            f"WHERE implied = 0 AND path NOT IN (x'2e', ?1) AND NOT ({below('path', '?1')}) AND NOT EXISTS "
             f"(SELECT 1 FROM {source} AS want WHERE want.path = have.path)",
             (LOST_AND_FOUND,),
         )

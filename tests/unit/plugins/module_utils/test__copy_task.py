@@ -186,6 +186,41 @@ def test_a_manifest_stands_for_its_tree(ends, tmp_path):
     assert result["mismatched"] == [{"path": "10", "differs": ["content"]}]
 
 
+def test_the_tree_itself_is_not_extra_to_a_manifest_of_some_files(ends, tmp_path):
+    source, target = ends
+    dest, staged = str(tmp_path / "m.jsonl"), {"source_manifest": str(tmp_path / "staged.jsonl")}
+    some = {"files": ["10", "a"]}
+    _manifest_task.run(params(source, dest=dest, **some), check_mode=False)
+    copy(source, tmp_path / "staging", target_manifest=staged["source_manifest"], **some)
+    first = copy(tmp_path / "staging", target, **staged)
+    assert (first["changed"], first["parity"], first["extra"]) == (True, True, [])
+    assert copy(tmp_path / "staging", target, **staged)["changed"] is False
+    for given in ({"manifest": dest}, staged):
+        ends_of = (None if "manifest" in given else tmp_path / "staging"), target
+        result = _verify_task.run(params(*ends_of, extra="fail", **given), check_mode=False)
+        assert (result["parity"], result["extra"]) == (True, [])
+
+
+def test_what_a_staged_part_does_not_tell_of_is_not_deleted(ends, tmp_path):
+    source, target = ends
+    staged = {"source_manifest": str(tmp_path / "staged.jsonl"), "delete": True}
+    copy(source, tmp_path / "staging", target_manifest=staged["source_manifest"], files=["a/11"])
+    for other in ("10", "a/old"):
+        write(target, other)
+    before = snapshot(target)
+    for check in (True, False):
+        for options, part in (({}, "the tree"), ({"files": ["a"]}, "a")):
+            said = sentence_of(
+                copy, tmp_path / "staging", target, kind=UsageError, check=check, **staged, **options
+            )
+            assert f"tells only of a part of {part}, and" in said
+    assert snapshot(target) == before
+    assert copy(tmp_path / "staging", target, files=["a/11"], **staged)["parity"] is True
+    assert (target / "a/old").exists()
+    copy(source, tmp_path / "staging", target_manifest=staged["source_manifest"])
+    assert copy(tmp_path / "staging", target, **staged)["planned"]["delete"] == 1
+
+
 @pytest.mark.parametrize(("metadata", "named"), [("strict", ["xattrs"]), ("ignore", [])])
 def test_what_the_source_cannot_tell_is_named(ends, tmp_path, metadata, named):
     source, target = ends
