@@ -26,17 +26,19 @@ from ._entry import DIR, FILE, SYMLINK, Entry, Taken
 from ._errors import (
     BusyError,
     ConnectionLost,
+    ContainerAway,
     EndpointError,
     KubeferryError,
     ProtocolError,
     Throttled,
     Unreachable,
+    UsageError,
 )
 from ._file_system import Shown
 from ._look import MARGIN
 from ._manifest import VANISHED, Manifest
 from ._manifest_file import read, write_alone
-from ._names import SHOWN, some
+from ._names import SHOWN, display, some
 from ._parity import Parity, parity
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, batches, make_plan, needs_content
 from ._preflight import preflight, require_one_volume, require_room
@@ -53,7 +55,7 @@ BATCH_BYTES = 4 << 30
 BATCH_ENTRIES = 20_000
 """What is moved before it is checked and given its names: bounds the room that is needed beside the files replaced."""
 MENDING = (CREATE, REPLACE, METADATA)
-TRANSIENT = (ConnectionLost, ProtocolError, Throttled, Unreachable)
+TRANSIENT = (ConnectionLost, ContainerAway, ProtocolError, Throttled, Unreachable)
 BACKOFF_SECONDS = 1.0
 
 REGAIN_SECONDS = 60.0
@@ -196,6 +198,7 @@ class Copy:
     def _copy(self, facts: Facts) -> Outcome:
         self._comparison.rely(*self._patiently(self._flush))
         source, target = self._patiently(self._comparison.manifests)
+        self._require_told(source)
         begun = self._begun = source
         if self._options.baseline and os.path.exists(self._options.baseline):
             self._baseline = read(self._options.baseline, source.store)
@@ -243,6 +246,23 @@ class Copy:
                 self._subject + key(*looks),
                 Proof(now(), found.matched, *source.totals(), found.extra, sorted(source.uncopied)),
             )
+
+    def _require_told(self, source: Manifest) -> None:
+        """Raises UsageError where all else is to be deleted beside what a manifest tells only a part of.
+
+        By patterns it may have been that part, or not: nothing tells.
+        """
+        if not self._options.delete or self._selection.include or not self._source.facts().promises:
+            return
+        for start in self._selection.starts():
+            entry = source.get(start)
+            if entry.implied if entry else start == b".":
+                whole = "the tree" if start == b"." else display(start)
+                raise UsageError(
+                    f"delete: the manifest of {self._source.where} tells only of a part of {whole}, and all else in "
+                    f"{self._target.where} would be removed: give the files, include and exclude again with which it "
+                    "was staged, or leave delete out; nothing was changed."
+                )
 
     def _prepare(self, plan: Plan, facts: Facts) -> None:
         plan.part_files()

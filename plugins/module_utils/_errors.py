@@ -82,6 +82,10 @@ class PodNotRunning(ExecError):
     """The pod exists but no container of it can run a command now."""
 
 
+class ContainerAway(PodNotRunning):
+    """The pod is Running and the container isn't, as while it is restarted: worth another try."""
+
+
 class HelperPodGone(PodNotRunning):
     """A helper pod was removed, or has ended, while it was needed: another one in its place may do."""
 

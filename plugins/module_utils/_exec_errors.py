@@ -19,6 +19,7 @@ from ._api_errors import capital, quoted, refused, server_says
 from ._errors import (
     CommandNotFound,
     ConnectionLost,
+    ContainerAway,
     ContainerNotFound,
     ExecError,
     HelperPodGone,
@@ -126,10 +127,15 @@ def gone_pod(target: Target, argv: Sequence[str]) -> PodNotRunning | None:
         return None
     if target.is_helper:
         return _gone_helper(target, state)
-    return PodNotRunning(
+    return _not_running(state)(
         f"{capital(target.where)} went away while {argv[0]!r} ran: {state}; what came is incomplete, "
         "wait until it is running again, or name another pod."
     )
+
+
+def _not_running(state: str) -> type[PodNotRunning]:
+    """The class of the error about a pod of the user's in this state that can't run a command."""
+    return ContainerAway if state.startswith(RUNNING) else PodNotRunning
 
 
 def _gone_helper(target: Target, state: str) -> HelperPodGone:
@@ -160,9 +166,10 @@ def _by_text(status: dict[str, Any], target: Target, argv: Sequence[str]) -> Kub
         state = target.diagnose() if target.diagnose else ""
         if target.is_helper:
             return _gone_helper(target, state)
-        return PodNotRunning(
-            f"{capital(target.where)} can't run a command now{': ' + state if state else ''}; "
-            f"wait until it is running, or name another container or pod{quoted(status)}."
+        told = f"{state}, its container isn't" if state == RUNNING else state
+        return _not_running(state)(
+            f"{capital(target.where)} can't run a command now{': ' + told if told else ''}; "
+            f"wait until the container is running, or name another one, or another pod{quoted(status)}."
         )
     if _NODE_AWAY.search(text):
         return Throttled(f"The node of {target.where} can't be reached; try again later{quoted(status)}.")

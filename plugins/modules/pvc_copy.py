@@ -67,6 +67,8 @@ options:
       - Remove what the target has and the source hasn't, of what is selected. This is done last, when everything else
         has been verified.
       - A directory with O(target.manifest) that holds files of another source is refused without it.
+      - From a staging directory to which some O(files) were copied, give the same O(files), O(include) and O(exclude)
+        again. Without O(files) and O(include) it is refused there, as all else of the target would be removed.
       - The work directory C(.kubeferry) of a copy to somewhere further below is not removed; the task fails.
       - What is mounted below the target is not emptied, and nothing is copied into it either, with or without
         O(delete). The task fails before anything is changed, unless it is excluded.
@@ -121,7 +123,9 @@ options:
     type: dict
     version_added: 0.2.0
   retries:
-    description: How often to try again what did not arrive whole, or after a lost connection.
+    description:
+      - How often to try again what did not arrive whole, or after a lost connection, or while a container is restarted
+        whose pod is running.
     type: int
     default: 3
   on_change:

@@ -10,6 +10,7 @@ each kind of fault befalls a choice of them. Both directories are read afterward
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from execfaults import V4, V5, Fault
@@ -153,6 +154,22 @@ def test_an_exec_that_is_refused_once(server, ferry, streams, code):
     for stream in sample(server, streams[code % 3 :], 1):
         ending = ferry.suffer(stream.fault("refuse", code=code))
         assert ending in ({WHOLE, REFUSED} if code in (429, 500, 503) else {REFUSED, NAMED, WHOLE})
+
+
+def test_a_container_that_is_restarted_in_mid_copy(server, ferry, streams):
+    """Its pod stays Running, and the next two execs find no container."""
+    carrying = next(s for s in streams if s.brings_content)
+    begun = [
+        stream for stream in streams if stream.command != streams[0].command
+    ]  # the pod's tools are known
+    for stream in (*sample(server, begun), carrying):
+        away = Fault("error", message='container not found ("main")', times=2, pod=stream.pod)
+        assert ferry.suffer(replace(away, match=stream.command, skip=stream.number)) == WHOLE
+    assert ferry.suffer(carrying.fault("error", message="container not found", times=ALWAYS)) in {
+        REFUSED,
+        NAMED,
+    }
+    assert "Not known to be done: " in str(ferry.last)
 
 
 def test_a_token_that_expires_in_mid_copy(server, ferry, streams):

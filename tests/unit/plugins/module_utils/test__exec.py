@@ -20,6 +20,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ClusterError,
     CommandNotFound,
     ConnectionLost,
+    ContainerAway,
     ContainerNotFound,
     ExecError,
     Forbidden,
@@ -319,6 +320,20 @@ def test_a_pod_that_cannot_run_is_described(server, runner):
     server.inject(Fault("error", message="container not found"))
     with pytest.raises(PodNotRunning, match=r"Pending.*ImagePullBackOff"):
         output(runner, ["true"])
+
+
+def test_a_container_that_is_restarted_is_told_from_a_pod_that_does_not_run(server, runner):
+    server.inject(Fault("error", message='container not found ("main")', times=2))
+    with pytest.raises(ContainerAway) as caught:
+        output(runner, ["true"])
+    assert str(caught.value) == (
+        "Pod ns/pod, container main can't run a command now: it is Running, its container isn't; wait until the "
+        'container is running, or name another one, or another pod (the server says: container not found ("main")).'
+    )
+    server.api.find("pods", "ns", "pod")["status"]["phase"] = "Failed"
+    with pytest.raises(PodNotRunning) as caught:
+        output(runner, ["true"])
+    assert not isinstance(caught.value, ContainerAway)
 
 
 def test_a_command_that_dies_with_its_pod_is_told_from_one_that_is_killed(server, runner):
