@@ -28,6 +28,9 @@ from ._route import Ends, Routed, opened_ends, routed
 from ._selection import select
 from ._staged_tree import StagedTree
 
+HOP = "copy"
+"""What it is called in the report without a label."""
+
 
 def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_copy`. Raises KubeferryError's children.
@@ -76,7 +79,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
     result = _result(hop, outcome, params, digest, user, check_mode=check_mode)
     if params["report"] and not check_mode:
         try:
-            record(params["report"], params["label"] or "copy", hop)
+            record(params["report"], params["label"] or HOP, hop)
         except UsageError as exc:
             raise _unrecorded(exc, result) from exc
     return {**result, "warnings": warnings + _restless(hop) + _nothing(hop, params)}

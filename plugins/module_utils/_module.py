@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.common.validation import check_required_if
 
 from ._address import passwords
@@ -18,6 +20,7 @@ from ._cluster import IMPORT_ERROR
 from ._errors import KubeferryError
 from ._names import encode
 from ._object_names import ENDPOINTS, check_objects
+from ._report import record_failure
 
 _LARGEST = 2**31 - 1
 """What Kubernetes takes for seconds, and for ids of users and groups."""
@@ -29,34 +32,44 @@ def conclude(
     *,
     clustered: bool = True,
     about: Callable[[KubeferryError], Mapping[str, Any]] = lambda _error: {},
+    hop: str = "",
 ) -> None:
     """Do the `work` of a module and end it, with its result or with the sentence of its error.
 
     A result with a `msg` is a failure too. `clustered` says whether the work needs a cluster, and with it the package
-    kubernetes; `about` what else is told of an error.
+    kubernetes; `about` what else is told of an error; `hop` what its part of the report is called without a label.
     """
+    fail = partial(_fail, module, hop)
     for said in _not_given(module):
-        module.fail_json(msg=said)
+        fail(said)
     inner = [module.params[name] for name in ENDPOINTS if module.params.get(name)]
     module.no_log_values -= plain_words([module.params, *inner])
     module.no_log_values.update(passwords(module.params))
     for said in _out_of_range(module.params):
-        module.fail_json(msg=said)
+        fail(said)
     for said in _unnameable(module.params):
-        module.fail_json(msg=f"{said} holds a NUL or half a character, which no name has: give it without.")
+        fail(f"{said} holds a NUL or half a character, which no name has: give it without.")
     if IMPORT_ERROR and clustered:
-        module.fail_json(msg=missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
+        fail(missing_required_lib("kubernetes"), exception=IMPORT_ERROR)
     try:
         check_objects(module.params)
         result = work()
     except KubeferryError as exc:
-        module.fail_json(msg=str(exc), changed=exc.changed, **about(exc))
+        fail(str(exc), changed=exc.changed, **about(exc))
     else:
         for text in result.pop("warnings"):
             module.warn(text)
         if "msg" in result:
             module.fail_json(**result)
         module.exit_json(**result)
+
+
+def _fail(module: AnsibleModule, hop: str, said: str, **told: Any) -> None:
+    """End a module that has nothing to report but what is `said`."""
+    report = module.params.get("report") if hop and not module.check_mode else None
+    if report:
+        record_failure(report, module.params["label"] or hop, remove_values(said, module.no_log_values))
+    module.fail_json(msg=said, **told)
 
 
 def _not_given(module: AnsibleModule) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -69,8 +70,23 @@ def record(path: str, name: str, hop: Hop) -> None:
     Raises UsageError when the file is something else or can't be written.
     """
     path = os.path.expanduser(path)
-    hops = _hops(path)
-    hops[name] = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **hop.as_dict()}
+    _put(path, _hops(path), name, hop.as_dict())
+
+
+def record_failure(path: str, name: str, why: str) -> None:
+    """Have the hop called `name` say why the task failed before there was anything to compare.
+
+    No report is made for it, and what can't be written is left: there is another error to be told.
+    """
+    path = os.path.expanduser(path)
+    with contextlib.suppress(UsageError):
+        if hops := _hops(path):
+            _put(path, hops, name, {"parity": False, "msg": why})
+
+
+def _put(path: str, hops: dict[str, Any], name: str, hop: Mapping[str, Any]) -> None:
+    """Write the report with `hop` among its `hops`, as finished now."""
+    hops[name] = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **hop}
     report = {"schema": SCHEMA, "parity": all(each["parity"] for each in hops.values()), "hops": hops}
     temporary = f"{path}.{os.getpid()}.part"
     try:

@@ -25,6 +25,9 @@ from ._report import Hop, record, require_report
 from ._selection import select
 from ._transport import AnyTree
 
+HOP = "verify"
+"""What it is called in the report without a label."""
+
 
 def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) -> dict[str, Any]:
     """The result of a task with `params`, the options of `pvc_verify`. Raises KubeferryError's children.
@@ -48,7 +51,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         hop = _compare(params, source, target, progress, warnings)
     hop.numbers["seconds"] = round(time.monotonic() - started, 3)
     if params["report"] and not check_mode:
-        record(params["report"], params["label"] or "verify", hop)
+        record(params["report"], params["label"] or HOP, hop)
     result = {**hop.as_dict(LIST_LIMIT), "changed": False, "warnings": warnings}
     if not hop.whole:
         metadata = "strict" if params["metadata"] == "strict" else "ignore"

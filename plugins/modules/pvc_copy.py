@@ -170,11 +170,16 @@ options:
     version_added: 0.2.0
   label:
     description:
-      - What this copy is called in the report and in its progress.
+      - What this copy is called in the report and in its progress. In the report it is V(copy) without it.
+      - Give each task that writes to one report a label of its own, and each round of a loop, such as
+        V({{ item }}). Of those with the same label, the last one stays.
     type: str
   report:
     description:
       - A JSON file to put the full result into, under O(label). Other labels that the file holds are kept.
+      - A task that fails before it has a result puts C(parity) false and the reason in C(msg) there, if the report exists.
+        A task that Ansible refuses for its options, or that is killed, leaves it as it is; C(finished) tells how
+        old a part is.
       - It can't be among what is selected of O(source) or O(target).
     type: path
 seealso:
@@ -440,7 +445,7 @@ manifest_digest:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AUTH_ARG_SPEC
-from ansible_collections.kubeferry.pvc.plugins.module_utils._copy_task import run
+from ansible_collections.kubeferry.pvc.plugins.module_utils._copy_task import HOP, run
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ExecError,
@@ -481,6 +486,7 @@ def main() -> None:
         lambda: run(module.params, check_mode=module.check_mode, hidden=module.no_log),
         clustered=any(end["namespace"] for end in ends),
         about=_about_routes,
+        hop=HOP,
     )
 
 

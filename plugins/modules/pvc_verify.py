@@ -89,11 +89,16 @@ options:
     default: fail
   label:
     description:
-      - What this comparison is called in the report and in its progress.
+      - What this comparison is called in the report and in its progress. In the report it is V(verify) without it.
+      - Give each task that writes to one report a label of its own, and each round of a loop, such as
+        V({{ item }}). Of those with the same label, the last one stays.
     type: str
   report:
     description:
       - A JSON file to put the full result into, under O(label). Other labels that the file holds are kept.
+      - A task that fails before it has a result puts C(parity) false and the reason in C(msg) there, if the report exists.
+        A task that Ansible refuses for its options, or that is killed, leaves it as it is; C(finished) tells how
+        old a part is.
     type: path
 seealso:
   - module: kubeferry.pvc.pvc_copy
@@ -271,7 +276,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._auth_args import AU
 from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint_args import endpoint_spec
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import HelperPodGone
 from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
-from ansible_collections.kubeferry.pvc.plugins.module_utils._verify_task import run
+from ansible_collections.kubeferry.pvc.plugins.module_utils._verify_task import HOP, run
 
 
 def argument_spec() -> dict[str, object]:
@@ -306,6 +311,7 @@ def main() -> None:
         lambda: run(module.params, check_mode=module.check_mode, hidden=module.no_log),
         clustered=any(end["namespace"] for end in ends),
         about=lambda exc: {"pod_gone": isinstance(exc, HelperPodGone)},
+        hop=HOP,
     )
 
 

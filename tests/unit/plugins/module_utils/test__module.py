@@ -2,9 +2,13 @@
 # Copyright: the kubeferry.pvc contributors
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
 from ansible_collections.kubeferry.pvc.plugins.module_utils._module import conclude
+from ansible_collections.kubeferry.pvc.plugins.module_utils._parity import SCHEMA
 
 
 class Ended(Exception):
@@ -13,6 +17,8 @@ class Ended(Exception):
 
 class Module:
     """What `conclude` uses of an AnsibleModule."""
+
+    check_mode = False
 
     def __init__(self, params):
         self.params = params
@@ -96,3 +102,43 @@ def test_names_that_are_no_unicode_pass():
     with pytest.raises(Ended) as end:
         conclude(Module({"files": ["\udcff", "\n"]}), lambda: {"warnings": []})
     assert end.value.args == ("done", {})
+
+
+@pytest.mark.parametrize("label", [None, "third"])
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [({}, "No such pod, ********."), ({"retries": -1}, "retries -1 is below zero: give 0 or more.")],
+)
+def test_a_task_that_fails_does_not_stay_whole_in_its_report(tmp_path, label, params, sentence):
+    def fail():
+        raise EndpointError("No such pod, hunter2.")
+
+    path = tmp_path / "report.json"
+    report = {"schema": SCHEMA, "parity": True, "hops": {"copy": {"parity": True}, "second": {"parity": True}}}
+    path.write_text(json.dumps(report))
+    module = Module({"report": str(path), "label": label, "password": "hunter2", **params})
+    module.no_log_values.add("hunter2")
+    module.check_mode = True
+    for _time in ("foreseen", "done"):
+        with pytest.raises(Ended):
+            conclude(module, fail, hop="copy")
+        if module.check_mode:
+            assert json.loads(path.read_text()) == report
+        module.check_mode = False
+    written = json.loads(path.read_text())
+    hop = written["hops"].pop(label or "copy")
+    assert (hop["parity"], hop["msg"]) == (False, sentence)
+    assert hop["finished"]
+    assert written["parity"] is False
+    assert written["hops"] == {name: hop for name, hop in report["hops"].items() if name != (label or "copy")}
+
+
+@pytest.mark.parametrize("text", [None, "precious"])
+def test_a_task_that_fails_makes_no_report_and_replaces_nothing_else(tmp_path, text):
+    path = tmp_path / "report.json"
+    if text:
+        path.write_text(text)
+    with pytest.raises(Ended) as end:
+        conclude(Module({"report": str(path), "label": None, "retries": -1}), dict, hop="copy")
+    assert end.value.args[1]["msg"].startswith("retries -1")
+    assert (path.read_text() if path.exists() else None) == text
