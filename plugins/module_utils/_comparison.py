@@ -117,9 +117,7 @@ class Comparison:
         self._require_digests(source)
         source.checksum = target.checksum = self._criteria.checksum
         if self._first or not self._criteria.lenient:
-            self._require_selected(
-                source, "nothing was changed" if self._first else "it vanished during the copy"
-            )
+            self._require_selected(source)
         self._first = False
         # What the source can't vouch for is left as it is.
         target.disregard([*source.unreadable, *source.restless], source)
@@ -223,13 +221,18 @@ class Comparison:
                 f"set checksum to {source.checksum}."
             )
 
-    def _require_selected(self, source: Manifest, outcome: str) -> None:
-        """What was asked for must be there and readable, before anything is touched. `outcome` ends the sentence."""
+    def _require_selected(self, source: Manifest) -> None:
+        """What was asked for must be there and readable, before anything is touched."""
         where = self._source.where
         known = {*source.unreadable, *source.restless}
         absent = [name for name in self._selection.files if name not in source and name not in known]
         if absent:
-            raise EndpointError(f"{some(absent)} isn't in {where}: correct the list of files; {outcome}.")
+            remedy = (
+                "correct the list of files"
+                if self._first
+                else "it vanished during the copy, run again or leave it out"
+            )
+            raise EndpointError(f"{some(absent)} isn't in {where}: {remedy}.")
         for parent in self._selection.parents():
             entry = source.get(parent)
             if entry is not None and entry.kind != DIR:

@@ -25,6 +25,11 @@ from ._report import record_failure
 _LARGEST = 2**31 - 1
 """What Kubernetes takes for seconds, and for ids of users and groups."""
 
+_FILES = {
+    **dict.fromkeys(("baseline", "dest", "manifest", "report"), "the name of a file"),
+    "manifest_digest": "the digest of the manifest",
+}
+
 
 def conclude(
     module: AnsibleModule,
@@ -47,6 +52,8 @@ def conclude(
     module.no_log_values.update(passwords(module.params))
     for said in _out_of_range(module.params):
         fail(said)
+    for said in _empty(module.params):
+        fail(said)
     for said in _unnameable(module.params):
         fail(f"{said} holds a NUL or half a character, which no name has: give it without.")
     if IMPORT_ERROR and clustered:
@@ -64,7 +71,7 @@ def conclude(
         module.exit_json(**result)
 
 
-def _fail(module: AnsibleModule, hop: str, said: str, **told: Any) -> None:
+def _fail(module: AnsibleModule, hop: str, said: str, **told: object) -> None:
     """End a module that has nothing to report but what is `said`."""
     report = module.params.get("report") if hop and not module.check_mode else None
     if report:
@@ -93,6 +100,15 @@ def _out_of_range(params: Mapping[str, Any], within: str = "") -> Iterator[str]:
             yield f"{within}{name} is above {_LARGEST}: give no more than that."
         elif name in ENDPOINTS and isinstance(value, Mapping):
             yield from _out_of_range(value, f"{within}{name}.")
+
+
+def _empty(params: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """What to say of files, and the digest of one, that are given and have no name: they would count as not given."""
+    for name, value in params.items():
+        if name in _FILES and value == "":
+            yield f"{within}{name} is empty: give {_FILES[name]}, or leave the option out."
+        elif name in ENDPOINTS and isinstance(value, Mapping):
+            yield from _empty(value, f"{within}{name}.")
 
 
 def _unnameable(value: object, name: str = "") -> Iterator[str]:

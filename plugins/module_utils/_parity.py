@@ -175,6 +175,24 @@ def attribute(entry: Entry, name: str) -> str:
     return str(getattr(entry, name))
 
 
+_ATTRIBUTES = {
+    "mode": "mode",
+    "uid": "owner",
+    "gid": "group",
+    "mtime": "time",
+    "xattrs": "extended attributes",
+}
+
+
+def _named(found: Parity) -> str:
+    """The attributes that differ in words, of which there are some; all of them where not each difference is listed."""
+    differing = {name for each in found.metadata.values() for name in each}
+    if not differing <= set(_ATTRIBUTES) or found.true_counts()["metadata_differences"] > len(found.metadata):
+        return "owner, mode, time or the like"
+    *others, last = (word for name, word in _ATTRIBUTES.items() if name in differing)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def sentence(found: Parity, metadata: str, extra: bool = False) -> str:
     """What doesn't match, in words that name the first paths of each kind, and nothing that is allowed."""
     words = {
@@ -184,8 +202,8 @@ def sentence(found: Parity, metadata: str, extra: bool = False) -> str:
     }
     if extra:
         words["extra"] = "only at the target"
-    if metadata == "strict":
-        words["metadata_differences"] = "different in owner, mode, time or the like"
+    if metadata == "strict" and found.metadata:
+        words["metadata_differences"] = f"different in {_named(found)}"
     parts = []
     lists, counts = found.lists(), found.true_counts()
     for name, what in words.items():

@@ -19,8 +19,9 @@ from typing import Any
 from ._carry import carrying
 from ._endpoint import End, PodPlace, opened, opened_in_one_pod
 from ._entry import Entry
-from ._errors import ClusterError, ConnectionLost, HelperPodError, RouteFailed, route_closed
+from ._errors import ClusterError, ConnectionLost, HelperPodError, RouteFailed, UsageError, route_closed
 from ._link import PodLink
+from ._names import shown
 from ._progress import Progress
 from ._shell_tree import ShellTree
 from ._tls_link import TlsLink
@@ -46,6 +47,7 @@ def opened_ends(params: Mapping[str, Any], progress: Progress, warnings: list[st
 
     Raises UsageError for options that don't fit together, and the errors of mounting a claim.
     """
+    _require_routes(params["closed_routes"] or {})
     closed = {}
     claims = all(params[option].get("pvc") for option in ("source", "target"))
     with ExitStack() as stack:
@@ -63,6 +65,18 @@ def opened_ends(params: Mapping[str, Any], progress: Progress, warnings: list[st
             stack.enter_context(opened(params, option, progress, warnings)) for option in ("source", "target")
         )
         yield Ends(source, target, closed)
+
+
+def _require_routes(closed: Mapping[str, Any]) -> None:
+    """Raises UsageError for a word that is no route, which would leave the one open that was meant, and for no reason.
+
+    Several words are no route's name misspelt: they tell of an attempt.
+    """
+    for route, why in closed.items():
+        if route not in ORDER and " " not in route.strip():
+            raise UsageError(f"closed_routes: {shown(route)} is no route: name one of {', '.join(ORDER)}.")
+        if not (isinstance(why, str) and why):
+            raise UsageError(f"closed_routes.{route}: say in words why it is closed.")
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
 
     A target that differs is a result with `parity` false and the reason in `msg`.
     """
-    if params["manifest"] == "":
-        raise UsageError("manifest: the name is empty: give the file, or a source in its place.")
+    if not (params["manifest"] or params["source"]):
+        raise UsageError("manifest names no file: give the file, or a source in its place.")
     require_report(params["report"])
     warnings: list[str] = []
     progress = Progress(label="" if hidden else params["label"] or "")

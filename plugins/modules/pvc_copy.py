@@ -119,7 +119,9 @@ options:
     default: stream
     version_added: 0.2.0
   closed_routes:
-    description: Routes that O(route=auto) isn't to take, each with the reason. It is reported with any O(route).
+    description:
+      - Routes that O(route=auto) isn't to take, of V(mount), V(direct) and V(stream), each with the reason. It is
+        reported with any O(route). So is an attempt that is named in several words, and closes no route.
     type: dict
     version_added: 0.2.0
   retries:
@@ -177,9 +179,9 @@ options:
   report:
     description:
       - A JSON file to put the full result into, under O(label). Other labels that the file holds are kept.
-      - A task that fails before it has a result puts C(parity) false and the reason in C(msg) there, if the report exists.
-        A task that Ansible refuses for its options, or that is killed, leaves it as it is; C(finished) tells how
-        old a part is.
+      - A task that fails before it has a result puts C(parity) false and the reason in C(msg) there, if the report
+        exists. A task that Ansible refuses for its options, or that is killed, leaves it as it is; C(finished) tells
+        how old a part is.
       - It can't be among what is selected of O(source) or O(target).
     type: path
 seealso:
@@ -392,7 +394,7 @@ not_compared:
   sample: [security.NTACL]
 passed_over:
   description: Why routes that come before it were not taken.
-  returned: always, unless the task could not be carried out for another reason than a connection
+  returned: always; empty where the task could not be carried out for another reason than a connection
   type: list
   elements: str
   sample: ["mount: the claims aren't in one namespace of one cluster"]
@@ -430,12 +432,13 @@ metadata:
   type: str
   sample: strict
 manifest:
-  description: The manifest file of a target on this machine, where one was asked for.
+  description: The manifest file of a target on this machine. Null where none was asked for.
   returned: always, unless the task could not be carried out
   type: str
   sample: ./pvc-0.manifest.jsonl
 manifest_digest:
   description: The digest of that file, for O(source.manifest_digest) of the task that takes the files on from there.
+    Null without a manifest.
   returned: always, unless the task could not be carried out
   type: str
   sample: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae

@@ -143,12 +143,12 @@ truncated:
   type: bool
   sample: false
 manifest:
-  description: The manifest file.
+  description: The manifest file. Null where none was asked for.
   returned: success
   type: str
   sample: ./november.jsonl
 sums:
-  description: The file with the digests alone.
+  description: The file with the digests alone. Null without a manifest file.
   returned: success
   type: str
   sample: ./november.sha256sums

@@ -96,9 +96,9 @@ options:
   report:
     description:
       - A JSON file to put the full result into, under O(label). Other labels that the file holds are kept.
-      - A task that fails before it has a result puts C(parity) false and the reason in C(msg) there, if the report exists.
-        A task that Ansible refuses for its options, or that is killed, leaves it as it is; C(finished) tells how
-        old a part is.
+      - A task that fails before it has a result puts C(parity) false and the reason in C(msg) there, if the report
+        exists. A task that Ansible refuses for its options, or that is killed, leaves it as it is; C(finished) tells
+        how old a part is.
     type: path
 seealso:
   - module: kubeferry.pvc.pvc_copy
@@ -210,9 +210,16 @@ counts:
   description: The true length of each of these lists, also where the list was cut.
   returned: always, unless the task could not be carried out
   type: dict
-  sample: {matched: 3, missing: 0, mismatched: 0, metadata_differences: 0, extra: 0, unreadable: 0}
+  sample:
+    changed_at_source: 0
+    extra: 0
+    matched: 3
+    metadata_differences: 0
+    mismatched: 0
+    missing: 0
+    unreadable: 0
 truncated:
-  description: Whether a list was cut. The file in O(report) holds the full lists.
+  description: Whether a list was cut. The file in O(report) holds up to 100,000 names of each.
   returned: always, unless the task could not be carried out
   type: bool
   sample: false

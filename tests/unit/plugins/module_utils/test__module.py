@@ -57,6 +57,32 @@ def test_numbers_out_of_range_are_refused_before_any_work(params, sentence):
     assert end.value.args == ("failed", {"msg": sentence})
 
 
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"report": ""}, "report is empty: give the name of a file, or leave the option out."),
+        ({"baseline": ""}, "baseline is empty: give the name of a file, or leave the option out."),
+        ({"dest": ""}, "dest is empty: give the name of a file, or leave the option out."),
+        (
+            {"target": {"manifest": ""}},
+            "target.manifest is empty: give the name of a file, or leave the option out.",
+        ),
+        (
+            {"source": {"manifest": "m", "manifest_digest": ""}},
+            "source.manifest_digest is empty: give the digest of the manifest, or leave the option out.",
+        ),
+        (
+            {"manifest_digest": ""},
+            "manifest_digest is empty: give the digest of the manifest, or leave the option out.",
+        ),
+    ],
+)
+def test_a_file_or_a_digest_that_is_empty_does_not_count_as_not_given(params, sentence):
+    with pytest.raises(Ended) as end:
+        conclude(Module(params), lambda: pytest.fail("it has begun"))
+    assert end.value.args == ("failed", {"msg": sentence})
+
+
 def test_other_numbers_pass():
     large = {"limits": {"memory": 4 << 30}}
     module = Module(
@@ -114,7 +140,11 @@ def test_a_task_that_fails_does_not_stay_whole_in_its_report(tmp_path, label, pa
         raise EndpointError("No such pod, hunter2.")
 
     path = tmp_path / "report.json"
-    report = {"schema": SCHEMA, "parity": True, "hops": {"copy": {"parity": True}, "second": {"parity": True}}}
+    report = {
+        "schema": SCHEMA,
+        "parity": True,
+        "hops": {"copy": {"parity": True}, "second": {"parity": True}},
+    }
     path.write_text(json.dumps(report))
     module = Module({"report": str(path), "label": label, "password": "hunter2", **params})
     module.no_log_values.add("hunter2")

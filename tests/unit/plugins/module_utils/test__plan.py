@@ -253,7 +253,7 @@ def test_the_parity_report_names_everything_that_does_not_match():
     said = sentence(found, "strict", extra=True)
     assert said == (
         "1 missing at the target (missing\\n); 1 different (other); 1 unreadable (locked); "
-        "1 only at the target (extra); 1 different in owner, mode, time or the like (mode)"
+        "1 only at the target (extra); 1 different in mode and time (mode)"
     )
 
 

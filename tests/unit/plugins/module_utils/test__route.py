@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import engine
 import pytest
+from copyoptions import endpoint, options
 from trees import unlike, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _route
@@ -20,7 +21,13 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     RouteFailed,
     UsageError,
 )
-from ansible_collections.kubeferry.pvc.plugins.module_utils._route import Candidate, Ends, Routed, routed
+from ansible_collections.kubeferry.pvc.plugins.module_utils._route import (
+    Candidate,
+    Ends,
+    Routed,
+    opened_ends,
+    routed,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import select
 from ansible_collections.kubeferry.pvc.plugins.module_utils._transport import Moved
 
@@ -142,6 +149,29 @@ def test_routes_that_are_said_to_be_closed_are_passed_over(ends):
         "stream",
         ["direct: not here", "stream: it was cut"],
     )
+
+
+@pytest.mark.parametrize(
+    ("closed", "said"),
+    [
+        ({"Mount": "x"}, "closed_routes: Mount is no route: name one of mount, direct, stream."),
+        ({"mount": None}, "closed_routes.mount: say in words why it is closed."),
+        ({"direct": ["x"]}, "closed_routes.direct: say in words why it is closed."),
+    ],
+)
+def test_what_closes_no_route_is_refused_before_anything_is_opened(closed, said):
+    with pytest.raises(UsageError) as caught, opened_ends({"closed_routes": closed}, None, []):
+        pass
+    assert str(caught.value) == said
+
+
+def test_an_attempt_is_told_of_beside_routes_that_are_closed(tmp_path):
+    here = endpoint(path=str(tmp_path))
+    params = options(here, here, closed_routes={"with the first helper pod": "it was lost"})
+    with opened_ends(params, engine.progress(), []) as opened:
+        assert routed(opened, params, engine.progress()).passed_over == [
+            "with the first helper pod: it was lost"
+        ]
 
 
 @pytest.mark.parametrize("pods", [("a", "a"), ("a", "b")])
