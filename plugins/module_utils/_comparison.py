@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ._beside import Beside
-from ._entry import DIR, FILE, Taken
+from ._entry import DIR, FILE, NANOSECOND, SECOND, Taken
 from ._errors import EndpointError, UsageError
 from ._file_system import Shown
 from ._known import Known, Placed
@@ -135,11 +135,12 @@ class Comparison:
             self._take_known(source, target, known)
         compared = self._criteria.metadata != "ignore"
         target_facts = self._target.facts()
+        kept = SECOND if target.in_seconds() else NANOSECOND
         rules = Rules(
             mode=compared,
             owner=compared,
             mtime=compared,
-            precision=max(source.precision, target_facts.settable),
+            precision=max(source.precision, target_facts.settable, kept),
             xattrs=compared and source.xattrs,
             devices=target_facts.rights.devices,
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ._entry import DIR, FILE, NANOSECOND, SOCKET, Entry, Taken
+from ._entry import DIR, FILE, NANOSECOND, SECOND, SOCKET, Entry, Taken
 from ._errors import EndpointError
 from ._look import Look
 from ._names import display
@@ -272,6 +272,11 @@ class Manifest:
             f"ON now.path = was.path WHERE was.kind <> '{DIR}' AND (now.path IS NULL OR NOT ({same})){asked}"
         )
         return ((path, VANISHED if gone else CHANGED) for path, gone in self.store.pages(query, "was.path"))
+
+    def in_seconds(self) -> bool:
+        """Whether no time has a fraction, not even that of a change, which nobody can set: none is kept there."""
+        fraction = f"mtime % {SECOND} <> 0 OR ctime % {SECOND} <> 0"
+        return not self.store.one(f"SELECT 1 FROM {self.table} WHERE {fraction} LIMIT 1")
 
     def totals(self) -> tuple[int, int]:
         """How many regular files there are and their bytes, further names of a hard-linked file left out."""

@@ -147,9 +147,10 @@ options:
       - What a difference in owner, mode, modification time or extended attributes (ACLs and capabilities among them)
         means.
       - V(strict) makes it a failure, V(report) lists it, V(ignore) doesn't compare it.
-      - Times are compared in the unit that the target's tools can set; with BusyBox's tools these are whole seconds.
-        Extended attributes are compared where the source's tools show them, else RV(not_compared) names them. Without
-        them the group of a file with an ACL gets the rights of the ACL's mask, as its mode shows them.
+      - Times are compared in the unit that the target's tools can set and its file system keeps; with BusyBox's tools
+        these are whole seconds. Extended attributes are compared where the source's tools show them, else
+        RV(not_compared) names them. Without them the group of a file with an ACL gets the rights of the ACL's mask, as
+        its mode shows them.
       - A socket is listed among RV(metadata_differences) too, since only the program that listens there can make it. So
         is a device where the target's user can make none, for which it takes root with the capability C(MKNOD). What a
         user may not read of his own, he can't prove, so a file or directory whose mode forbids that gets another one,

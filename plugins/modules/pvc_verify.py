@@ -76,8 +76,9 @@ options:
       - What a difference in owner, mode, modification time or extended attributes (ACLs and capabilities among them)
         means.
       - V(strict) makes it a failure, V(report) lists it, V(ignore) doesn't compare it.
-      - Times are compared in the unit that both ends can tell; with BusyBox's tools these are whole seconds. Extended
-        attributes are compared where the source's tools show them, else RV(not_compared) names them.
+      - Times are compared in the unit that both ends can tell, as file systems and tools go; with BusyBox's tools these
+        are whole seconds. Extended attributes are compared where the source's tools show them, else RV(not_compared)
+        names them.
       - A socket that is missing counts as such a difference, as does a device where the target's user can make none.
     type: str
     choices: [strict, report, ignore]

@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import engine
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trees import BILLION, touched, unlike
+from trees import BILLION, touched, unlike, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import EndpointError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import LOST_AND_FOUND, WORK_DIR
 
 # Generated names are partly constants of the code, and two of these name what is left alone.
@@ -156,3 +158,32 @@ def linked_to_extra(place: Path) -> set[bytes]:
         if any(not os.path.lexists(os.path.join(source, each)) for each in paths)
         for path in paths
     }
+
+
+class KeepsSeconds(LocalTree):
+    """A tree on a file system that keeps whole seconds, such as ext4 with inodes of 128 bytes."""
+
+    def scan(self, selection, store=None, *, xattrs=True):
+        found = super().scan(selection, store, xattrs=xattrs)
+        floored = [
+            replace(
+                each,
+                mtime=each.mtime // BILLION * BILLION,
+                stamp=(each.stamp[0], each.stamp[1] // BILLION * BILLION),
+            )
+            for each in found
+        ]
+        found.add(floored)
+        return found
+
+
+@pytest.mark.parametrize("mtime", [5 * BILLION + 123, 6 * BILLION])
+def test_a_target_that_keeps_whole_seconds(tmp_path, mtime):
+    write(tmp_path / "source", "a/file", b"content", mtime=5 * BILLION + 123)
+    tree = KeepsSeconds(str(tmp_path / "target"), engine.progress())
+    outcome = engine.copy(engine.local(tmp_path / "source"), tree)
+    assert engine.whole(outcome)
+    os.utime(tmp_path / "target/a/file", ns=(mtime, mtime))
+    again = engine.copy(engine.local(tmp_path / "source"), tree)
+    assert engine.whole(again)
+    assert bool(again.plan) is (mtime == 6 * BILLION)
