@@ -80,6 +80,20 @@ def test_readers_do_not_wait_for_what_is_only_read(large):
     assert [path for path, _digest, _status in untouched.release()] == [b"large"]
 
 
+@pytest.mark.parametrize(("flags", "kind"), WAYS, ids=["read", "written"])
+def test_who_waits_for_it_gets_it(large, flags, kind):
+    untouched = Untouched()
+    assert held(untouched, large, flags, kind)
+    waiting = threading.Thread(target=lambda: large.write_bytes(b"his"))
+    waiting.start()
+    for _moment in range(100):
+        untouched.give_way()
+        waiting.join(0.05)
+        if not waiting.is_alive():
+            break
+    assert (waiting.is_alive(), large.read_bytes(), list(untouched.release())) == (False, b"his", [])
+
+
 def test_there_is_a_most(tmp_path):
     untouched = Untouched()
     before = len(os.listdir("/proc/self/fd"))
@@ -181,13 +195,17 @@ def test_one_that_somebody_has_mapped_is_read_again(tmp_path, monkeypatch, size,
         memory = stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))
         target = Path(memory) if place == "memory" else tmp_path / "target"
         write(tmp_path / "source", "new/one", CONTENT[:size])
-        maps = []
-        fill, make = LocalTree._fill, LocalTree._make
+        maps, others = [], []
+        fill, make, take = LocalTree._fill, LocalTree._make, Untouched.take
+
+        def shared(self, descriptor, kind):
+            others.append(os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR))
+            return take(self, descriptor, kind)
 
         def mapped(self, descriptor, *arguments):
             written = fill(self, descriptor, *arguments)
             if not maps:
-                other = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
+                other = others.pop() if others else os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
                 maps.append(stack.enter_context(mmap.mmap(other, size)))
                 os.close(other)
                 maps[0][0] = CONTENT[0]
@@ -199,6 +217,7 @@ def test_one_that_somebody_has_mapped_is_read_again(tmp_path, monkeypatch, size,
                 maps.append(None)
             return make(self, *arguments)
 
+        monkeypatch.setattr(Untouched, "take", shared)
         monkeypatch.setattr(LocalTree, "_fill", mapped)
         monkeypatch.setattr(LocalTree, "_make", spoilt)
         outcome = engine.copy(engine.local(tmp_path / "source"), engine.local(target))
