@@ -22,6 +22,7 @@ from trees import write
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _local_tree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._read_back import STEP, WRITE_OUT, ReadBack
+from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._untouched import LARGE, MOST, Untouched
 
 CONTENT = os.urandom(1 << 16) * (LARGE >> 16) + b"and a bit more"
@@ -223,6 +224,36 @@ def test_one_that_somebody_has_mapped_is_read_again(tmp_path, monkeypatch, size,
         outcome = engine.copy(engine.local(tmp_path / "source"), engine.local(target))
         assert (len(maps), outcome.retries, engine.whole(outcome)) == (2, 1, True)
         assert (target / "new" / "one").read_bytes() == CONTENT[:size]
+
+
+@pytest.mark.parametrize("kind", ["busybox", "gnu"])
+def test_one_that_somebody_has_mapped_in_a_pod_is_read_again(boxes, tmp_path, monkeypatch, kind):
+    write(tmp_path / "source", "new/one", CONTENT[:5_000])
+    target = tmp_path / "target"
+    target.mkdir()
+    received, apply = ShellTree.received, ShellTree.apply
+    maps = []
+
+    def mapped(self, *arguments):
+        if not maps:
+            [path] = target.glob(".kubeferry/run-*/tree/new/one")
+            with path.open("r+b") as stream:
+                maps.append(mmap.mmap(stream.fileno(), 5_000))
+            maps[0][0] = CONTENT[0]
+        yield from received(self, *arguments)
+
+    def spoilt(self, changes):
+        if len(maps) == 1:
+            maps[0][0] ^= 1
+            maps.append(None)
+        return apply(self, changes)
+
+    monkeypatch.setattr(ShellTree, "received", mapped)
+    monkeypatch.setattr(ShellTree, "apply", spoilt)
+    outcome = engine.copy(engine.local(tmp_path / "source"), engine.end(boxes, kind, target))
+    maps[0].close()
+    assert (outcome.retries, engine.whole(outcome)) == (1, True)
+    assert (target / "new" / "one").read_bytes() == CONTENT[:5_000]
 
 
 @pytest.mark.parametrize("path", ["new/one", "one"])
