@@ -442,6 +442,7 @@ PLAN = {
     "target": {"namespace": "ns", "pvc": "other"},
     "chained": None,
     "quiesce": True,
+    "into_used": False,
     "route": "stream",
     "measure": False,
     "create": False,

@@ -25,6 +25,14 @@ def test_what_another_run_has_brought_is_forgotten_before_the_first_pass():
     assert copy["ansible.builtin.include_tasks"] == "copy.yml"
 
 
+def test_what_the_first_pass_has_replaced_is_counted():
+    (count,) = DataLoader().load_from_file(str(TASKS / "first_pass.yml"))[0]["always"]
+    (work,) = blocks("migrate")
+    (success,) = [task for task in work if task["name"] == "Note the success"]
+    assert "copy_pushed.planned.replace" in count["ansible.builtin.set_fact"]["migrate_replaced_before"]
+    assert "migrate_replaced_before" in success["ansible.builtin.set_fact"]["migrate_outcome"]["replaced"]
+
+
 def test_what_was_stopped_is_asked_for_between_the_copy_and_the_success():
     (work,) = blocks("migrate")
     names = [task["name"] for task in work]
