@@ -205,8 +205,8 @@ def _plan_users(plan: PairPlan, side: Side, claim: Object, *, into_used: bool) -
         plan.problems.append(f"{subject} allows one pod only, and pod {name} has it: stop it")
     elif others and not into_used:
         plan.problems.append(
-            f"{subject} is in use by pod {names}, and what was written there would be replaced: stop what uses it, or set "
-            "into_used (migrate_into_used of the role migrate) to go on all the same"
+            f"{subject} is in use by pod {names}, and what was written there would be replaced: stop what uses it, or "
+            "set into_used (migrate_into_used of the role migrate) to go on all the same"
         )
     elif others:
         plan.notes.append(f"{side.title} is mounted by pod {names}, which may see files that aren't whole")

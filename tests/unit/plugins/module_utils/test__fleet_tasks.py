@@ -67,7 +67,14 @@ NEW = {
     "access_modes": ["ReadWriteOnce"],
     "size": "1Gi",
 }
-LEASE = {"state": "present", "run_id": "a", "duration": 30, "wait_timeout": 0, "lifetime": 3600}
+LEASE = {
+    "state": "present",
+    "run_id": "a",
+    "must_exist": True,
+    "duration": 30,
+    "wait_timeout": 0,
+    "lifetime": 3600,
+}
 QUIESCE = {"state": "quiesced", "wait_timeout": 5, "run_id": None, "taken_from": None, "stopped": None}
 
 
@@ -127,6 +134,32 @@ def test_a_lease_is_renewed_by_its_guard_and_released_by_it(server, ask, watches
     watch.abandon()
     assert not watch.left()
     assert server.api.all("leases") == []
+
+
+@pytest.mark.parametrize("state", ["present", "held", "absent"])
+@pytest.mark.parametrize("run_id", ["", " ", None])
+def test_nobody_has_a_lease(server, ask, state, run_id):
+    with pytest.raises(UsageError, match="run_id is empty: give each run one of its own"):
+        ask(_lease_task, **{**LEASE, "state": state, "run_id": run_id})
+    assert server.api.all("leases") == []
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_claim_that_does_not_exist_is_named(server, ask, check):
+    for task, options in ((_lease_task, LEASE), (_quiesce_task, QUIESCE)):
+        with pytest.raises(NotFound, match="Claim ns/typo doesn't exist: check the namespace and the name"):
+            ask(task, "typo", check=check, **options)
+        server.api.refuse[("get", "persistentvolumeclaims")] = [(403, status(403, "no"))]
+        ask(task, "typo", check=check, **options)
+    ask(_lease_task, "new", check=check, **{**LEASE, "must_exist": False})
+
+
+@pytest.mark.parametrize("state", ["held", "restored", "absent"])
+def test_a_claim_that_was_deleted_is_done_with(server, ask, state):
+    task, options = (_lease_task, LEASE) if state == "absent" else (_quiesce_task, QUIESCE)
+    ask(task, **options)
+    server.api.remove("persistentvolumeclaims", server.api.find("persistentvolumeclaims", "ns", "pvc-0"))
+    ask(task, **{**options, "state": state})
 
 
 def test_a_lease_that_nobody_renews_is_valid_for_a_lifetime(server, ask, monkeypatch):
@@ -307,6 +340,7 @@ def test_what_does_not_run_again_is_a_warning(server, ask):
 
 
 def test_what_stays_stopped_for_another_claim_is_told(server, ask):
+    server.api.add("persistentvolumeclaims", claim("other"))
     item = deployment(server)
     volumes = item["spec"]["template"]["spec"]["volumes"]
     volumes.append({"persistentVolumeClaim": {"claimName": "other"}})
