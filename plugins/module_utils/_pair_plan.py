@@ -69,7 +69,9 @@ class PairPlan:
         try:
             work()
         except KubeferryError as exc:
-            self.problems.append(str(exc).rstrip("."))
+            said = str(exc).rstrip(".")
+            if said not in self.problems:
+                self.problems.append(said)
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,13 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         measured = _measure(here, source, plan) if params["measure"] else {}
     if "bytes" in measured:
         plan.measured(measured["bytes"])
+    problems = "; ".join(plan.problems)
+    told = {"msg": f"Claim {one.title} can't be copied to {other.title}: {problems}."} if problems else {}
     return {
+        **told,
         "changed": False,
-        "source": f"{source['namespace']}/{source['pvc']}",
-        "target": f"{target['namespace']}/{target['pvc']}",
+        "source": one.title,
+        "target": other.title,
         "possible": not plan.problems,
         "problems": plan.problems,
         "notes": plan.notes,

@@ -110,6 +110,13 @@ possible:
   description: Whether nothing is known to be in the way.
   returned: success
   type: bool
+msg:
+  description: The same as a sentence with all problems. No failure, unless C(failed_when) makes one of it.
+  returned: when RV(possible) is false
+  type: str
+  sample: >-
+    Claim source-namespace/pvc-0 can't be copied to destination-namespace/pvc-0: Claim destination-namespace/pvc-0
+    doesn't exist: make it, or set create.
 problems:
   description: What is in the way.
   returned: success
@@ -183,7 +190,7 @@ def argument_spec() -> dict[str, object]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    conclude(module, lambda: run(module.params))
+    conclude(module, lambda: run(module.params), msg_fails=False)
 
 
 if __name__ == "__main__":

@@ -489,11 +489,15 @@ PLAN = {
 def test_a_plan_of_both_sides(server):
     server.api.add("persistentvolumeclaims", claim("other"))
     params = {**server.auth(), **PLAN}
-    assert _pair_plan_task.run(params)["possible"]
+    plan = _pair_plan_task.run(params)
+    assert plan["possible"]
+    assert "msg" not in plan
     params["target"] = {"namespace": "ns", "pvc": "gone"}
-    assert _pair_plan_task.run(params)["problems"] == [
-        "Claim ns/gone doesn't exist: make it, or set create",
-    ]
+    plan = _pair_plan_task.run(params)
+    assert plan["problems"] == ["Claim ns/gone doesn't exist: make it, or set create"]
+    assert plan["msg"] == (
+        "Claim ns/pvc-0 can't be copied to ns/gone: Claim ns/gone doesn't exist: make it, or set create."
+    )
     with pytest.raises(UsageError, match="create needs size and access_modes"):
         _pair_plan_task.run({**params, "create": True})
     params.update(create=True, size="1Gi", access_modes=["ReadOnlyMany"])
