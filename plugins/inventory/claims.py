@@ -86,6 +86,7 @@ options:
         looked at.
       - C(storage_class), C(access_modes) and C(size), as in V(20Gi) or V(+20%), are for a counterpart that is to be
         made, which happens where C(create) is true in the rule or for the whole map. By default they are the source's.
+        A size without a unit is an error.
       - C(storage_classes) at the top translates storage classes, C(*) alone standing for all others.
       - C(target) at the top has C(kubeconfig) and C(context) of the cluster of the counterparts, where it is another.
         As with O(kubeconfig), a relative path is one from the directory that C(ansible-playbook) is started in.

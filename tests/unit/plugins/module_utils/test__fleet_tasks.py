@@ -506,6 +506,18 @@ def test_a_plan_of_both_sides(server):
     ]
 
 
+def test_files_that_were_measured_have_to_fit(server, monkeypatch):
+    server.api.add("persistentvolumeclaims", claim("other"))
+    for name, size in (("pvc-0", "3Gi"), ("other", "1Gi")):
+        server.api.find("persistentvolumeclaims", "ns", name)["status"]["capacity"] = {"storage": size}
+    params = {**server.auth(), **PLAN, "measure": True}
+    for size, possible in ((1 << 30, True), (2 << 30, False)):
+        monkeypatch.setattr(
+            _pair_plan_task, "_measure", lambda *_ends, size=size: {"files": 1, "bytes": size}
+        )
+        assert _pair_plan_task.run(params)["possible"] == possible
+
+
 def test_helper_pods_of_a_plan_are_those_that_are_asked_for(server):
     server.api.add("persistentvolumeclaims", claim("other"))
     server.api.created = lambda item: item.update(status=pod()["status"])
