@@ -28,12 +28,13 @@ def conclude(
     work: Callable[[], dict[str, Any]],
     *,
     clustered: bool = True,
+    msg_fails: bool = True,
     about: Callable[[KubeferryError], Mapping[str, Any]] = lambda _error: {},
 ) -> None:
     """Do the `work` of a module and end it, with its result or with the sentence of its error.
 
-    A result with a `msg` is a failure too. `clustered` says whether the work needs a cluster, and with it the package
-    kubernetes; `about` what else is told of an error.
+    A result with a `msg` is a failure too, unless `msg_fails` is false. `clustered` says whether the work needs a
+    cluster, and with it the package kubernetes; `about` what else is told of an error.
     """
     for said in _not_given(module):
         module.fail_json(msg=said)
@@ -54,7 +55,7 @@ def conclude(
     else:
         for text in result.pop("warnings"):
             module.warn(text)
-        if "msg" in result:
+        if msg_fails and "msg" in result:
             module.fail_json(**result)
         module.exit_json(**result)
 

@@ -51,6 +51,13 @@ def test_numbers_out_of_range_are_refused_before_any_work(params, sentence):
     assert end.value.args == ("failed", {"msg": sentence})
 
 
+@pytest.mark.parametrize(("msg_fails", "how"), [(True, "failed"), (False, "done")])
+def test_a_result_with_a_sentence_is_a_failure_unless_told_otherwise(msg_fails, how):
+    with pytest.raises(Ended) as end:
+        conclude(Module({}), lambda: {"msg": "It is so.", "warnings": []}, msg_fails=msg_fails)
+    assert end.value.args == (how, {"msg": "It is so."})
+
+
 def test_other_numbers_pass():
     large = {"limits": {"memory": 4 << 30}}
     module = Module(
