@@ -88,8 +88,8 @@ bench-fleet: venv ## Migrate 200 claims in one run on the project's own cluster;
 	@$(bench)/fleet.py --claims $(or $(CLAIMS),200)
 
 .PHONY: cluster cluster-down
-cluster: ## Start a real Kubernetes with two nodes for the tests (root on Linux)
-	@tests/cluster/cluster up
+cluster: ## Start a real Kubernetes for the tests (root on Linux); NODES=2 gives it a second node
+	@tests/cluster/cluster up --nodes $(or $(NODES),1)
 cluster-down: ## Stop it
 	@tests/cluster/cluster down
 

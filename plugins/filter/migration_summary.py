@@ -25,6 +25,11 @@ def migration_summary(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         f"FAILED {each['title']}: {each['msg']}" for each in sorted(failed, key=lambda one: one["title"])
     ]
     lines += [
+        f"{each['title']}: {each['replaced']} paths of the destination were others than the source's and are replaced"
+        for each in sorted(done, key=lambda one: one["title"])
+        if int(each.get("replaced", 0))
+    ]
+    lines += [
         f"{each['title']}: the destination has {each['extra']} paths that the source hasn't, see its report"
         for each in sorted(done, key=lambda one: one["title"])
         if int(each.get("extra", 0))

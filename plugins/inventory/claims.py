@@ -81,14 +81,18 @@ options:
         Without C(target), the counterpart has the same names.
       - C(*) is the only wildcard. A rule that can never decide, as an earlier one matches all that it does, is an
         error, and so is anything in a C(source) that no name has, as a blank. Where the claim of a C(source) without
-        C(*) isn't there, a warning names the rule.
+        C(*) isn't there, a warning names the rule. Of those for other namespaces than O(namespaces), which may be for
+        another inventory with the same map, it names the ones whose namespace doesn't exist, as far as that may be
+        looked at.
       - C(storage_class), C(access_modes) and C(size), as in V(20Gi) or V(+20%), are for a counterpart that is to be
         made, which happens where C(create) is true in the rule or for the whole map. By default they are the source's.
+        A size without a unit is an error.
       - C(storage_classes) at the top translates storage classes, C(*) alone standing for all others.
       - C(target) at the top has C(kubeconfig) and C(context) of the cluster of the counterparts, where it is another.
         As with O(kubeconfig), a relative path is one from the directory that C(ansible-playbook) is started in.
     type: str
 notes:
+  - What O(compose) makes of C(claim_source) and C(claim_target) isn't checked as what the map says is.
   - Tokens and passwords are not passed on to the hosts as variables. Give a kubeconfig and a context, C(K8S_AUTH_*)
     variables, or C(migrate_source_auth) and C(migrate_target_auth) of the role C(kubeferry.pvc.migrate).
   - Relative paths in C(K8S_AUTH_KUBECONFIG) and C(KUBECONFIG) are made absolute, so that tasks, which run in another
@@ -141,7 +145,11 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._claims import (
     users_of,
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_KEYS, Cluster, connect
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError, UsageError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    KubeferryError,
+    NotFound,
+    UsageError,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._object_names import check_objects
 from ansible_collections.kubeferry.pvc.plugins.module_utils._rest import Request
 
@@ -184,20 +192,28 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             known.update(definition.get("aliases") or [])
         said = []
         for key in sorted(str(each) for each in keys if each not in known):
-            near = get_close_matches(key, known, n=1)
+            near = get_close_matches(key, known, n=1, cutoff=0.7)
             advice = f"write {near[0]}" if near else f"remove it, or see ansible-doc -t inventory {self.NAME}"
             said.append(f"{key} is no option of this inventory: {advice}.")
         if said:
             raise UsageError(" ".join(said))
 
+    def _refuse_odd_names(self) -> None:
+        """Raises UsageError for what can't be a name or a pattern."""
+        for option in ("namespaces", "names", "storage_classes"):
+            for name in self.get_option(option) or []:
+                if not isinstance(name, str):
+                    raise UsageError(f"{option}: {name} isn't text: write it in quotes.")
+        for namespace in self.get_option("namespaces") or []:
+            check_objects({"namespace": namespace})
+
     def _fill(self, path: str) -> None:
         _make_absolute()
+        self._refuse_odd_names()
         auth = {key: self.get_option(key) for key in AUTH_KEYS if self.get_option(key) is not None}
         cluster = connect(auth)
         for text in cluster.warnings:
             self.display.warning(text)
-        for namespace in self.get_option("namespaces") or []:
-            check_objects({"namespace": namespace})
         rules = self._map(path)
         wanted = choice({key: self.get_option(key) for key in self._options})
         found: dict[str, _Found] = {}
@@ -215,7 +231,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             raise UsageError(
                 f"No claim here has the name {' or '.join(unknown)}: correct or remove it in names."
             )
-        if rules and (idle := rules.idle(listed, self.get_option("namespaces"))):
+        if rules and (idle := rules.idle(listed, self._looked_in(cluster, rules))):
             self.display.warning(
                 f"{path}: no claim here is that of {', '.join(idle)} of the map: correct or remove what is misspelt."
             )
@@ -224,6 +240,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             self.display.warning(
                 f"{path}: claims that aren't Bound are left out: {told}; give a claim's whole name in names, or its "
                 "phase in phases, to have it in the inventory."
+            )
+        elif not found:
+            self.display.warning(
+                f"{path}: no claim here is chosen: check namespaces, label_selector, names, storage_classes, min_size, "
+                "max_size and the map."
             )
         # Before any is added: Ansible keeps the hosts of a file that it then calls unreadable.
         targets = self._check(found)
@@ -254,6 +275,19 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         if problems := collisions({**targets, **_places({name: targets[name] for name in rivals(targets)})}):
             raise UsageError(" ".join(problems))
         return targets
+
+    def _looked_in(self, cluster: Cluster, rules: ClaimMap) -> list[str]:
+        """The namespaces whose claims are known, those of rules that don't exist among them; empty for all.
+
+        Other namespaces of rules may be those of other inventories. Who may not look at one isn't told.
+        """
+        looked_in = list(self.get_option("namespaces") or [])
+        for namespace in sorted(rules.namespaces() - {*looked_in}) if looked_in else []:
+            try:
+                cluster.check_namespace(namespace)
+            except NotFound:
+                looked_in.append(namespace)
+        return looked_in
 
     def _map(self, path: str) -> ClaimMap | None:
         given = self.get_option("map")

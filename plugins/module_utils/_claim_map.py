@@ -22,10 +22,14 @@ ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce
 # Credentials don't belong into a file that is meant to be read and shared.
 CONNECTION = ("kubeconfig", "context")
 
+# What is smaller lacks its unit.
+_SMALLEST = 1 << 20
+
 _TOP = {"target", "create", "storage_classes", "rules"}
 _RULE = {"source", "target", "skip", "create", "storage_class", "access_modes", "size"}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _NEVER_IN_NAMES = re.compile(r"[^a-z0-9.*/-]")
+_NEVER_IN_NAMESPACES = re.compile(r"\.[^/]*/")
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -76,9 +80,9 @@ class ClaimMap:
         if not isinstance(data, dict):
             raise UsageError(f"{name} isn't a dictionary: give rules, a list with source and target in each.")
         self._check_keys(data, _TOP, "")
-        self._connection = self._strings(data.get("target") or {}, "target")
+        self._connection = self._strings(data.get("target"), "target")
         self._check_keys(self._connection, {*CONNECTION}, "target: ")
-        self._classes = self._strings(data.get("storage_classes") or {}, "storage_classes")
+        self._classes = self._strings(data.get("storage_classes"), "storage_classes")
         for each in (*sorted(self._classes.keys() - {"*"}), *self._classes.values()):
             self._class(each, "storage_classes")
         self._create = self._bool(data.get("create", False), "create")
@@ -107,6 +111,10 @@ class ClaimMap:
             if not namespaces or namespace in namespaces:
                 found.append(rule.where)
         return found
+
+    def namespaces(self) -> set[str]:
+        """The namespaces of the rules for one claim."""
+        return {rule.source.partition("/")[0] for rule in self._rules if "*" not in rule.source}
 
     def _apply(self, rule: _Rule, source: Source, stars: Sequence[str]) -> Counterpart:
         words = {"namespace": source.namespace, "claim": source.claim, "storage_class": source.storage_class}
@@ -160,6 +168,11 @@ class ClaimMap:
                 f"{self._name}, {where}: {rule['source']!r} has {odd[0]!r} in it, which no namespace or claim has: "
                 "correct it, and write * for what may be anything."
             )
+        if _NEVER_IN_NAMESPACES.search(rule["source"]):
+            raise UsageError(
+                f"{self._name}, {where}: {rule['source']!r} has a dot before the slash, which no namespace has: "
+                "correct it."
+            )
         for key in ("skip", "create"):
             self._bool(rule.get(key, False), f"{where}: {key}")
         if "target" in rule and not (isinstance(rule["target"], str) and rule["target"]):
@@ -177,6 +190,8 @@ class ClaimMap:
         modes = rule.get("access_modes") or []
         if not isinstance(modes, list) or any(mode not in ACCESS_MODES for mode in modes):
             raise UsageError(f"{self._name}, {where}: access_modes is a list of {', '.join(ACCESS_MODES)}.")
+        if "ReadWriteOncePod" in modes and len(modes) > 1:
+            raise UsageError(f"{self._name}, {where}: access_modes: ReadWriteOncePod goes with no other one.")
         try:
             _size(rule.get("size"), 1)
         except UsageError as exc:
@@ -191,6 +206,8 @@ class ClaimMap:
             )
 
     def _strings(self, data: object, where: str) -> dict[str, str]:
+        if data is None:
+            return {}
         if not isinstance(data, dict) or not all(isinstance(each, str) for each in (*data, *data.values())):
             raise UsageError(f"{self._name}, {where}: names and values must be text.")
         return data
@@ -268,9 +285,11 @@ def _size(wanted: object, source: int) -> str:
         mebi = 1 << 20  # storage systems round up anyway, and people read it
         return from_bytes(-(-source * (100 + int(more[1])) // 100 // mebi) * mebi)
     try:
-        enough = to_bytes(str(wanted)) > 0
+        size = to_bytes(str(wanted))
     except UsageError as exc:
         raise UsageError(f"{str(exc).rstrip('.')}, or as in +20% for more than the source's.") from None
-    if not enough:
-        raise UsageError(f"{wanted} is nothing: write a quantity above 0, as in 10Gi.")
+    if size < _SMALLEST and not str(wanted).strip().endswith(("k", "Ki")):
+        raise UsageError(
+            f"{wanted} is a number of bytes that no volume has: write it with a unit, as in 10Gi."
+        )
     return str(wanted)

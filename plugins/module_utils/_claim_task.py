@@ -69,6 +69,16 @@ def find(cluster: ClusterApi, namespace: str, name: str) -> dict[str, Any] | Non
         return None
 
 
+def require(cluster: ClusterApi, namespace: str, name: str) -> None:
+    """Raises NotFound if the claim or its namespace doesn't exist. Who may not look isn't told."""
+    try:
+        there = find(cluster, namespace, name)
+    except Forbidden:
+        return
+    if there is None:
+        raise NotFound(f"Claim {namespace}/{name} doesn't exist: check the namespace and the name.")
+
+
 def create(cluster: ClusterApi, new: NewClaim, *, dry_run: bool) -> None:
     """Make the claim, or have the server say whether it would. Raises ClusterError with what to do."""
     query = {"dryRun": "All"} if dry_run else {}

@@ -17,7 +17,7 @@ from ._cluster import Cluster, connect
 from ._cluster_api import Object
 from ._errors import ClusterError, RouteFailed, UsageError
 from ._helper_pod import Mounted
-from ._helper_spec import MANAGED_BY, Further
+from ._helper_spec import Further, is_helper
 from ._local_tree import LocalTree
 from ._overlap import Origin
 from ._progress import Progress
@@ -41,8 +41,7 @@ class PodPlace:
 
     def is_helper(self) -> bool:
         """Whether it is a pod that `pvc_mount` made."""
-        labels = self._pod()["metadata"].get("labels") or {}
-        return bool(labels.get(MANAGED_BY) == "kubeferry")
+        return is_helper(self._pod())
 
     def address(self) -> str:
         """Its address in the cluster's network; empty if it has none."""

@@ -223,6 +223,11 @@ def helper_pod(request: HelperRequest, now: datetime, place: Placement = ANYWHER
     }
 
 
+def is_helper(pod: Mapping[str, Any]) -> bool:
+    """Whether it is a pod that this collection made."""
+    return bool(((pod.get("metadata") or {}).get("labels") or {}).get(MANAGED_BY) == "kubeferry")
+
+
 def has_expired(pod: Mapping[str, Any], now: datetime) -> bool:
     """Whether a helper pod's time is over, or it has ended: nobody needs it any more."""
     if (pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"}:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import _guard
+from ._claim_task import require
 from ._cluster import Cluster, connect
 from ._errors import ClusterError, UsageError
 from ._helper_pod import REMOVE_SECONDS, HelperPods
@@ -26,10 +27,14 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     claim = params["claim"]
     if not claim.get("pvc"):
         raise UsageError("claim.pvc is missing: name the claim.")
+    if not (params["run_id"] or "").strip():
+        raise UsageError("run_id is empty: give each run one of its own, as nobody would have the lease.")
     hold = Hold(claim["namespace"], claim["pvc"], params["run_id"], params["duration"])
     with interruptible():
         cluster = connect(params, claim)
         leases = Leases(cluster)
+        if params["state"] == "present" and params["must_exist"]:
+            require(cluster, hold.namespace, hold.claim)
         if params["state"] == "absent":
             result = _absent(cluster, leases, hold, check_mode=check_mode)
         elif params["state"] == "held":

@@ -320,7 +320,7 @@ class LocalTree:
                     digest = hasher(checksum, os.pread(descriptor, written + 1, 0)).hexdigest()
         except BaseException:
             if lease:
-                lease.drop()
+                self._untouched.let_go(lease)
             raise
         finally:
             os.close(descriptor)
@@ -342,6 +342,7 @@ class LocalTree:
                 written += count
             if back:
                 back.wrote(written)
+            self._untouched.give_way()
             self._progress.advance(len(piece))
         return written
 

@@ -36,13 +36,15 @@ def conclude(
     work: Callable[[], dict[str, Any]],
     *,
     clustered: bool = True,
+    msg_fails: bool = True,
     about: Callable[[KubeferryError], Mapping[str, Any]] = lambda _error: {},
     hop: str = "",
 ) -> None:
     """Do the `work` of a module and end it, with its result or with the sentence of its error.
 
-    A result with a `msg` is a failure too. `clustered` says whether the work needs a cluster, and with it the package
-    kubernetes; `about` what else is told of an error; `hop` what its part of the report is called without a label.
+    A result with a `msg` is a failure too, unless `msg_fails` is false. `clustered` says whether the work needs a
+    cluster, and with it the package kubernetes; `about` what else is told of an error; `hop` what its part of the
+    report is called without a label.
     """
     fail = partial(_fail, module, hop)
     for said in _not_given(module):
@@ -66,7 +68,7 @@ def conclude(
     else:
         for text in result.pop("warnings"):
             module.warn(text)
-        if "msg" in result:
+        if msg_fails and "msg" in result:
             module.fail_json(**result)
         module.exit_json(**result)
 

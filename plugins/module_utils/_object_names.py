@@ -30,7 +30,9 @@ def check_objects(options: Mapping[str, Any], prefix: str = "") -> None:
     for key, what in _OBJECTS.items():
         name = options.get(key)
         if name == "":
-            raise UsageError(f"{prefix}{key} is empty: give the name of a {what}, or leave the option out.")
+            raise UsageError(
+                f"{prefix}{key} is empty: give the name of a {what}, or leave it out where it isn't needed."
+            )
         if name is not None and len(name) > _LONGEST[key]:
             raise UsageError(
                 f"{prefix}{key}: a {what} has a name of up to {_LONGEST[key]} characters: correct it."

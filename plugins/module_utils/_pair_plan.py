@@ -22,11 +22,11 @@ from ._coming_back import refusal
 from ._errors import BusyError, ClusterError, Forbidden, KubeferryError, NoRoom
 from ._helper_diagnosis import refused_creation, unusable_claim
 from ._helper_pod import others_at_work
-from ._helper_spec import HelperRequest, helper_pod
+from ._helper_spec import HelperRequest, helper_pod, is_helper
 from ._new_claim import NO_PROVISIONER, NewClaim, class_of, class_problem, mixed, origin_of, unfit
 from ._nodes import cordoned_nodes
 from ._placement import placement, tolerated
-from ._quantity import to_bytes
+from ._quantity import readable, to_bytes
 from ._quiesce import Quiescer
 from ._rest import Request
 
@@ -39,6 +39,7 @@ class PairPlan:
 
     `tolerations` are those of what is stopped, `creates` is what a claim that would be made asks of its namespace,
     `quotas` what is left there. `origin` is the claim to copy from, as it is marked on the one that is copied to.
+    `capacity` and `room` are the bytes of the volumes of the two.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -49,14 +50,28 @@ class PairPlan:
     creates: dict[str, Any] = field(default_factory=dict)
     quotas: list[dict[str, Any]] = field(default_factory=list)
     capacity: int = 0
+    room: int = 0
     origin: str = ""
+
+    def measured(self, size: int) -> None:
+        """Add what is to be said of a source whose files have `size` bytes.
+
+        Where they are more than its own volume can hold, volumes there aren't kept to their sizes.
+        """
+        if self.room < size <= self.capacity:
+            self.problems.append(
+                f"The claim to copy to has {readable(self.room)}, and the files of the source have {readable(size)}: "
+                "give it more"
+            )
 
     def trying(self, work: Callable[[], None]) -> None:
         """Do `work`; what it raises is a problem."""
         try:
             work()
         except KubeferryError as exc:
-            self.problems.append(str(exc).rstrip("."))
+            said = str(exc).rstrip(".")
+            if said not in self.problems:
+                self.problems.append(said)
 
 
 @dataclass(frozen=True)
@@ -117,8 +132,11 @@ def plan_source(plan: PairPlan, side: Side, *, quiesce: bool) -> None:
     plan.trying(lambda: _try_helper_pod(plan, side, claim, users))
 
 
-def plan_target(plan: PairPlan, side: Side, new: NewClaim | None) -> None:
-    """Add what is to be said of the claim to copy to. `new` is given where it may be made."""
+def plan_target(plan: PairPlan, side: Side, new: NewClaim | None, *, into_used: bool) -> None:
+    """Add what is to be said of the claim to copy to. `new` is given where it may be made.
+
+    `into_used` tells whether others than helper pods may have it mounted.
+    """
     subject = f"Claim {side.title}"
     claim = side.claim()
     if claim is None:
@@ -128,6 +146,7 @@ def plan_target(plan: PairPlan, side: Side, new: NewClaim | None) -> None:
         _plan_new(plan, side.cluster, new)
     else:
         _plan_existing(plan, side, claim, new)
+        _plan_users(plan, side, claim, into_used=into_used)
     plan.trying(lambda: _try_helper_pod(plan, side, claim or (new.body() if new else {}), []))
 
 
@@ -172,25 +191,41 @@ def _plan_existing(plan: PairPlan, side: Side, claim: Object, new: NewClaim | No
     modes = {*(claim["spec"].get("accessModes") or [])}
     if modes == {"ReadOnlyMany"}:
         plan.problems.append(f"{subject} can't be written to (ReadOnlyMany): choose another access mode")
-    users = side.users()
-    if users:
-        name = users[0]["metadata"]["name"]
-        if "ReadWriteOncePod" in modes:
-            plan.problems.append(f"{subject} allows one pod only, and pod {name} has it: stop it")
-        else:
-            plan.notes.append(f"{side.request.claim} is in use by {name} while it is written to")
     if phase_of(claim) == "Pending":
         plan.notes.append(f"{side.request.claim} isn't bound yet")
-    size = source_of(claim).size
-    if size < plan.capacity:
-        plan.notes.append(f"{side.request.claim} is smaller than the source")
+    plan.room = source_of(claim).size
+    _note_room(plan, side.request.claim)
+
+
+def _plan_users(plan: PairPlan, side: Side, claim: Object, *, into_used: bool) -> None:
+    subject = f"Claim {side.title}"
+    users = side.users()
+    others = [pod for pod in users if not is_helper(pod)]
+    names = ", ".join(str(pod["metadata"]["name"]) for pod in others[:3])
+    if users and "ReadWriteOncePod" in (claim["spec"].get("accessModes") or []):
+        name = users[0]["metadata"]["name"]
+        plan.problems.append(f"{subject} allows one pod only, and pod {name} has it: stop it")
+    elif others and not into_used:
+        plan.problems.append(
+            f"{subject} is in use by pod {names}, and what was written there would be replaced: stop what uses it, or "
+            "set into_used (migrate_into_used of the role migrate) to go on all the same"
+        )
+    elif others:
+        plan.notes.append(f"{side.title} is mounted by pod {names}, which may see files that aren't whole")
+
+
+def _note_room(plan: PairPlan, name: str) -> None:
+    if plan.room < plan.capacity:
+        plan.notes.append(f"{name} is smaller than the source")
 
 
 def _plan_new(plan: PairPlan, cluster: ClusterApi, new: NewClaim) -> None:
+    plan.room = to_bytes(new.size)
+    _note_room(plan, new.name)
     plan.creates = {
         "namespace": new.namespace,
         "storage_class": new.storage_class,
-        "bytes": to_bytes(new.size),
+        "bytes": plan.room,
         "server": cluster.server,
     }
     try:

@@ -43,13 +43,18 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         )
         plan_source(plan, one, quiesce=params["quiesce"])
         plan.trying(lambda: plan_pair(plan, one, other, _chained(params)))
-        plan.trying(lambda: plan_target(plan, other, _new(params, target)))
+        plan.trying(lambda: plan_target(plan, other, _new(params, target), into_used=params["into_used"]))
         plan.trying(lambda: plan_route(plan, one, other, params["route"]))
         measured = _measure(here, source, plan) if params["measure"] else {}
+    if "bytes" in measured:
+        plan.measured(measured["bytes"])
+    problems = "; ".join(plan.problems)
+    told = {"msg": f"Claim {one.title} can't be copied to {other.title}: {problems}."} if problems else {}
     return {
+        **told,
         "changed": False,
-        "source": f"{source['namespace']}/{source['pvc']}",
-        "target": f"{target['namespace']}/{target['pvc']}",
+        "source": one.title,
+        "target": other.title,
         "possible": not plan.problems,
         "problems": plan.problems,
         "notes": plan.notes,

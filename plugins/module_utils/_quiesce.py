@@ -22,7 +22,7 @@ from typing import Any
 from ._claims import goes_with, users_of
 from ._cluster_api import ClusterApi
 from ._errors import BusyError, ClusterError, Conflict, Forbidden, Interrupted, KubeferryError, NotFound
-from ._helper_spec import MANAGED_BY
+from ._helper_spec import is_helper
 from ._interrupt import undisturbed
 from ._rest import Request
 from ._workload_kinds import (
@@ -343,8 +343,7 @@ class Quiescer:
 
 def _using(pods: Sequence[dict[str, Any]], claim: str) -> list[dict[str, Any]]:
     """Those that mount a claim, without helper pods."""
-    users = users_of(pods, claim)
-    return [pod for pod in users if (pod["metadata"].get("labels") or {}).get(MANAGED_BY) != "kubeferry"]
+    return [pod for pod in users_of(pods, claim) if not is_helper(pod)]
 
 
 def _without_record(now: Workload) -> dict[str, Any] | None:

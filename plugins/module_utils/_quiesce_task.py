@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import _guard
+from ._claim_task import require
 from ._cluster import Cluster, connect
 from ._errors import ClusterError, Forbidden, UsageError
 from ._interrupt import interruptible
@@ -36,6 +37,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         cluster = connect(params, endpoint)
         quiescer = Quiescer(cluster, endpoint["namespace"], check=_guard.find_controller)
         if params["state"] == "quiesced":
+            require(cluster, endpoint["namespace"], claim)
             if check_mode:
                 found = quiescer.find(claim)
                 changed = not all(each.is_stopped_for(claim) for each in found)

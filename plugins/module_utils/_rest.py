@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from ._api_errors import RETRIED, broken, capital, no_api_server, quoted, refused
-from ._errors import ConnectionLost, KubeferryError, NotFound
+from ._errors import ClusterError, ConnectionLost, KubeferryError, NotFound
 from ._exec_protocol import parse_status
 
 _METHODS = {
@@ -194,6 +194,12 @@ class Rest:
         status = parse_status(response.data)
         if response.status == 404:
             return self._missing(request, status)
+        causes = (status.get("details") or {}).get("causes") or []
+        if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+            return ClusterError(
+                f"Namespace {request.namespace} is being deleted, and nothing can be made in it any more: choose "
+                "another, or make it again when it is gone."
+            )
         doing = f"{_DOING[request.verb]} {request.subject}"
         return refused(response.status, status, doing, request.needs)
 

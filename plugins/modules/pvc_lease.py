@@ -47,6 +47,12 @@ options:
     description: Who has the lease. Each run has one of its own.
     type: str
     required: true
+  must_exist:
+    description:
+      - Whether V(present) fails if the claim doesn't exist. Without it, a lease can be taken for a claim that is still
+        to be made, or that may have been deleted. Who may not read claims isn't told.
+    type: bool
+    default: true
   duration:
     description:
       - The seconds for which the lease is valid unless it is renewed, which happens three times as often, and every 20
@@ -141,6 +147,7 @@ def argument_spec() -> dict[str, object]:
         "state": {"type": "str", "choices": ["present", "held", "absent"], "default": "present"},
         "claim": claim_spec(),
         "run_id": {"type": "str", "required": True},
+        "must_exist": {"type": "bool", "default": True},
         "duration": {"type": "int", "default": 30},
         "wait_timeout": {"type": "int", "default": 0},
         "lifetime": {"type": "int", "default": 4 * 3600},

@@ -56,6 +56,12 @@ options:
     description: Whether the workloads that use the source are to be stopped for the copy.
     type: bool
     default: true
+  into_used:
+    description:
+      - Whether pods may have the counterpart mounted, those of its new users for example. What they have written is
+        replaced by what the source has of the same name. Without it, that is in the way.
+    type: bool
+    default: false
   route:
     description:
       - The way that the files are to take, as in the role C(kubeferry.pvc.copy). What keeps them from it is a problem,
@@ -65,7 +71,9 @@ options:
     choices: [staging, stream, direct, mount, auto]
     default: stream
   measure:
-    description: Whether to count files and bytes in the source, which takes a helper pod.
+    description:
+      - Whether to count files and bytes in the source, which takes a helper pod. A counterpart that is smaller than
+        that is in the way.
     type: bool
     default: false
 seealso:
@@ -102,6 +110,13 @@ possible:
   description: Whether nothing is known to be in the way.
   returned: success
   type: bool
+msg:
+  description: The same as a sentence with all problems. No failure, unless C(failed_when) makes one of it.
+  returned: when RV(possible) is false
+  type: str
+  sample: >-
+    Claim source-namespace/pvc-0 can't be copied to destination-namespace/pvc-0: Claim destination-namespace/pvc-0
+    doesn't exist: make it, or set create.
 problems:
   description: What is in the way.
   returned: success
@@ -167,6 +182,7 @@ def argument_spec() -> dict[str, object]:
         "access_modes": {"type": "list", "elements": "str", "choices": list(ACCESS_MODES)},
         "size": {"type": "str"},
         "quiesce": {"type": "bool", "default": True},
+        "into_used": {"type": "bool", "default": False},
         "route": {"type": "str", "choices": list(ROUTES), "default": "stream"},
         "measure": {"type": "bool", "default": False},
     }
@@ -174,7 +190,7 @@ def argument_spec() -> dict[str, object]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    conclude(module, lambda: run(module.params))
+    conclude(module, lambda: run(module.params), msg_fails=False)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ attributes:
 options:
   state:
     description:
-      - V(quiesced) stops what uses the claim.
+      - V(quiesced) stops what uses the claim, and fails if that doesn't exist, as far as it may be read. For the
+        others, it may have been deleted meanwhile.
       - V(held) fails if something uses the claim again, or has been started and is about to. Ask when the work is done,
         before it counts as such. What was started and stopped again in between isn't noticed, but where another run
         has stopped it for another claim.

@@ -81,7 +81,7 @@ def test_insecure_tls_of_a_credential_is_warned_of(job, cluster):
 def test_claims_of_an_inventory_are_planned_and_migrated(job, cluster):
     """The project's own inventory and map. Its credential stays with it: a job has those of the two clusters."""
     hosts = "source-namespace.pvc-0"
-    planned = job("plan", migrate_mode="live", measure="true", strict="true")
+    planned = job("plan", migrate_mode="live", migrate_into_used="true", measure="true", strict="true")
     credential = [str(cluster[key]) for key in ("host", "bearer_token", "ssl_ca_cert")]
     listed = planned.update_inventory("claims.yml", *credential)
     assert credential[1] not in json.dumps(listed)
@@ -90,7 +90,7 @@ def test_claims_of_an_inventory_are_planned_and_migrated(job, cluster):
     assert f"{SOURCE}/pvc-0 -> {TARGET}/pvc-0" in planned.output
     assert digests(TARGET, FOLDER) == {}
 
-    made = job("migrate", migrate_mode="live")
+    made = job("migrate", migrate_mode="live", migrate_into_used="true")
     made.hold(listed)
     attach_clusters(made, cluster)
     assert made.run("--limit", hosts, seconds=240) == 0, made.output[-3000:]

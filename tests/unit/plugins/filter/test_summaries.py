@@ -75,12 +75,13 @@ def test_what_became_of_all():
     outcomes = [
         {"host": "shop.b", "state": "failed", "title": "shop/b -> store/b", "msg": "it is gone"},
         {"host": "shop.a", "title": "shop/a -> store/a", "not_running": ["X isn't running again."], **done},
-        {"host": "shop.c", "title": "shop/c -> store/c", "extra": 3, **done},
+        {"host": "shop.c", "title": "shop/c -> store/c", "replaced": 5, "extra": 3, **done},
     ]
     assert migration_summary(outcomes) == {
         "lines": [
             "2 of 3 claims are migrated: 4 files, 5.9 KiB, 0 B of them sent now",
             "FAILED shop/b -> store/b: it is gone",
+            "shop/c -> store/c: 5 paths of the destination were others than the source's and are replaced",
             "shop/c -> store/c: the destination has 3 paths that the source hasn't, see its report",
             "shop/a -> store/a: X isn't running again.",
         ],

@@ -16,7 +16,7 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.doc_fragments import constructed
 from execserver import ExecServer
-from fakeapi import claim
+from fakeapi import claim, status
 from kubernetes.config import kube_config
 
 from ansible_collections.kubeferry.pvc.plugins.doc_fragments.endpoint import ModuleDocFragment
@@ -123,6 +123,8 @@ def test_a_whole_name_that_no_claim_has_is_refused(read):
         ("name", "name is no option of this inventory: write names."),
         ("maps", "write map."),
         ("cash", "remove it, or see ansible-doc -t inventory kubeferry.pvc.claims."),
+        ("cache", "cache is no option of this inventory: remove it"),
+        ("cache_plugin", "cache_plugin is no option of this inventory: remove it"),
         (7, "7 is no option of this inventory: remove it"),
     ],
 )
@@ -137,7 +139,29 @@ def test_every_option_is_known_with_those_of_its_fragments(read):
     assert found.keys() == {"ns.data"}
 
 
-def test_a_rule_for_a_claim_that_is_not_there_is_named(read):
+@pytest.mark.parametrize("option", ["namespaces", "names", "storage_classes"])
+def test_a_name_of_digits_needs_quotes(read, option):
+    with pytest.raises(AnsibleParserError, match=f"claims.yml: {option}: 10 isn't text: write it in quotes"):
+        read(**{option: ["ns", 10]})
+
+
+def test_that_no_claim_is_chosen_is_a_warning(read):
+    found, (said,) = read(min_size="50Mi")
+    assert found == {}
+    assert "no claim here is chosen: check namespaces, label_selector, names" in said
+
+
+def test_a_rule_for_a_namespace_that_does_not_exist_is_named(server, read):
+    server.api.namespaces.append("other")
+    rules = [{"source": name} for name in ("other/data", "sn/data", "*/*")]
+    found, (said,) = read(rules=rules, phases=[])
+    assert "no claim here is that of rule 2 (sn/data) of the map" in said
+    server.api.refuse[("get", "namespaces")] = [(403, status(403, "no"))] * 2
+    assert read(rules=rules, phases=[]) == (found, [])
+
+
+def test_a_rule_for_a_claim_that_is_not_there_is_named(server, read):
+    server.api.namespaces.append("other")
     rules = [{"source": name} for name in ("ns/data", "ns/dta", "other/data", "ns/new", "ns/*")]
     found, (said,) = read(rules=rules, phases=[])
     assert len(found) == 4

@@ -52,7 +52,7 @@ def test_the_first_rule_that_matches_decides():
     with pytest.raises(KeyError):
         ask("c/y", *rules)
     with pytest.raises(KeyError):
-        ask("axb/x", {"source": "a.b/x"})
+        ask("x/axb", {"source": "x/a.b"})
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,22 @@ def test_sizes_grow_by_per_cent_in_whole_mebibytes():
         ),
         ({"rules": [{"source": "*/*", "size": "120%"}]}, "500M, or as in +20% for more than the source's."),
         ({"rules": [{"source": "*/*", "size": "+5.5%"}]}, "or as in +20%"),
-        ({"rules": [{"source": "*/*", "size": 0}]}, "rule 1: size: 0 is nothing"),
+        (
+            {"rules": [{"source": "*/*", "size": 0}]},
+            "rule 1: size: 0 is a number of bytes that no volume has",
+        ),
+        (
+            {"rules": [{"source": "*/*", "size": 5}]},
+            "size: 5 is a number of bytes that no volume has: write it",
+        ),
+        ({"rules": [{"source": "*/*", "size": "1m"}]}, "rule 1: size: 1m is a number of bytes"),
+        ({"rules": [{"source": "a.b/c"}]}, "'a.b/c' has a dot before the slash, which no namespace has"),
+        (
+            {"rules": [{"source": "*/*", "access_modes": ["ReadWriteMany", "ReadWriteOncePod"]}]},
+            "rule 1: access_modes: ReadWriteOncePod goes with no other one",
+        ),
+        ({"rules": [{"source": "*/*"}], "target": []}, "target: names and values must be text"),
+        ({"rules": [{"source": "*/*"}], "storage_classes": False}, "storage_classes: names and values"),
         ({"rules": [{"source": "*/*", "storage_class": "Fast One"}]}, "storage_class: 'Fast One' is no name"),
         (
             {"rules": [{"source": "*/*"}], "storage_classes": {"st*": "fast"}},
@@ -164,10 +179,17 @@ def test_a_rule_after_one_that_matches_all_of_it_is_refused(first, second, never
     )
 
 
+def test_what_is_left_empty_is_left_out():
+    rules = [{"source": "a/b.c", "size": "512Ki"}]
+    made = ClaimMap({"rules": rules, "target": None, "storage_classes": None})
+    assert made.counterpart(Source("a", "b.c")).size == "512Ki"
+
+
 def test_rules_for_a_claim_that_is_not_there_are_named():
     made = ClaimMap({"rules": [{"source": each} for each in ("a/x", "a/y", "b/x", "a/*")]})
     assert made.idle({"a/x"}, []) == ["rule 2 (a/y)", "rule 3 (b/x)"]
     assert made.idle({"a/x"}, ["a"]) == ["rule 2 (a/y)"]
+    assert made.namespaces() == {"a", "b"}
 
 
 def test_two_sources_of_one_counterpart_are_named():

@@ -67,7 +67,14 @@ NEW = {
     "access_modes": ["ReadWriteOnce"],
     "size": "1Gi",
 }
-LEASE = {"state": "present", "run_id": "a", "duration": 30, "wait_timeout": 0, "lifetime": 3600}
+LEASE = {
+    "state": "present",
+    "run_id": "a",
+    "must_exist": True,
+    "duration": 30,
+    "wait_timeout": 0,
+    "lifetime": 3600,
+}
 QUIESCE = {"state": "quiesced", "wait_timeout": 5, "run_id": None, "taken_from": None, "stopped": None}
 
 
@@ -127,6 +134,32 @@ def test_a_lease_is_renewed_by_its_guard_and_released_by_it(server, ask, watches
     watch.abandon()
     assert not watch.left()
     assert server.api.all("leases") == []
+
+
+@pytest.mark.parametrize("state", ["present", "held", "absent"])
+@pytest.mark.parametrize("run_id", ["", " ", None])
+def test_nobody_has_a_lease(server, ask, state, run_id):
+    with pytest.raises(UsageError, match="run_id is empty: give each run one of its own"):
+        ask(_lease_task, **{**LEASE, "state": state, "run_id": run_id})
+    assert server.api.all("leases") == []
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_claim_that_does_not_exist_is_named(server, ask, check):
+    for task, options in ((_lease_task, LEASE), (_quiesce_task, QUIESCE)):
+        with pytest.raises(NotFound, match="Claim ns/typo doesn't exist: check the namespace and the name"):
+            ask(task, "typo", check=check, **options)
+        server.api.refuse[("get", "persistentvolumeclaims")] = [(403, status(403, "no"))]
+        ask(task, "typo", check=check, **options)
+    ask(_lease_task, "new", check=check, **{**LEASE, "must_exist": False})
+
+
+@pytest.mark.parametrize("state", ["held", "restored", "absent"])
+def test_a_claim_that_was_deleted_is_done_with(server, ask, state):
+    task, options = (_lease_task, LEASE) if state == "absent" else (_quiesce_task, QUIESCE)
+    ask(task, **options)
+    server.api.remove("persistentvolumeclaims", server.api.find("persistentvolumeclaims", "ns", "pvc-0"))
+    ask(task, **{**options, "state": state})
 
 
 def test_a_lease_that_nobody_renews_is_valid_for_a_lifetime(server, ask, monkeypatch):
@@ -307,6 +340,7 @@ def test_what_does_not_run_again_is_a_warning(server, ask):
 
 
 def test_what_stays_stopped_for_another_claim_is_told(server, ask):
+    server.api.add("persistentvolumeclaims", claim("other"))
     item = deployment(server)
     volumes = item["spec"]["template"]["spec"]["volumes"]
     volumes.append({"persistentVolumeClaim": {"claimName": "other"}})
@@ -442,6 +476,7 @@ PLAN = {
     "target": {"namespace": "ns", "pvc": "other"},
     "chained": None,
     "quiesce": True,
+    "into_used": False,
     "route": "stream",
     "measure": False,
     "create": False,
@@ -454,17 +489,33 @@ PLAN = {
 def test_a_plan_of_both_sides(server):
     server.api.add("persistentvolumeclaims", claim("other"))
     params = {**server.auth(), **PLAN}
-    assert _pair_plan_task.run(params)["possible"]
+    plan = _pair_plan_task.run(params)
+    assert plan["possible"]
+    assert "msg" not in plan
     params["target"] = {"namespace": "ns", "pvc": "gone"}
-    assert _pair_plan_task.run(params)["problems"] == [
-        "Claim ns/gone doesn't exist: make it, or set create",
-    ]
+    plan = _pair_plan_task.run(params)
+    assert plan["problems"] == ["Claim ns/gone doesn't exist: make it, or set create"]
+    assert plan["msg"] == (
+        "Claim ns/pvc-0 can't be copied to ns/gone: Claim ns/gone doesn't exist: make it, or set create."
+    )
     with pytest.raises(UsageError, match="create needs size and access_modes"):
         _pair_plan_task.run({**params, "create": True})
     params.update(create=True, size="1Gi", access_modes=["ReadOnlyMany"])
     assert _pair_plan_task.run(params)["problems"] == [
         "Claim ns/gone couldn't be written to (ReadOnlyMany): choose another access mode",
     ]
+
+
+def test_files_that_were_measured_have_to_fit(server, monkeypatch):
+    server.api.add("persistentvolumeclaims", claim("other"))
+    for name, size in (("pvc-0", "3Gi"), ("other", "1Gi")):
+        server.api.find("persistentvolumeclaims", "ns", name)["status"]["capacity"] = {"storage": size}
+    params = {**server.auth(), **PLAN, "measure": True}
+    for size, possible in ((1 << 30, True), (2 << 30, False)):
+        monkeypatch.setattr(
+            _pair_plan_task, "_measure", lambda *_ends, size=size: {"files": 1, "bytes": size}
+        )
+        assert _pair_plan_task.run(params)["possible"] == possible
 
 
 def test_helper_pods_of_a_plan_are_those_that_are_asked_for(server):

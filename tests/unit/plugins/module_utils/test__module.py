@@ -83,6 +83,13 @@ def test_a_file_or_a_digest_that_is_empty_does_not_count_as_not_given(params, se
     assert end.value.args == ("failed", {"msg": sentence})
 
 
+@pytest.mark.parametrize(("msg_fails", "how"), [(True, "failed"), (False, "done")])
+def test_a_result_with_a_sentence_is_a_failure_unless_told_otherwise(msg_fails, how):
+    with pytest.raises(Ended) as end:
+        conclude(Module({}), lambda: {"msg": "It is so.", "warnings": []}, msg_fails=msg_fails)
+    assert end.value.args == (how, {"msg": "It is so."})
+
+
 def test_other_numbers_pass():
     large = {"limits": {"memory": 4 << 30}}
     module = Module(

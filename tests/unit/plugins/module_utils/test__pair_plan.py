@@ -3,8 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 from fakeapi import FakeApi, claim, pod, sender, status
 
@@ -34,14 +32,15 @@ def api():
 def planned(api):
     """Plans one side, and gives the plan."""
 
-    def plan(side="source", name="pvc-0", create=False, quiesce=False):
+    def plan(side="source", name="pvc-0", create=False, size="10Gi", capacity=0, **options):
         made = PairPlan()
         ours = Side(ClusterApi(Rest("https://h", list, sender(api))), HelperRequest("ns", name, "r1"))
-        new = NewClaim("ns", name, "fast", ["ReadWriteOnce"], "10Gi") if create else None
+        new = NewClaim("ns", name, "fast", ["ReadWriteOnce"], size) if create else None
         if side == "source":
-            plan_source(made, ours, quiesce=quiesce)
+            plan_source(made, ours, **{"quiesce": False, **options})
         else:
-            plan_target(made, ours, new)
+            made.capacity = capacity
+            plan_target(made, ours, new, **{"into_used": False, **options})
         return made
 
     yield plan
@@ -111,6 +110,21 @@ def test_a_new_claim_is_tried_without_making_it(api, planned):
     assert "storage class fast of claim ns/new doesn't exist" in only(planned("target", "new", create=True))
 
 
+def test_a_claim_to_copy_to_that_is_smaller(planned):
+    gibi = 1 << 30
+    plan = planned("target", "new", create=True, size="2Gi", capacity=3 * gibi)
+    assert (plan.problems, plan.notes) == ([], ["new is smaller than the source"])
+    for size, possible in ((2 * gibi, True), (2 * gibi + 1, False), (3 * gibi + 1, True)):
+        plan.problems = []
+        plan.measured(size)
+        assert (not plan.problems) == possible, size
+    plan.measured(3 * gibi)
+    assert only(plan) == (
+        "The claim to copy to has 2.0 GiB, and the files of the source have 3.0 GiB: give it more"
+    )
+    assert planned("target", "new", create=True, size="2Gi", capacity=2 * gibi).notes == []
+
+
 def test_what_quotas_leave(api, planned):
     hard = {"requests.storage": "20Gi", "pods": "5", "persistentvolumeclaims": "3"}
     used = {"requests.storage": "15Gi", "pods": "1", "persistentvolumeclaims": "1"}
@@ -125,7 +139,15 @@ def test_what_quotas_leave(api, planned):
 def test_a_target_that_is_there(api, planned):
     item = api.find("persistentvolumeclaims", "ns", "pvc-0")
     api.add("pods", pod("app", claim="pvc-0"))
-    assert planned("target").notes == ["pvc-0 is in use by app while it is written to"]
+    assert only(planned("target")) == (
+        "Claim ns/pvc-0 is in use by pod app, and what was written there would be replaced: stop what uses it, or set "
+        "into_used (migrate_into_used of the role migrate) to go on all the same"
+    )
+    plan = planned("target", into_used=True)
+    assert plan.problems == []
+    assert plan.notes == ["ns/pvc-0 is mounted by pod app, which may see files that aren't whole"]
+    api.find("pods", "ns", "app")["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kubeferry"}
+    assert planned("target").problems == [], "a helper pod"
     item["spec"]["accessModes"] = ["ReadOnlyMany"]
     assert "can't be written to (ReadOnlyMany)" in only(planned("target"))
 
@@ -137,10 +159,10 @@ def test_a_target_that_is_marked_as_that_of_another_claim(api):
 
     def problems():
         made = PairPlan()
-        for name, plan in (("a", partial(plan_source, quiesce=True)), ("b", partial(plan_target, new=None))):
-            plan(
-                made, Side(ClusterApi(Rest("https://h", list, sender(api))), HelperRequest("ns", name, "r1"))
-            )
+        server = ClusterApi(Rest("https://h", list, sender(api)))
+        one, other = (Side(server, HelperRequest("ns", name, "r1")) for name in "ab")
+        plan_source(made, one, quiesce=True)
+        plan_target(made, other, None, into_used=False)
         return made.problems
 
     uid = api.find("persistentvolumeclaims", "ns", "a")["metadata"]["uid"]

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+
 import pytest
 from fakeapi import FakeApi, sender, status
 
@@ -99,6 +101,16 @@ def test_refusals_name_the_object_and_the_verb(verb, code, error, words):
     rest = _rest.Rest("https://h", list, lambda *request: _Answer(code, {}))
     with pytest.raises(error, match=words):
         rest.call(_rest.Request(verb, "persistentvolumeclaims", "ns", "c", tries=1))
+
+
+def test_a_namespace_that_is_being_deleted_is_told_from_a_right_that_is_missing():
+    body = status(403, "no") | {
+        "details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}
+    }
+    rest = _rest.Rest("https://h", list, lambda *request: _Answer(403, {}, json.dumps(body).encode()))
+    with pytest.raises(ClusterError, match="Namespace ns is being deleted") as caught:
+        rest.call(_rest.Request("create", "leases", "ns", "l"))
+    assert not isinstance(caught.value, Forbidden)
 
 
 def test_a_missing_namespace_is_told_from_a_missing_object(api, cluster):

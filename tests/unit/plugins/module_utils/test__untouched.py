@@ -22,6 +22,7 @@ from trees import write
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _local_tree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._read_back import STEP, WRITE_OUT, ReadBack
+from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._untouched import LARGE, MOST, Untouched
 
 CONTENT = os.urandom(1 << 16) * (LARGE >> 16) + b"and a bit more"
@@ -78,6 +79,20 @@ def test_readers_do_not_wait_for_what_is_only_read(large):
     assert held(untouched, large, os.O_RDONLY, fcntl.F_RDLCK)
     assert large.read_bytes() == b"x" * 100
     assert [path for path, _digest, _status in untouched.release()] == [b"large"]
+
+
+@pytest.mark.parametrize(("flags", "kind"), WAYS, ids=["read", "written"])
+def test_who_waits_for_it_gets_it(large, flags, kind):
+    untouched = Untouched()
+    assert held(untouched, large, flags, kind)
+    waiting = threading.Thread(target=lambda: large.write_bytes(b"his"))
+    waiting.start()
+    for _moment in range(100):
+        untouched.give_way()
+        waiting.join(0.05)
+        if not waiting.is_alive():
+            break
+    assert (waiting.is_alive(), large.read_bytes(), list(untouched.release())) == (False, b"his", [])
 
 
 def test_there_is_a_most(tmp_path):
@@ -181,13 +196,17 @@ def test_one_that_somebody_has_mapped_is_read_again(tmp_path, monkeypatch, size,
         memory = stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))
         target = Path(memory) if place == "memory" else tmp_path / "target"
         write(tmp_path / "source", "new/one", CONTENT[:size])
-        maps = []
-        fill, make = LocalTree._fill, LocalTree._make
+        maps, others = [], []
+        fill, make, take = LocalTree._fill, LocalTree._make, Untouched.take
+
+        def shared(self, descriptor, kind):
+            others.append(os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR))
+            return take(self, descriptor, kind)
 
         def mapped(self, descriptor, *arguments):
             written = fill(self, descriptor, *arguments)
             if not maps:
-                other = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
+                other = others.pop() if others else os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
                 maps.append(stack.enter_context(mmap.mmap(other, size)))
                 os.close(other)
                 maps[0][0] = CONTENT[0]
@@ -199,11 +218,42 @@ def test_one_that_somebody_has_mapped_is_read_again(tmp_path, monkeypatch, size,
                 maps.append(None)
             return make(self, *arguments)
 
+        monkeypatch.setattr(Untouched, "take", shared)
         monkeypatch.setattr(LocalTree, "_fill", mapped)
         monkeypatch.setattr(LocalTree, "_make", spoilt)
         outcome = engine.copy(engine.local(tmp_path / "source"), engine.local(target))
         assert (len(maps), outcome.retries, engine.whole(outcome)) == (2, 1, True)
         assert (target / "new" / "one").read_bytes() == CONTENT[:size]
+
+
+@pytest.mark.parametrize("kind", ["busybox", "gnu"])
+def test_one_that_somebody_has_mapped_in_a_pod_is_read_again(boxes, tmp_path, monkeypatch, kind):
+    write(tmp_path / "source", "new/one", CONTENT[:5_000])
+    target = tmp_path / "target"
+    target.mkdir()
+    received, apply = ShellTree.received, ShellTree.apply
+    maps = []
+
+    def mapped(self, *arguments):
+        if not maps:
+            [path] = target.glob(".kubeferry/run-*/tree/new/one")
+            with path.open("r+b") as stream:
+                maps.append(mmap.mmap(stream.fileno(), 5_000))
+            maps[0][0] = CONTENT[0]
+        yield from received(self, *arguments)
+
+    def spoilt(self, changes):
+        if len(maps) == 1:
+            maps[0][0] ^= 1
+            maps.append(None)
+        return apply(self, changes)
+
+    monkeypatch.setattr(ShellTree, "received", mapped)
+    monkeypatch.setattr(ShellTree, "apply", spoilt)
+    outcome = engine.copy(engine.local(tmp_path / "source"), engine.end(boxes, kind, target))
+    maps[0].close()
+    assert (outcome.retries, engine.whole(outcome)) == (1, True)
+    assert (target / "new" / "one").read_bytes() == CONTENT[:5_000]
 
 
 @pytest.mark.parametrize("path", ["new/one", "one"])

@@ -25,6 +25,45 @@ def test_what_another_run_has_brought_is_forgotten_before_the_first_pass():
     assert copy["ansible.builtin.include_tasks"] == "copy.yml"
 
 
+def test_only_the_claim_to_copy_from_has_to_be_there_for_a_lease():
+    """The other one may be made later. What a run has left is brought back though both are gone."""
+    found = {
+        (name, task["kubeferry.pvc.pvc_lease"]["claim"]): task["kubeferry.pvc.pvc_lease"].get(
+            "must_exist", True
+        )
+        for name in ("migrate", "restore")
+        for block in blocks(name)
+        for task in block
+        if task.get("kubeferry.pvc.pvc_lease", {"state": "none"}).get("state", "present") == "present"
+    }
+    source, target = "{{ migrate_source }}", "{{ migrate_target }}"
+    assert found == {
+        ("migrate", source): True,
+        ("migrate", target): False,
+        ("restore", source): False,
+        ("restore", target): False,
+    }
+
+
+def test_a_claim_that_is_in_use_is_refused_unless_that_is_meant():
+    (plan,) = [
+        task["kubeferry.pvc.pvc_plan"]
+        for task in DataLoader().load_from_file(str(TASKS / "plan.yml"))
+        if "kubeferry.pvc.pvc_plan" in task
+    ]
+    assert plan["into_used"] == "{{ migrate_into_used }}"
+    defaults = DataLoader().load_from_file(str(TASKS.parent / "defaults" / "main.yml"))
+    assert defaults["migrate_into_used"] is False
+
+
+def test_what_the_first_pass_has_replaced_is_counted():
+    (count,) = DataLoader().load_from_file(str(TASKS / "first_pass.yml"))[0]["always"]
+    (work,) = blocks("migrate")
+    (success,) = [task for task in work if task["name"] == "Note the success"]
+    assert "copy_pushed.planned.replace" in count["ansible.builtin.set_fact"]["migrate_replaced_before"]
+    assert "migrate_replaced_before" in success["ansible.builtin.set_fact"]["migrate_outcome"]["replaced"]
+
+
 def test_what_was_stopped_is_asked_for_between_the_copy_and_the_success():
     (work,) = blocks("migrate")
     names = [task["name"] for task in work]
