@@ -284,8 +284,8 @@ def test_refusals_at_the_handshake(server, runner, code, message, error, words):
 @pytest.mark.parametrize(
     ("message", "error"),
     [
-        ('Internal error occurred: container not found ("main")', PodNotRunning),
-        ("cannot exec in a stopped container: unknown", PodNotRunning),
+        ('Internal error occurred: container not found ("main")', ContainerAway),
+        ("cannot exec in a stopped container: unknown", ContainerAway),
         ('exec failed: exec: "rsync": executable file not found in $PATH: unknown', CommandNotFound),
         ("error sending request: Post: dial tcp 10.0.0.1:10250: connect: connection refused", Throttled),
         (AWAY, Throttled),
