@@ -66,6 +66,8 @@ export class RunView {
     } else if (message.type === "ERROR" && message.code === "unknown_run" && message.request === "SUBSCRIBE" && message.run === this.id) {
       put(this.waiting, h("strong", {}, "No such run"), message.message, " It is shown here as soon as the server has it.");
       this.#unknown();
+    } else if (message.type === "ERROR" && message.code === "damaged_run" && message.request === "SUBSCRIBE" && message.run === this.id) {
+      put(this.waiting, h("strong", {}, "Damaged"), message.message);
     }
     this.draw();
   }
