@@ -17,7 +17,8 @@ description:
     happen, and how far each copy of this collection's modules is.
   - Shows the progress of copies in the last line of the terminal, with an event server or without one.
   - A server that is missing, slow or frozen neither fails nor holds up a run. Events are kept on disk until the server
-    has them, if need be until the next run. For one that the server refuses it has a gap, and a warning says why.
+    has them, if need be until the next run that publishes to the same O(url). For one that the server refuses it has a
+    gap, and a warning says why.
   - Commands of C(ansible) are published as the playbook C(ad hoc), where C(ANSIBLE_LOAD_CALLBACK_PLUGINS) is set. Those
     of C(ansible-console) are not, since it has no playbook and calls no hook for one.
   - Arguments, facts and differences of a result are never published, not even where a later task prints that result,
@@ -131,6 +132,8 @@ options:
     description:
       - A directory for events that the server does not have yet.
       - Without it, C(kubeferry-events) in Ansible's home, which is C(~/.ansible) as a rule.
+      - Each O(url) has a folder in it, whose events go to no other one. After a wrong O(url) was mended, what was kept
+        for it stays for 30 days and is removed then by a run that publishes to another one.
       - Where nothing can be written there, events are in memory until the server has them.
       - So they are where the server's folder in it is a link, another user's, or open for others to write.
         Choose a directory to which nobody else can write.
@@ -141,7 +144,9 @@ options:
       - section: callback_kubeferry_events
         key: spool
   spool_mebibytes:
-    description: How much of the disk the directory may take, half of it for one run.
+    description:
+      - How much of the disk the directory may take, half of it for one run.
+      - Beyond the other half, which is for what earlier runs left there for any O(url), the oldest goes.
     type: int
     default: 256
     env:
