@@ -574,6 +574,31 @@ async def test_colours_and_grids_are_for_everybody(server, publisher, look):
         assert await page.locator("[role=row] > [role=columnheader]").count() == 7
 
 
+# The colours that bars, the dot and the tabs' borders have, each beside what it has to differ from.
+FORCED = """(selector) => [...document.querySelectorAll(selector)].map((element) => {
+  const [own, around] = [element, element.parentElement].map((each) => getComputedStyle(each));
+  return [own.backgroundColor, around.backgroundColor, own.borderBottomColor];
+})"""
+
+
+async def test_forced_colours_leave_bars_and_the_open_tab(server, publisher, look):
+    await publisher.publish(sample.copy_run())
+    page = await look.page(server.url)
+    await page.emulate_media(forced_colors="active")
+    await page.click(".run")
+    for selector in ("main .gantt i", "#link .dot"):
+        await page.wait_for_selector(selector)
+        bars = await page.evaluate(FORCED, selector)
+        assert bars
+        assert all(own != around for own, around, _border in bars)
+    ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    borders = [border for _own, _around, border in await page.evaluate(FORCED, ".tabs a")]
+    assert [border == ground for border in borders] == [False, True, True, True, True]
+    await page.keyboard.press("3")
+    await page.wait_for_selector(".progress i")
+    assert all(own != around for own, around, _border in await page.evaluate(FORCED, ".progress i"))
+
+
 async def test_how_a_transfer_ended(server, publisher, look):
     p = sample.Publisher()
     events = [p.started()]
