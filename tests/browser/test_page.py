@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -244,6 +246,24 @@ async def test_the_server_is_killed_and_comes_back(server, look):
     await page.wait_for_selector(".badge[data-s=ok]")
     assert await texts(page, ".step .link-like") == ["Before", "After"]
     assert await page.inner_text("#notices") == ""
+
+
+async def test_a_damaged_run_is_said_and_not_asked_for_again(server, publisher, look):
+    events = sample.copy_run()
+    await publisher.publish(events)
+    await server.stop()
+    with contextlib.closing(sqlite3.connect(server.history)) as database:
+        database.execute("UPDATE events SET body = '{' WHERE run = ?", [events[0]["runid"]])
+        database.commit()
+    await server.start()
+    page = await look.page(server.url, f"/runs/{events[0]['runid']}")
+    await page.wait_for_selector("[data-kind=unfollowed]")
+    assert "This run is damaged in the server's history" in await page.inner_text("[data-kind=unfollowed]")
+    assert "It can't be shown." in await page.inner_text("main")
+    told = server.log.read_text().count("can't be read")
+    await page.wait_for_timeout(5_000)
+    assert await page.inner_text("#link-text") == "live"
+    assert server.log.read_text().count("can't be read") == told
 
 
 async def test_the_server_is_frozen_and_goes_on(server, publisher, look):
