@@ -17,7 +17,8 @@ description:
     happen, and how far each copy of this collection's modules is.
   - Shows the progress of copies in the last line of the terminal, with an event server or without one.
   - A server that is missing, slow or frozen neither fails nor holds up a run. Events are kept on disk until the server
-    has them, if need be until the next run. For one that the server refuses it has a gap, and a warning says why.
+    has them, if need be until the next run that publishes to the same O(url). For one that the server refuses it has a
+    gap, and a warning says why.
   - Commands of C(ansible) are published as the playbook C(ad hoc), where C(ANSIBLE_LOAD_CALLBACK_PLUGINS) is set. Those
     of C(ansible-console) are not, since it has no playbook and calls no hook for one.
   - Arguments, facts and differences of a result are never published, not even where a later task prints that result,
@@ -45,6 +46,10 @@ description:
     C(_SOCK), C(_NAME), C(_ID) or C(KUBECONFIG). More names are for O(redact_keys).
   - In a text of up to 1 MiB, as what a program answers, JSON is searched in the same way, where it is all of it or
     begins a line. Other formats, as YAML, are not. C(kubectl get secret -o yaml) needs C(no_log).
+  - In any text C(name=value), the same with a colon, and C(--name value) are without the value where the name has
+    C(password), C(passwd), C(passphrase), C(secret), C(token), C(credential), C(api_key), C(access_key) or
+    C(private_key) in it, and so is C(NAME=value) where the name ends in C(PASS), C(PWD) or C(PW) after C(_), C(DB),
+    C(USER), C(ADMIN), C(ROOT), C(BIND) or C(SSH), in capital letters, with a number behind it or without.
   - A word that events themselves consist of, such as V(failed) or V(missing), and the name of a host in the inventory
     are no secrets by a telling name. Where O(redact_values) takes out the names of hosts, each but the first has a
     number in its place, so that it stays one of its own.
@@ -131,6 +136,8 @@ options:
     description:
       - A directory for events that the server does not have yet.
       - Without it, C(kubeferry-events) in Ansible's home, which is C(~/.ansible) as a rule.
+      - Each O(url) has a folder in it, whose events go to no other one. After a wrong O(url) was mended, what was kept
+        for it stays for 30 days and is removed then by a run that publishes to another one.
       - Where nothing can be written there, events are in memory until the server has them.
       - So they are where the server's folder in it is a link, another user's, or open for others to write.
         Choose a directory to which nobody else can write.
@@ -141,7 +148,9 @@ options:
       - section: callback_kubeferry_events
         key: spool
   spool_mebibytes:
-    description: How much of the disk the directory may take, half of it for one run.
+    description:
+      - How much of the disk the directory may take, half of it for one run.
+      - Beyond the other half, which is for what earlier runs left there for any O(url), the oldest goes.
     type: int
     default: 256
     env:

@@ -43,6 +43,7 @@ DRAIN_SECONDS = 1.4
 STUCK_SECONDS = 0.6
 # A connection that isn't made after so long is not waited for any more at a run's end.
 HANDSHAKE_SECONDS = 1.0
+_NEXT_RUN = "for the next run that publishes to this URL"
 _EACH_ITS_OWN = "give every run a KUBEFERRY_RUN of its own, or none"
 
 
@@ -195,7 +196,8 @@ class Helper:
             problem = self._session.problem
             if problem and not self._session.connected and now - self._session.parted > PATIENCE_SECONDS:
                 kept = (
-                    f"kept in {self._folder} and sent when the server answers, at the latest by the next run"
+                    f"kept in {self._folder} and sent when the server answers, in this run or in the next one that "
+                    "publishes to this URL"
                 )
                 if self._spool.in_memory:
                     kept = "sent when the server answers before it ends"
@@ -252,10 +254,10 @@ class Helper:
         """Say where the events are that were not delivered."""
         lost = spool.unkept
         if not lost:
-            return f"the events are kept in {self._folder} for the next run"
+            return f"the events are kept in {self._folder} {_NEXT_RUN}"
         if lost == spool.undelivered:
             return "they are lost, since they were in memory alone"
-        return f"{lost} of them are lost, the others are kept in {self._folder} for the next run"
+        return f"{lost} of them are lost, the others are kept in {self._folder} {_NEXT_RUN}"
 
     def _disputed(self) -> str:
         said = f"{self._place}: it acknowledges events of run {self._run} that it was not sent, so it gets no more"

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note: private to the kubeferry.pvc collection; it may change without notice.
-"""What earlier runs could not deliver, sent by later ones.
+"""What earlier runs could not deliver, sent by later ones that publish to the same URL.
+
+Each URL has a folder, so that what was meant for one server never goes to another. Nobody may come back for the folder
+of a wrong URL: what is old in other folders is removed, and all of them count for the limit.
 
 Several runs may do that at once, each from the same folder: whoever locks a file delivers it, and what another process
 has taken or removed in the meantime is passed over.
@@ -10,10 +13,12 @@ has taken or removed in the meantime is passed over.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from ._spool import SUFFIX, Spool, check_folder, locked
@@ -22,6 +27,10 @@ from ._spool import SUFFIX, Spool, check_folder, locked
 MOST_AT_ONCE = 16
 # An empty file may be a run's that is about to lock it; after so long it is nobody's.
 STARTING_SECONDS = 3_600.0
+# As long as a server keeps a run, unless it is told otherwise.
+KEPT_SECONDS = 30 * 86_400.0
+# The folder of a URL.
+_FOLDER = re.compile(r"[0-9a-f]{16}")
 # A run's spool, or one that was set aside.
 _NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.jsonl|\.[0-9]+\.disputed)")
 
@@ -30,17 +39,21 @@ class Leftovers:
     """The spools of one folder that nobody works with, oldest first, a few at a time."""
 
     def __init__(self, folder: Path, limit: int) -> None:
-        """Find them. Beyond the limit, in bytes, the oldest are removed."""
+        """Find them. Beyond the limit, in bytes, the oldest are removed, be they for this URL or for another."""
         self._limit = limit
         self._waiting: deque[Path] = deque()
         self.open: list[Spool] = []
-        files = _by_age(folder)
+        others = _beside(folder)
+        files = _by_age([folder, *others])
         total = sum(found.st_size for _path, found in files)
         for path, found in files:
-            if total > limit:
+            age, is_other = time.time() - found.st_mtime, path.parent != folder
+            if total > limit or (is_other and age > KEPT_SECONDS):
                 total -= found.st_size if _removed(path) else 0
+            elif is_other:
+                continue
             elif not found.st_size:
-                if time.time() - found.st_mtime > STARTING_SECONDS:
+                if age > STARTING_SECONDS:
                     _removed(path)
             elif path.suffix == SUFFIX:
                 self._waiting.append(path)
@@ -79,21 +92,38 @@ class Leftovers:
         self.open = []
 
 
-def _by_age(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """Return the files of the folder that a helper made by their names, oldest first; none of a folder of others."""
-    found: list[tuple[Path, os.stat_result]] = []
+def _beside(folder: Path) -> list[Path]:
+    """Return the folders of other URLs. Those that have been empty for long are removed."""
     try:
-        check_folder(folder)
-        for path in folder.iterdir():
-            if not _NAME.fullmatch(path.name):
-                continue
-            try:
-                found.append((path, path.lstat()))
-            except FileNotFoundError:
-                continue  # delivered by another process just now
+        others = [path for path in folder.parent.iterdir() if _FOLDER.fullmatch(path.name) and path != folder]
+        for path in others:
+            if time.time() - path.lstat().st_mtime > KEPT_SECONDS:
+                with contextlib.suppress(OSError):  # there is something in it, or it is no folder
+                    path.rmdir()
     except OSError:
         return []
+    return others
+
+
+def _by_age(folders: Sequence[Path]) -> list[tuple[Path, os.stat_result]]:
+    """Return the files of the folders that a helper made by their names, oldest first; none of a folder of others."""
+    found: list[tuple[Path, os.stat_result]] = []
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            found += _spools(folder)
     return sorted(found, key=lambda file: file[1].st_mtime)
+
+
+def _spools(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """Raises OSError."""
+    check_folder(folder)
+    found = []
+    for path in folder.iterdir():
+        if not _NAME.fullmatch(path.name):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # delivered by another process just now
+            found.append((path, path.lstat()))
+    return found
 
 
 def _removed(path: Path) -> bool:

@@ -58,6 +58,7 @@ _WORDS = (
 )
 # Of a name, before such a word or after it. Without an end, a text made of such words would take time by its square.
 _REST = r"[\w-]{0,64}"
+_VALUE = r"(?:\"[^\"\\]*(?:\\.[^\"\\]*)*\"?|'[^']*'?|[^\s\"'<,;&]+)"
 _PATTERNS = (
     # scheme://user:password@host, and a token in place of the user
     (
@@ -74,8 +75,15 @@ _PATTERNS = (
     (re.compile(r"(?i)(\bauthorization\b[\"']?\s*[:=]\s*[\"']?)[^\"'\r\n<]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{8,}"), rf"\1{MASK}"),
     (
+        re.compile(rf"(?i)((?:{_WORDS}){_REST}[\"']?\s*[=:]\s*){_VALUE}"),
+        rf"\1{MASK}",
+    ),
+    # A variable of the environment: "pass=3" by itself is a count, and a PWD may be a directory. It begins with a
+    # letter, for which a text is looked through quickly.
+    (
         re.compile(
-            rf"(?i)((?:{_WORDS}){_REST}[\"']?\s*[=:]\s*)(?:\"[^\"\\]*(?:\\.[^\"\\]*)*\"?|'[^']*'?|[^\s\"'<,;&]+)"
+            r"(P(?:(?<=[A-Z0-9]_P)|(?<=DBP)|(?<=USERP)|(?<=ADMINP)|(?<=ROOTP)|(?<=BINDP)|(?<=SSHP))"
+            rf"(?:(?:ASS|W)[0-9]*=|WD[0-9]*=(?!/))){_VALUE}"
         ),
         rf"\1{MASK}",
     ),
@@ -86,7 +94,19 @@ _PATTERNS = (
 )
 # One of these is in every text that a pattern could change. They are looked for first, because `in` costs less than
 # a hundredth of what the patterns cost.
-_HINTS = ("://", "private", "eyj", "authorization", "bearer", "pass", "secret", "token", "key", "credential")
+_HINTS = (
+    "://",
+    "private",
+    "eyj",
+    "authorization",
+    "bearer",
+    "pass",
+    "pw",
+    "secret",
+    "token",
+    "key",
+    "credential",
+)
 
 
 def _hinted(text: str, hints: tuple[str, ...] = _HINTS) -> bool:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._leftovers import Leftovers
+from ._server_tls import context, why
 from ._spool import Spool
 
 try:
@@ -58,21 +59,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """Where the events go. `ca` is a file; `verify` false accepts any certificate."""
+    """Where the events go, and with TLS the `ca` file and the `verify` of `_server_tls.context`."""
 
     url: str
     token: str
     ca: str | None = None
     verify: bool = True
-
-    def tls(self) -> ssl.SSLContext | None:
-        if not self.url.startswith("wss:"):
-            return None
-        context = ssl.create_default_context(cafile=self.ca)
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
 
 class Session(threading.Thread):
@@ -135,14 +127,7 @@ class Session(threading.Thread):
         while True:
             self.trying = time.monotonic()
             try:
-                with_tls = self._server.tls()
-                connection = websocket.create_connection(
-                    self._server.url,
-                    timeout=CONNECT_SECONDS,
-                    sslopt={"context": with_tls} if with_tls else None,
-                    suppress_origin=True,
-                    enable_multithread=False,
-                )
+                connection = self._connect()
                 try:
                     self._hello(connection)
                     delay = BACKOFF_SECONDS[0]
@@ -163,6 +148,24 @@ class Session(threading.Thread):
             if self._ending.is_set():
                 time.sleep(0.1)
             delay = min(2 * delay, BACKOFF_SECONDS[1])
+
+    def _connect(self) -> websocket.WebSocket:
+        server = self._server
+        with_tls = server.url.startswith("wss:")
+        try:
+            return websocket.create_connection(
+                server.url,
+                timeout=CONNECT_SECONDS,
+                sslopt={"context": context(server.ca, server.verify)} if with_tls else None,
+                suppress_origin=True,
+                enable_multithread=False,
+            )
+        except ssl.SSLError as error:
+            raise Refused(why(error)) from error
+        except (ConnectionResetError, websocket.WebSocketConnectionClosedException) as error:
+            if with_tls:
+                raise
+            raise Refused(f"{_reason(error)}: if it wants TLS, try wss:// in the URL") from error
 
     def _hello(self, connection: websocket.WebSocket) -> None:
         connection.send(

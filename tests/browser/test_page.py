@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -244,6 +246,24 @@ async def test_the_server_is_killed_and_comes_back(server, look):
     await page.wait_for_selector(".badge[data-s=ok]")
     assert await texts(page, ".step .link-like") == ["Before", "After"]
     assert await page.inner_text("#notices") == ""
+
+
+async def test_a_damaged_run_is_said_and_not_asked_for_again(server, publisher, look):
+    events = sample.copy_run()
+    await publisher.publish(events)
+    await server.stop()
+    with contextlib.closing(sqlite3.connect(server.history)) as database:
+        database.execute("UPDATE events SET body = '{' WHERE run = ?", [events[0]["runid"]])
+        database.commit()
+    await server.start()
+    page = await look.page(server.url, f"/runs/{events[0]['runid']}")
+    await page.wait_for_selector("[data-kind=unfollowed]")
+    assert "This run is damaged in the server's history" in await page.inner_text("[data-kind=unfollowed]")
+    assert "It can't be shown." in await page.inner_text("main")
+    told = server.log.read_text().count("can't be read")
+    await page.wait_for_timeout(5_000)
+    assert await page.inner_text("#link-text") == "live"
+    assert server.log.read_text().count("can't be read") == told
 
 
 async def test_the_server_is_frozen_and_goes_on(server, publisher, look):
@@ -572,6 +592,31 @@ async def test_colours_and_grids_are_for_everybody(server, publisher, look):
         assert await page.locator("[role=gridcell]").count() == await page.locator(".cell[id]").count()
         assert await page.locator("[role=row] > [role=rowheader]").count() == 1
         assert await page.locator("[role=row] > [role=columnheader]").count() == 7
+
+
+# The colours that bars, the dot and the tabs' borders have, each beside what it has to differ from.
+FORCED = """(selector) => [...document.querySelectorAll(selector)].map((element) => {
+  const [own, around] = [element, element.parentElement].map((each) => getComputedStyle(each));
+  return [own.backgroundColor, around.backgroundColor, own.borderBottomColor];
+})"""
+
+
+async def test_forced_colours_leave_bars_and_the_open_tab(server, publisher, look):
+    await publisher.publish(sample.copy_run())
+    page = await look.page(server.url)
+    await page.emulate_media(forced_colors="active")
+    await page.click(".run")
+    for selector in ("main .gantt i", "#link .dot"):
+        await page.wait_for_selector(selector)
+        bars = await page.evaluate(FORCED, selector)
+        assert bars
+        assert all(own != around for own, around, _border in bars)
+    ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    borders = [border for _own, _around, border in await page.evaluate(FORCED, ".tabs a")]
+    assert [border == ground for border in borders] == [False, True, True, True, True]
+    await page.keyboard.press("3")
+    await page.wait_for_selector(".progress i")
+    assert all(own != around for own, around, _border in await page.evaluate(FORCED, ".progress i"))
 
 
 async def test_how_a_transfer_ended(server, publisher, look):

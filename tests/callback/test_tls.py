@@ -4,14 +4,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import ssl
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from tlskit import make_keys
 
 from .recorder import Recorder
 from .test_faults import assert_whole
@@ -19,36 +15,14 @@ from .test_faults import assert_whole
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+    directory = make_keys(tmp_path_factory.mktemp("tls"))
+    return directory / "cert.pem"
 
 
 @pytest.fixture
 def secure(certificate):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
     server = Recorder(tls=context).start()
     yield server
     server.stop()
@@ -86,5 +60,29 @@ def test_refused(playbooks, secure):
     run = playbooks.run("faults.yml", url=secure.url)
     assert run.status == 0
     assert len(run.warnings) == 1
-    assert "certificate verify failed" in run.warnings[0]
+    assert "self-signed certificate; name the file of its authority in ca_cert" in run.warnings[0]
     assert secure.frames == []
+
+
+def test_a_file_of_authorities_that_is_none_is_named(playbooks, secure, certificate):
+    missing = certificate.with_name("none.pem")
+    run = playbooks.run("faults.yml", url=secure.url, KUBEFERRY_EVENTS_CA_CERT=str(missing))
+    assert (run.status, len(run.warnings)) == (0, 1)
+    assert f"ca_cert {missing} can't be read (No such file or directory)" in run.warnings[0]
+
+
+def test_without_a_check_no_file_of_authorities_is_needed(playbooks, secure):
+    run = playbooks.run(
+        "faults.yml",
+        url=secure.url,
+        KUBEFERRY_EVENTS_CA_CERT="none.pem",
+        KUBEFERRY_EVENTS_VALIDATE_CERTS="false",
+    )
+    assert (run.status, len(run.warnings)) == (0, 1)
+    assert_whole(secure.events)
+
+
+def test_a_server_that_wants_tls(playbooks, secure):
+    run = playbooks.run("faults.yml", url=secure.url.replace("wss://", "ws://"))
+    assert (run.status, len(run.warnings)) == (0, 1)
+    assert "if it wants TLS, try wss:// in the URL" in run.warnings[0]

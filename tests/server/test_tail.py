@@ -13,7 +13,8 @@ import sys
 
 import pytest
 import sample
-from eventkit import FILES, PUBLISH_TOKEN, VIEW_TOKEN, Client, metric
+from eventkit import FILES, PUBLISH_TOKEN, VIEW_TOKEN, Client, metric, running
+from tlskit import make_keys
 
 MODES = pytest.mark.parametrize("mode", [[], ["--json"]], ids=["text", "json"])
 
@@ -75,6 +76,75 @@ async def test_the_disk_is_full(long_run, mode):
     assert said.decode().splitlines() == [
         "tail: the output can't be written (No space left on device): make room for it, or write it elsewhere"
     ]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+async def test_an_output_that_is_closed_is_nowhere_to_write(long_run, closed):
+    """Never the exit status of a run that failed."""
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "kubeferry_events.tail", *long_run),
+        env=os.environ | {"PYTHONPATH": str(FILES), "KUBEFERRY_VIEW_TOKEN": VIEW_TOKEN},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told, said = await ended(process)
+    assert (process.returncode, told) == (2, b"")
+    assert said == (
+        b""
+        if "2>" in closed
+        else b"tail: standard output is closed: let it be a file, a pipe or a terminal\n"
+    )
+
+
+async def test_what_is_no_run_is_refused_at_once():
+    process = await tail("--url", "ws://127.0.0.1:9/ws", "--run", "nonsense")
+    _none, said = await ended(process)
+    assert process.returncode == 2
+    assert said.startswith(b"tail: --run nonsense is no run's id: give all of the UUID")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Files for TLS: a certificate for 127.0.0.1 that signs itself, and its key, plain and with a passphrase."""
+    return make_keys(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+async def secure(keys):
+    async with running(
+        KUBEFERRY_TLS_CERT=str(keys / "cert.pem"), KUBEFERRY_TLS_KEY=str(keys / "key.pem")
+    ) as server:
+        yield server
+
+
+async def told_of(server, scheme: str, *arguments: str, host: str = "127.0.0.1") -> str:
+    process = await tail("--url", f"{scheme}://{host}:{server.port}/ws", "--patience", "2", *arguments)
+    _none, said = await ended(process)
+    assert process.returncode == 2
+    (line,) = said.decode().splitlines()
+    return line
+
+
+async def test_tls_where_the_tail_has_none_and_the_other_way_around(secure, server):
+    assert "try wss:// in --url" in await told_of(secure, "ws")
+    assert "the server answers without TLS there: try ws:// in --url" in await told_of(server, "wss")
+
+
+async def test_a_certificate_that_is_refused_says_what_to_do(secure, keys):
+    assert "self-signed certificate; name the file of its authority with --ca" in await told_of(secure, "wss")
+    own = str(keys / "cert.pem")
+    assert "write a name into --url that it is for" in await told_of(
+        secure, "wss", "--ca", own, host="localhost"
+    )
+
+
+async def test_a_file_of_authorities_that_is_none_is_named(secure, keys):
+    missing, key = str(keys / "none.pem"), str(keys / "key.pem")
+    said = await told_of(secure, "wss", "--ca", missing)
+    assert said == f"tail: --ca {missing} can't be read (No such file or directory)"
+    said = await told_of(secure, "wss", "--ca", key)
+    assert said == f"tail: --ca {key} has no certificate: name a file of them in PEM"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from .connection_kubernetes import KubernetesDesk
 from .context import Context
-from .errors import MessageError, StoreError
+from .errors import DamagedRun, MessageError, StoreError
 from .fanout import Viewer
 from .limits import TokenBucket
 from .sessions import Session
@@ -99,9 +99,7 @@ class Connection:
         except StoreError as error:
             log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
             self._context.metrics.add("store_errors")
-            await self._refuse(
-                MessageError("server_error", "The history can't be read now. Try again later."), request
-            )
+            await self._refuse(_unreadable(error), request)
 
     async def _refuse(self, error: MessageError, request: str | None) -> None:
         self._context.metrics.add("messages_refused")
@@ -233,3 +231,15 @@ class Connection:
         }
         head = dump({"type": "HISTORY", **about, "more": page.more})
         await self.viewer.send(b'%s,"events":[%s]}' % (head[:-1], b",".join(bodies)))
+
+
+def _unreadable(error: StoreError) -> MessageError:
+    if isinstance(error, DamagedRun):
+        return MessageError(
+            "damaged_run",
+            "This run is damaged in the server's history and can't be shown; the server's log says more.",
+            run=error.run,
+        )
+    return MessageError(
+        "server_error", "The history can't be read now. Try again later; the server's log says more."
+    )

@@ -17,6 +17,17 @@ class StoreError(ServerError):
     """The history can't be read or written."""
 
 
+class DamagedRun(StoreError):
+    """A run's events can't be read, now or later; those of other runs can."""
+
+    def __init__(self, history: str, run: str, seq: int) -> None:
+        super().__init__(
+            f"{history} is damaged: event {seq} of run {run} can't be read. The other runs go on. For this one, stop "
+            "the server and put a copy of the history back, or leave it until it is dropped for its age."
+        )
+        self.run = run
+
+
 class EpochChanged(StoreError):
     """The shared history was replaced by another one: everything held in memory is stale."""
 

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import MessageError, StoreError
+from .errors import DamagedRun, MessageError, StoreError
 from .fanout import Channel, Viewer, event_frames
 from .limits import MIB, Limits
 from .metrics import Metrics
@@ -68,7 +69,8 @@ class Hub:
         # Rows are saved once a second; those that a crash, a full disk or a slower replica left behind are made anew.
         for run, seq in newest.items():
             if seq != self.rows.get(run, {}).get("seq", 0):
-                await self.run(run)
+                with contextlib.suppress(DamagedRun):  # the log says it
+                    await self.run(run)
 
     async def reset(self) -> None:
         """The history is another one: forget everything, and give every viewer a snapshot of the new one."""
@@ -82,7 +84,8 @@ class Hub:
         self.rows, self.seq = {}, 0
         await self._load_rows()
         for run in [key for key in self._channels if key is not None]:
-            await self.run(run)
+            with contextlib.suppress(DamagedRun):
+                await self.run(run)
         for channel in self._channels.values():
             for viewer in list(channel.viewers):
                 viewer.resync("epoch_changed")
@@ -179,7 +182,11 @@ class Hub:
         state = RunState(run)
         while page := await self._page(run, state.seq):
             for stored in page:
-                state.apply(stored.event, stored.seq)
+                try:
+                    state.apply(stored.event, stored.seq)
+                except (AttributeError, LookupError, TypeError, ValueError) as error:
+                    # When it came in it was checked: what doesn't have its fields any more is damaged.
+                    raise DamagedRun(self.store.name, run, stored.seq) from error
             await asyncio.sleep(0)  # other people's messages come between
         self._runs[run] = state
         for stored in self._early.pop(run, ()):

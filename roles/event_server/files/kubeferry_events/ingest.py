@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import MessageError, StoreError, WrongFormat
+from .errors import DamagedRun, MessageError, StoreError, WrongFormat
 from .hub import Hub
 from .run_state import RunState, progress_key
 from .store import Draft
@@ -57,10 +57,7 @@ class Ingest:
                 # A shared history delivers them only later; they are acknowledged now.
                 runs[draft.run].note(draft.event)
         except StoreError as error:
-            raise MessageError(
-                "server_error",
-                "The history can't be written now: nothing of this message is acknowledged; send it again.",
-            ) from error
+            raise _unwritable(error) from error
         finally:
             for draft in drafts:
                 if draft.pubseq is not None:
@@ -129,6 +126,20 @@ class Ingest:
             draft = _gap(draft.run, numbers, "run_limit", "The run has more events than this server keeps.")
         under_way.add(draft.event["pubseq"])
         return draft
+
+
+def _unwritable(error: StoreError) -> MessageError:
+    if isinstance(error, DamagedRun):
+        return MessageError(
+            "damaged_run",
+            f"Run {error.run} is damaged in the server's history, which takes no more of it: nothing of this message "
+            "is acknowledged; the server's log says more.",
+            run=error.run,
+        )
+    return MessageError(
+        "server_error",
+        "The history can't be written now: nothing of this message is acknowledged; send it again.",
+    )
 
 
 def _gap_for(event: dict[str, Any], why: str) -> Draft | None:

@@ -137,8 +137,10 @@ class Server:
         app = web.Application(
             middlewares=[hearing(self.callers), guard(self.settings)], client_max_size=64 * 1024
         )
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/metrics", self._metrics)
+        # With a slash behind them they would be the page, which is there whatever the history does.
+        for end in ("", "/"):
+            app.router.add_get(f"/healthz{end}", self._healthz)
+            app.router.add_get(f"/metrics{end}", self._metrics)
         app.router.add_get("/login", self.login.begin)
         app.router.add_get("/login/callback", self.login.finish)
         app.router.add_post("/logout", self.login.end)

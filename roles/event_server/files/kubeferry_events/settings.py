@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from .errors import SettingsError
 from .limits import Limits, Retention
+from .tls import server_context
 
 DEFAULT_PORT = 9000
 DEFAULT_NAMESPACE = "openshift-migration"
@@ -74,14 +75,7 @@ class Settings:
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The TLS context, or None for plain HTTP. Raises SettingsError."""
-        if not self.tls_cert:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            context.load_cert_chain(self.tls_cert, self.tls_key or None)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsError(f"The TLS certificate {self.tls_cert} can't be used: {error}") from error
-        return context
+        return server_context(self.tls_cert, self.tls_key) if self.tls_cert else None
 
 
 def is_loopback(host: str) -> bool:
@@ -146,6 +140,10 @@ def check(settings: Settings) -> Settings:
     if settings.publish_token and settings.publish_token == settings.view_token:
         raise SettingsError(
             "KUBEFERRY_PUBLISH_TOKEN and KUBEFERRY_VIEW_TOKEN are the same: whoever may look could publish. Make two."
+        )
+    if settings.tls_key and not settings.tls_cert:
+        raise SettingsError(
+            "KUBEFERRY_TLS_KEY is set without KUBEFERRY_TLS_CERT: set both for TLS, or neither."
         )
     _check_history(settings.history)
     _check_urls(settings)

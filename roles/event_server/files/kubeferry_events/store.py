@@ -10,12 +10,16 @@ delivered again.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
+from .errors import DamagedRun
 from .limits import Retention
-from .wire import dump
+from .wire import dump, is_summary
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,30 @@ class Stored:
     event: dict[str, Any]
 
     @classmethod
-    def load(cls, seq: int, run: str, body: bytes) -> Stored:
-        return cls(seq, run, body, json.loads(body))
+    def load(cls, history: str, seq: int, run: str, body: object) -> Stored:
+        """Raises DamagedRun for what is no event any more."""
+        event = _json(body)
+        if not (isinstance(body, bytes) and body.endswith(b"}") and _is_event(event, run)):
+            raise DamagedRun(history, run, seq)
+        return cls(seq, run, body, event)
+
+
+def _json(body: object) -> object:
+    """What a database gives as it was stored, of whatever kind it is since; None where that is no JSON."""
+    try:
+        return json.loads(body) if isinstance(body, str | bytes) else None
+    except ValueError:
+        return None
+
+
+def _is_event(event: object, run: str) -> TypeGuard[dict[str, Any]]:
+    """Whether it has what every event has. Checking it by the schema would take longer than reading it."""
+    return (
+        isinstance(event, dict)
+        and event.get("runid") == run
+        and isinstance(event.get("data"), dict)
+        and all(isinstance(event.get(name), str) for name in ("type", "time"))
+    )
 
 
 @dataclass(slots=True)
@@ -77,6 +103,8 @@ Deliver = Callable[[Sequence[Stored]], None]
 class Store(Protocol):
     """A history. Every method may raise StoreError."""
 
+    # What messages call it, at the beginning of a sentence.
+    name: str
     epoch: str
     # The highest seq that was ever dropped: who resumes from below it has missed something.
     pruned_seq: int
@@ -104,7 +132,7 @@ class Store(Protocol):
         """Fill a page with stored events of a run without progress, the newest first."""
 
     async def summaries(self) -> list[dict[str, Any]]:
-        """The rows of the list of runs, as they were last saved."""
+        """The rows of the list of runs, as they were last saved, without those that are damaged."""
 
     async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None:
         """Keep all of these rows, or none."""
@@ -114,6 +142,20 @@ class Store(Protocol):
 
     async def prune(self, keep: Retention, now: float) -> list[str]:
         """Drop the oldest finished runs beyond what is to be kept, and return them. `now` is in Unix seconds."""
+
+
+def load_rows(history: str, rows: Iterable[tuple[str, object]]) -> list[dict[str, Any]]:
+    """The rows of the list of runs, by their runs. A damaged one is left out: it is made anew from its run's events."""
+    found = []
+    for run, text in rows:
+        row = _json(text)
+        if is_summary(row) and row["run"] == run:
+            found.append(row)
+        else:
+            log.warning(
+                "%s has a damaged row of run %s in its list: it is read from its events", history, run
+            )
+    return found
 
 
 def safe(text: str) -> str:

@@ -34,7 +34,7 @@ from redis.exceptions import (
 from .errors import EpochChanged, SettingsError, StoreError
 from .limits import Retention
 from .run_state import iso_time
-from .store import Deliver, Draft, Page, Stored, safe
+from .store import Deliver, Draft, Page, Stored, load_rows, safe
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,8 @@ Fields = dict[bytes, bytes]
 class RedisStore:
     """See `store.Store`."""
 
+    name = "The history in Redis"
+
     def __init__(self, url: str, prefix: str = PREFIX) -> None:
         self._redis = _client(url)
         self._prefix = prefix
@@ -119,7 +121,7 @@ class RedisStore:
             raise StoreError("The history in Redis was replaced by another one.")
         await self._refuse_eviction()
         for row_id, fields in await self._ask(self._redis.xrevrange(self._key("tail"), count=1)):
-            _stored(row_id, fields)
+            self._stored(row_id, fields)
 
     async def append(self, drafts: Sequence[Draft]) -> None:
         arguments: list[str | bytes | int] = [
@@ -144,7 +146,7 @@ class RedisStore:
     async def read(self, run: str | None, after_seq: int, page: Page) -> Page:
         key = self._key("tail") if run is None else self._run(run, "events")
         async for row_id, fields in self._walk(self._redis.xrange, key, f"({after_seq}-0", "+"):
-            if not page.add(_stored(row_id, fields, run)):
+            if not page.add(self._stored(row_id, fields, run)):
                 break
         if run is None:
             return page
@@ -154,7 +156,7 @@ class RedisStore:
         for value in latest.values():
             number, _blank, body = value.partition(b" ")
             if int(number) > after_seq and (until is None or int(number) < until):
-                page.events.append(Stored.load(int(number), run, body))
+                page.events.append(Stored.load(self.name, int(number), run, body))
         page.events.sort(key=lambda stored: stored.seq)
         return page
 
@@ -167,7 +169,7 @@ class RedisStore:
                 continue
             if host is not None and fields[b"h"].decode() != safe(host):
                 continue
-            if not page.add(_stored(row_id, fields, run)):
+            if not page.add(self._stored(row_id, fields, run)):
                 break
         return page
 
@@ -182,7 +184,7 @@ class RedisStore:
 
     async def summaries(self) -> list[dict[str, Any]]:
         rows = cast("Fields", await self._ask(self._redis.hgetall(self._key("runs"))))
-        return [json.loads(row) for row in rows.values()]
+        return load_rows(self.name, ((run.decode(), row) for run, row in rows.items()))
 
     async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None:
         # Every replica writes what it has reduced from the same events: the last one is as good as any.
@@ -308,7 +310,7 @@ class RedisStore:
         first = _seq(rows[0][0])
         if first > self._last + 1:
             raise EpochChanged("the stream in Redis has gone on without this replica")
-        events = [_stored(row_id, fields) for row_id, fields in rows]
+        events = [self._stored(row_id, fields) for row_id, fields in rows]
         self._last, self._newest = events[-1].seq, rows[-1]
         self._deliver(events)
 
@@ -338,6 +340,9 @@ class RedisStore:
             log.error("%s", error)  # noqa: TRY400 -- the sentence says it all
             self.epoch = ""  # comes back here
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _stored(self, row_id: bytes, fields: Fields, run: str | None = None) -> Stored:
+        return Stored.load(self.name, _seq(row_id), run or fields[b"r"].decode(), fields[b"b"])
 
     async def _ask(self, question: Awaitable[Any] | Any) -> Any:  # noqa: ANN401 -- Redis answers are many things
         try:
@@ -398,7 +403,3 @@ def _remedy(error: ResponseError) -> str:
 
 def _seq(row_id: bytes) -> int:
     return int(row_id.split(b"-")[0])
-
-
-def _stored(row_id: bytes, fields: Fields, run: str | None = None) -> Stored:
-    return Stored.load(_seq(row_id), run or fields[b"r"].decode(), fields[b"b"])

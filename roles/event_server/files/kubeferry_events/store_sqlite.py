@@ -8,7 +8,6 @@ import asyncio
 import fcntl
 import json
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 from .errors import StoreError
 from .limits import Retention
 from .run_state import iso_time
-from .store import Deliver, Draft, Page, Stored, safe
+from .store import Deliver, Draft, Page, Stored, load_rows, safe
 
 T = TypeVar("T")
 VERSION = 1
@@ -36,6 +35,7 @@ CREATE TABLE progress (
     WITHOUT ROWID;
 CREATE TABLE runs (run TEXT PRIMARY KEY, updated TEXT NOT NULL, finished INTEGER NOT NULL, summary TEXT NOT NULL)
     WITHOUT ROWID;
+INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))));
 """
 # In this form the index of events is all that is read.
 NEWEST = """
@@ -50,6 +50,7 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
+        self.name = f"The history {self._path}"
         self.epoch = ""
         self.pruned_seq = 0
         self._next = 1
@@ -113,9 +114,10 @@ class SqliteStore:
 
     async def summaries(self) -> list[dict[str, Any]]:
         rows = await self._in(
-            self._reader, lambda: self._connection(self._read).execute("SELECT summary FROM runs").fetchall()
+            self._reader,
+            lambda: self._connection(self._read).execute("SELECT run, summary FROM runs").fetchall(),
         )
-        return [json.loads(text) for (text,) in rows]
+        return load_rows(self.name, rows)
 
     async def save_summaries(self, rows: Sequence[dict[str, Any]]) -> None:
         values = [
@@ -137,7 +139,7 @@ class SqliteStore:
             # One more than is wanted tells whether there are more.
             with closing(self._connection(self._read).execute(query, [*values, page.limit + 1])) as rows:
                 for seq, run, body in rows:
-                    if not page.add(Stored.load(seq, run, body)):
+                    if not page.add(Stored.load(self.name, seq, run, body)):
                         break
 
         await self._in(self._reader, fill)
@@ -147,11 +149,11 @@ class SqliteStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(executor, work)
         except (sqlite3.Error, OSError, RuntimeError) as error:
-            raise StoreError(f"The history {self._path} failed: {error}") from error
+            raise StoreError(f"{self.name} failed: {error}{_remedy(error)}") from error
 
     def _connection(self, connection: sqlite3.Connection | None) -> sqlite3.Connection:
         if connection is None:
-            raise StoreError(f"The history {self._path} is not open.")
+            raise StoreError(f"{self.name} is not open.")
         return connection
 
     # What follows runs in the writer's or the reader's thread.
@@ -169,19 +171,24 @@ class SqliteStore:
         database.execute("PRAGMA synchronous = NORMAL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version not in (0, VERSION):
-            raise StoreError(
-                f"The history {self._path} is of version {version}, not {VERSION}: move it away."
-            )
+            raise StoreError(f"{self.name} is of version {version}, not {VERSION}: move it away.")
         if version == 0:
             database.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-            database.execute("INSERT INTO meta VALUES ('epoch', ?)", [secrets.token_hex(8)])
-        meta = dict(database.execute("SELECT name, value FROM meta").fetchall())
-        self.epoch, self.pruned_seq = meta["epoch"], int(meta.get("pruned_seq", "0"))
+        self._read_meta(database)
         (newest,) = database.execute(
             "SELECT max((SELECT ifnull(max(seq), 0) FROM events), (SELECT ifnull(max(seq), 0) FROM progress))"
         ).fetchone()
         self._next = max(newest, self.pruned_seq) + 1
         self._files = self._there()
+
+    def _read_meta(self, database: sqlite3.Connection) -> None:
+        meta = dict(database.execute("SELECT name, value FROM meta").fetchall())
+        epoch, pruned_seq = meta.get("epoch"), meta.get("pruned_seq", "0")
+        if not isinstance(epoch, str) or not str(pruned_seq).isdecimal():
+            raise StoreError(
+                f"{self.name} is damaged in its table meta: put a copy of it back, or move it away to begin a new one."
+            )
+        self.epoch, self.pruned_seq = epoch, int(pruned_seq)
 
     def _there(self) -> list[tuple[int, int]]:
         found = [os.stat(name) for name in (self._path, f"{self._path}-wal")]
@@ -195,7 +202,7 @@ class SqliteStore:
         except FileNotFoundError:
             pass
         raise StoreError(
-            f"The history {self._path} was removed or replaced: put it back, or restart the server to begin a new one."
+            f"{self.name} was removed or replaced: put it back, or restart the server to begin a new one."
         )
 
     def _take(self) -> None:
@@ -209,7 +216,7 @@ class SqliteStore:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StoreError(
-                        f"The history {self._path} is another running server's: stop that one, or set "
+                        f"{self.name} is another running server's: stop that one, or set "
                         "KUBEFERRY_HISTORY to another file."
                     ) from None
                 time.sleep(0.1)
@@ -228,7 +235,7 @@ class SqliteStore:
             for order in ("ASC", "DESC"):
                 database.execute(f"SELECT body FROM events ORDER BY seq {order} LIMIT 1").fetchall()  # noqa: S608
         if epoch != self.epoch:
-            raise StoreError(f"The history {self._path} was replaced by another one.")
+            raise StoreError(f"{self.name} was replaced by another one.")
 
     def _insert(self, drafts: Sequence[Draft], first: int) -> None:
         events, progress = [], []
@@ -251,7 +258,9 @@ class SqliteStore:
     def _prune(self, keep: Retention, now: float) -> list[str]:
         database = self._connection(self._write)
         oldest = database.execute(
-            "SELECT run, finished, updated < ? FROM runs ORDER BY json_extract(summary, '$.seq')",
+            "SELECT run, finished, updated < ? FROM runs"
+            # A damaged row counts as the oldest.
+            " ORDER BY iif(json_valid(summary), json_extract(summary, '$.seq'), 0)",
             [iso_time(now - keep.days * 86_400)],
         ).fetchall()
         dropped = []
@@ -287,6 +296,16 @@ class SqliteStore:
             database.execute("REPLACE INTO meta VALUES ('pruned_seq', ?)", [str(self.pruned_seq)])
             for table in ("events", "progress", "runs"):
                 database.execute(f"DELETE FROM {table} WHERE run = ?", [run])  # noqa: S608 -- a constant
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about SQLite's errors, by the first byte of their codes, which is the kind."""
+    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return ". Stop the server, and put a copy of the file back or move it away to begin a new one."
+    if kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return ". Make room on its disk, or set KUBEFERRY_HISTORY to a file elsewhere."
+    return ""
 
 
 @contextmanager

@@ -32,7 +32,8 @@ import aiohttp
 from .ledger import Ledger
 from .tail_output import Output, ReaderGone, Unwritable
 from .tail_text import Text, plain
-from .wire import GAP, PROGRESS, kind_of
+from .tail_tls import Unusable, context, reason
+from .wire import GAP, PROGRESS, is_run, kind_of
 
 EXIT = {"ok": 0, "failed": 1, "interrupted": 1}
 EXIT_REFUSED = 2
@@ -192,12 +193,21 @@ def check_address(url: str) -> None:
         )
 
 
+def check_run(run: str | None) -> None:
+    """Raises Refused for what is no run's id."""
+    if run is not None and not is_run(run):
+        raise Refused(
+            f"--run {run} is no run's id: give all of the UUID, in small letters, as the page's address has it"
+        )
+
+
 async def follow(tail: Tail, url: str, tls: ssl.SSLContext | None, patience: float) -> None:
     """Follow a run to its end over as many connections as it takes.
 
     Raises Refused, Unwritable, and ConnectionError when there is no connection for `patience` seconds.
     """
     last = time.monotonic()
+    problem = ""
     async with aiohttp.ClientSession() as session:
         while tail.status is None:
             try:
@@ -210,9 +220,11 @@ async def follow(tail: Tail, url: str, tls: ssl.SSLContext | None, patience: flo
                 last = time.monotonic()
                 problem = "the connection was closed"
             except TimeoutError:
-                problem = f"there was no answer within {patience:g} s"
+                # The last attempt may have had little time, and say less than the one before it.
+                before = f" (before that: {problem})" if problem else ""
+                problem = f"there was no answer within {patience:g} s{before}"
             except (aiohttp.ClientError, OSError) as error:
-                problem = str(error) or type(error).__name__
+                problem = reason(error, url)
             if tail.status is None:
                 if time.monotonic() + RETRY_SECONDS >= last + patience:
                     raise ConnectionError(problem)
@@ -241,7 +253,21 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
-    out, beside = Output(sys.stdout), Output(sys.stderr)
+    try:
+        beside = Output(sys.stderr, "standard error")
+    except Unwritable:
+        return EXIT_REFUSED
+    try:
+        out = Output(sys.stdout, "standard output")
+    except Unwritable as error:
+        with contextlib.suppress(Unwritable):
+            beside.write(f"tail: {error}\n")
+        return EXIT_REFUSED
+    return _show(options, out, beside)
+
+
+def _show(options: argparse.Namespace, out: Output, beside: Output) -> int:
+    """Follow as was asked for, and return the exit status."""
     text = Text(out)
 
     def write_json(event: dict[str, Any]) -> None:
@@ -253,14 +279,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         check_address(options.url)
-        tls = ssl.create_default_context(cafile=options.ca) if options.url.startswith("wss:") else None
+        check_run(options.run)
+        tls = context(options.url, options.ca)
         token = os.environ.get("KUBEFERRY_VIEW_TOKEN", "")
         tail = Tail(token, options.run, write_json if options.json else text.show, note, options.patience)
         asyncio.run(follow(tail, options.url, tls, options.patience))
         text.clear()
     except ReaderGone:
         return EXIT_READER_GONE
-    except (Refused, Unwritable, OSError) as error:
+    except (Refused, Unusable, Unwritable, OSError) as error:
         with contextlib.suppress(Unwritable):
             note(str(error))
         return EXIT_REFUSED

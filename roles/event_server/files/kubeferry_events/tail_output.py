@@ -20,7 +20,10 @@ class ReaderGone(Unwritable):
 class Output:
     """A stream that says in its own words when it can't be written to."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None, name: str) -> None:
+        """Raises Unwritable where it was closed from the beginning, as `>&-` does it in a shell."""
+        if stream is None:
+            raise Unwritable(f"{name} is closed: let it be a file, a pipe or a terminal")
         self._stream = stream
         self.terminal = stream.isatty()
         if isinstance(stream, io.TextIOWrapper):

@@ -71,6 +71,7 @@ def compile_all() -> None:
         _checker(definition)
     for kind in CLIENT_MESSAGES:
         _checker(f"client.{kind}")
+    _checker("summary")
 
 
 def kind_of(event: dict[str, Any]) -> str:
@@ -84,6 +85,15 @@ def is_run(value: object) -> TypeGuard[str]:
         isinstance(value, str)
         and re.fullmatch(_document()["definitions"]["uuid"]["pattern"], value) is not None
     )
+
+
+def is_summary(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether it is a run's row in the list of runs, with its number."""
+    try:
+        _checker("summary")(value)
+    except fastjsonschema.JsonSchemaValueException:
+        return False
+    return isinstance(value, dict) and isinstance(value.get("seq"), int)
 
 
 def is_pubseq(value: object) -> TypeGuard[int]:

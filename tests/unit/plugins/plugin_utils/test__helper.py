@@ -33,6 +33,7 @@ def run(monkeypatch, capfd):
 def test_what_is_not_delivered_is_kept(run, tmp_path):
     (said,) = run(tmp_path / "spool")
     assert "2 events were not delivered; the events are kept in" in said
+    assert "for the next run that publishes to this URL" in said
     (kept,) = (tmp_path / "spool").rglob(f"{RUN}.jsonl")
     assert len(kept.read_bytes().splitlines()) == 2
 

@@ -233,3 +233,42 @@ def test_a_folder_of_others_is_not_looked_into(tmp_path):
     link.symlink_to(tmp_path)
     assert deliver(Leftovers(link, LIMIT)) == {}
     assert path.exists()
+
+
+@pytest.fixture
+def others(tmp_path):
+    """A folder of this URL, and one of another URL with a spool in it."""
+    folders = tmp_path / ("0" * 16), tmp_path / ("f" * 16)
+    for folder in folders:
+        make_folder(folder)
+    return folders[0], write(folders[1] / named(0), events=100)
+
+
+def test_what_is_for_another_url_goes_when_it_is_old(others):
+    folder, path = others
+    for days, there in ((29, True), (31, False)):
+        then = time.time() - days * 86_400
+        os.utime(path, (then, then))
+        assert deliver(Leftovers(folder, LIMIT)) == {}
+        assert path.exists() is there
+    os.utime(path.parent, (then, then))
+    Leftovers(folder, LIMIT)
+    assert not path.parent.exists()
+
+
+def test_what_is_for_another_url_counts_for_the_limit(others):
+    folder, path = others
+    mine = write(folder / named(1), events=100)
+    os.utime(path, (time.time() - 10, time.time() - 10))
+    assert list(deliver(Leftovers(folder, path.stat().st_size + 100))) == [named(1, "")]
+    assert not path.exists()
+    assert not mine.exists()
+
+
+def test_a_run_that_goes_on_for_another_url_is_left_alone(others):
+    folder, path = others
+    os.utime(path, (1_000_000, 1_000_000))
+    file = locked(path)
+    Leftovers(folder, 0)
+    assert path.exists()
+    os.close(file)

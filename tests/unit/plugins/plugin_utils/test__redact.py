@@ -74,6 +74,9 @@ def test_names_of_the_user():
         "--client-secret 'S3CRET with blanks'",
         "PASSWORD=S3CRET",
         "DB_PASSWORD='S3CRET with blanks'",
+        "export DB_PASS=S3CRET",
+        "MYSQLDBPWD2='S3CRET with blanks'",
+        "SMTP_PW=S3CRET",
         r'{"password": "with \"quotes S3CRET"}',
         'api_key: "S3CRET with blanks"',
         '{"password": "S3CRET"}',
@@ -99,6 +102,9 @@ def test_what_looks_like_a_credential(text):
         "mail to someone@example.org",
         "the key is under the mat",
         "passed 3 of 3",
+        "pass=3 fail=0, PASS=3",
+        "PWD=/root OLDPWD=/srv BUILD_PWD=/build",
+        "COMPASS=north by_pass=yes",
     ],
 )
 def test_what_does_not(text):

@@ -38,6 +38,7 @@ REFUSED = {
     "short token": {**TOKENS, "KUBEFERRY_VIEW_TOKEN": "short"},
     "the same token twice": {**TOKENS, "KUBEFERRY_VIEW_TOKEN": "p" * 20},
     "port": {"EXPRESS_PORT": "http"},
+    "a key without its certificate": {"KUBEFERRY_TLS_KEY": "key.pem"},
     "port too high": {"KUBEFERRY_PORT": "70000"},
     "login of no kind": {"KUBEFERRY_LOGIN": "ldap"},
     "login without client": {"KUBEFERRY_LOGIN": "openshift"},

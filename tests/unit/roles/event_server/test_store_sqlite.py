@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+
 import pytest
 import sample
 from kubeferry_events.errors import StoreError
+from kubeferry_events.limits import Retention
 from kubeferry_events.store import Draft, Page
-from kubeferry_events.store_sqlite import SqliteStore
+from kubeferry_events.store_sqlite import TABLES, SqliteStore
 from kubeferry_events.wire import dump
 
 
@@ -57,3 +61,27 @@ async def test_nothing_is_taken_into_a_file_that_was_removed(tmp_path, name):
     page = await again.read(None, 0, Page(10, 1_000_000))
     assert len(page.events) == 2
     await again.close()
+
+
+def test_a_history_has_its_name_from_the_moment_on_when_it_has_tables():
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(TABLES)
+        ((epoch,),) = database.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchall()
+    assert len(epoch) == 16
+
+
+async def test_a_damaged_row_does_not_keep_the_history_from_being_pruned(tmp_path):
+    store = SqliteStore(tmp_path / "history.db")
+    await store.open(lambda _stored: None, nothing)
+    await store.append([draft(10)])
+    insert = "INSERT INTO runs VALUES ('a', '2000', 1, 'nope'), ('b', '2000', 1, '{}')"
+    await store._in(store._writer, lambda: store._write.execute(insert).fetchall())
+    assert set(await store.prune(Retention(), 1_800_000_000.0)) == {"a", "b"}
+    await store.close()
+
+
+async def test_a_page_that_is_damaged_says_what_to_do(tmp_path):
+    path = tmp_path / "history.db"
+    path.write_bytes(b"no database at all, and longer than a header is" * 100)
+    with pytest.raises(StoreError, match="move it away to begin a new one"):
+        await SqliteStore(path).open(lambda _stored: None, nothing)

@@ -15,7 +15,7 @@ FORGED = "RECAP failed after 1.0 s"
 
 def shown(events: list[dict]) -> list[str]:
     out = io.StringIO()
-    text = Text(Output(out))
+    text = Text(Output(out, "standard output"))
     for event in events:
         text.show(event)
     return out.getvalue().split("\n")

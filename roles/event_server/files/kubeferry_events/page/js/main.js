@@ -19,6 +19,8 @@ const GAPS = {
   epoch_changed: "Gap: the server's history is another one. What it had of this run before may be missing.",
   retention: "Gap: older events were dropped from the history.",
 };
+// Why a run can't be followed while others can: its view says so.
+const OF_ONE_RUN = ["unknown_run", "damaged_run"];
 const KEYS = [["/", "search"], ["1 – 5", "views of a run"], ["g", "back to the list of runs"], ["t", "light or dark"], ["Arrows, Enter", "move in the matrix, open a result"], ["Esc", "close"], ["?", "this list"]];
 
 const main = document.getElementById("main");
@@ -180,7 +182,7 @@ class App {
     if (message.type === "SNAPSHOT") this.#followed();
     if (message.type === "HISTORY") receiveHistory(message);
     else if (message.type === "ERROR" && message.request === "GET_HISTORY") historyRefused(message);
-    else if (message.type === "ERROR" && message.request === "SUBSCRIBE" && message.code !== "unknown_run") this.unfollowed(message.message);
+    else if (message.type === "ERROR" && message.request === "SUBSCRIBE" && !OF_ONE_RUN.includes(message.code)) this.unfollowed(message.message);
     else if (message.type === "ERROR" && (message.code === "signed_out" || message.code === "k8s_unauthorized")) {
       this.#signedOut(message.code === "signed_out" ? "Kubernetes events have stopped." : "The Kubernetes token is no longer accepted.");
       if (this.connection.welcome?.login) this.connection.welcome.login.user = null;

@@ -66,6 +66,10 @@ export class RunView {
     } else if (message.type === "ERROR" && message.code === "unknown_run" && message.request === "SUBSCRIBE" && message.run === this.id) {
       put(this.waiting, h("strong", {}, "No such run"), message.message, " It is shown here as soon as the server has it.");
       this.#unknown();
+    } else if (message.type === "ERROR" && message.code === "damaged_run" && message.request === "SUBSCRIBE" && message.run === this.id) {
+      // Asking again won't change it.
+      this.app.notice("unfollowed", message.message);
+      put(this.waiting, "It can't be shown.");
     }
     this.draw();
   }
