@@ -225,14 +225,15 @@ def _bytes(descriptor: int, span: Span) -> Iterator[bytes]:
 def _take_over(source: int, target: int, span: Span) -> None:
     """Have the kernel copy from one file to the same place in another one, and do by hand what it can't."""
     start = span.start
-    try:
-        while start < span.end and (
-            count := os.copy_file_range(source, target, span.end - start, start, start)
-        ):
-            start += count
-    except OSError as exc:
-        if exc.errno in FULL:
-            raise
+    if hasattr(os, "copy_file_range"):
+        try:
+            while start < span.end and (
+                count := os.copy_file_range(source, target, span.end - start, start, start)
+            ):
+                start += count
+        except OSError as exc:
+            if exc.errno in FULL:
+                raise
     for data in _bytes(source, Span(start, span.end - start)):
         _put(target, data, start)
         start += len(data)

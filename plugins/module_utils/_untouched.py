@@ -59,8 +59,10 @@ class Lease:
 def alone(descriptor: int, kind: int) -> bool:
     """Take the lease of a file, for as long as it is open: F_RDLCK where for reading, F_WRLCK where for writing.
 
-    False where somebody else can write to it, or may, as its file system has no leases.
+    False where somebody else can write to it, or may, as its file system, or all of the system, has no leases.
     """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
     try:
         # That somebody breaks it is noticed when it is looked at; the signal for that must not end this process.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)

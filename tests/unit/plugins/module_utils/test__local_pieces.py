@@ -67,10 +67,15 @@ SPANS = [
 ]
 
 
-@pytest.mark.parametrize("copy", [ROUND, refused(errno.EXDEV), halting], ids=["kernel", "refused", "halting"])
+@pytest.mark.parametrize(
+    "copy", [ROUND, refused(errno.EXDEV), halting, None], ids=["kernel", "refused", "halting", "none"]
+)
 @pytest.mark.parametrize("spans", SPANS, ids=["all", "across", "unordered", "none"])
 def test_what_is_kept_is_what_is_there(tmp_path, monkeypatch, present, spans, copy):
-    monkeypatch.setattr(os, "copy_file_range", copy)
+    if copy:
+        monkeypatch.setattr(os, "copy_file_range", copy)
+    else:
+        monkeypatch.delattr(os, "copy_file_range")
     made = kept(tmp_path, spans)
     assert made.read_bytes() == expected(present, spans)
     data = sum(span.length for span in DATA)

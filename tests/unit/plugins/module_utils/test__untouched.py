@@ -136,6 +136,11 @@ def test_a_large_file_is_read_back_once(boxes, tmp_path, kind):
     assert copied(boxes, tmp_path, kind)[1] == []
 
 
+def test_without_leases_it_is_read_again(boxes, tmp_path, monkeypatch):
+    monkeypatch.delattr(fcntl, "F_SETLEASE")
+    assert copied(boxes, tmp_path, "local")[1] == [b"one"]
+
+
 def test_one_that_somebody_had_open_is_read_again(boxes, tmp_path, monkeypatch):
     """He writes to it after it was read back, and before it gets its name: nothing but another reading tells."""
     once = []
