@@ -27,6 +27,8 @@ ADMIN = os.environ.get("KUBEFERRY_ADMIN_KUBECONFIG") or str(MADE / "kubeconfig")
 SOURCE, TARGET = os.environ.get("KUBEFERRY_NAMESPACES", "source-namespace destination-namespace").split()
 SLEEPER = "busybox-sleep"
 MARK = "KUBEFERRY_LIVE_TEST"
+PATIENCE = 3
+"""How many times as long as by itself anything may take here, beside other suites on a slow machine."""
 
 
 @cache
@@ -41,7 +43,7 @@ def kubectl(*words: str, stdin: str | None = None, seconds: float = 40) -> str:
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=PATIENCE * seconds,
         check=False,
     )
     assert done.returncode == 0, f"kubectl {' '.join(words)[:300]}: {done.stderr}"
@@ -130,7 +132,7 @@ def run_app(
 
 def eventually(what: str, check: Callable[[], object], seconds: float, pause: float = 0.3) -> None:
     """Wait until `check` gives something true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     while not (found := check()):
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s (last: {found!r})"
         time.sleep(pause)
@@ -197,7 +199,7 @@ class Playbook:
         return self._output.read_text(errors="replace")
 
     def wait(self, seconds: float = 90) -> Ended:
-        return Ended(self.process.wait(seconds), self.output)
+        return Ended(self.process.wait(PATIENCE * seconds), self.output)
 
     def kill_everything(self) -> None:
         """SIGKILL for all processes at one moment, as when the machine goes down: all stop before one dies."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from livekit import SOURCE, TARGET, Playbook, digests, eventually, helper_pods, in_pod
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 HERE = "/mnt/pvc-0/interrupted"
 LARGE = 80 << 20
@@ -31,7 +31,7 @@ head -c {LARGE} /dev/urandom >large
 # Waits until part of the large file has arrived in the work directory, with a pause too short to miss it.
 ARRIVING = f"""
 count=0
-while [ "$count" -lt 3000 ]; do
+while [ "$count" -lt 9000 ]; do
   count=$((count + 1))
   for file in "$1"/.kubeferry/run-*/tree/large; do
     if [ -f "$file" ]; then
@@ -146,7 +146,7 @@ def test_a_copy_that_is_killed(phase, send, started, variables, files, tmp_path)
     phase(playbook, tmp_path)
     assert playbook.process.poll() is None, playbook.output
     send(playbook)
-    playbook.process.wait(20)
+    playbook.process.wait(60)
     eventually("the end of all processes", lambda: not playbook.processes(), 40)
     eventually("the end of the helper pods", lambda: not helper_pods(), 20)
     check_final_names(files, tmp_path)
@@ -155,7 +155,7 @@ def test_a_copy_that_is_killed(phase, send, started, variables, files, tmp_path)
 
 def test_a_machine_that_goes_down(started, variables, files, tmp_path):
     """Nobody is left to remove the pods: they end by their deadline, and the next run removes what is left of them."""
-    playbook = started({**variables, "lifetime": 30})
+    playbook = started({**variables, "lifetime": 60})
     reach_pull(playbook, tmp_path)
     playbook.kill_everything()
     playbook.process.wait(10)

@@ -28,7 +28,7 @@ from testkube.layout import Layout
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy_task
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import KubeferryError
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(450)
 
 HERE = "/mnt/pvc-0/outages"
 LARGE = 80 << 20

@@ -30,7 +30,7 @@ from testkube.layout import Layout
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _copy_task, _tls_link
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(450)
 
 OPENSSL = "kubeferry/busybox-openssl:1"
 GNU = "kubeferry/debian-tools:1"

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from livekit import COPIER, MADE, ROOT, SOURCE, kubectl, make_claim, run_app
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 RESTRICTED = "restricted-namespace"
 MANIFESTS = ROOT / "tests" / "cluster" / "manifests"

@@ -14,7 +14,7 @@ import pytest
 from livekit import SLEEPER, SOURCE, TARGET, Playbook, helper_pods, in_pod, kubectl
 
 # The first test waits for the playbooks of many others.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 TOKEN = "a-token-that-nobody-may-see"
 PODS = {
