@@ -349,8 +349,8 @@ class LocalTree:
     def _reread(self, folder: Folder, path: bytes, checksum: str) -> Taken:
         """The digest of a received file. A large one is held until it has its name. Raises OSError."""
         with opened(folder, self._received(path)) as descriptor:
-            status = os.fstat(descriptor)
-            lease = self._untouched.take(descriptor, fcntl.F_RDLCK) if status.st_size >= LARGE else None
+            large = os.fstat(descriptor).st_size >= LARGE
+            lease = self._untouched.take(descriptor, fcntl.F_RDLCK) if large else None
             sole = lease is not None or alone(descriptor, fcntl.F_RDLCK)
             status = os.fstat(descriptor)
             digest = digest_of(descriptor, checksum)

@@ -9,6 +9,7 @@ the mirror that this machine's apt uses anyway. It is not installed.
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 from pathlib import Path
@@ -31,6 +32,7 @@ def release(program: Path) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
+@functools.cache
 def program() -> Path:
     """A static BusyBox: the machine's, or a newer one from the cache; the older one where none can be had."""
     own = Path("/bin/busybox").resolve()
