@@ -103,8 +103,7 @@ class Untouched:
 
     def give_way(self) -> None:
         """Let whoever waits for one of them have it. Looks just now and then."""
-        now = time.monotonic()
-        if self._leases and now - self._looked > PATIENCE:
+        if self._leases and (now := time.monotonic()) - self._looked > PATIENCE:
             self._looked = now
             for lease in self._leases:
                 lease.give_way()
