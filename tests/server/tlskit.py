@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 PASSPHRASE = b"passphrase"
 
 
-def make_keys(directory: Path) -> Path:
-    """Write cert.pem, for 127.0.0.1 and signed by itself, its key as key.pem, and as locked.pem with a passphrase."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+def self_signed(
+    key: ec.EllipticCurvePrivateKey, *extensions: tuple[x509.ExtensionType, bool]
+) -> x509.Certificate:
+    """A certificate for 127.0.0.1 with further `extensions`, each with whether it is critical."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kubeferry test")])
     now = dt.datetime.now(dt.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -29,9 +30,16 @@ def make_keys(directory: Path) -> Path:
         .serial_number(1)
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
     )
+    for extension, critical in ((address, False), *extensions):
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(key, hashes.SHA256())
+
+
+def make_keys(directory: Path) -> Path:
+    """Write cert.pem, for 127.0.0.1 and signed by itself, its key as key.pem, and as locked.pem with a passphrase."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = self_signed(key)
     (directory / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     for file, lock in (
         ("key.pem", serialization.NoEncryption()),

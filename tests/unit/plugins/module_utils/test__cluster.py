@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
-import ipaddress
 import os
 import signal
 import socket
@@ -20,12 +18,13 @@ import time
 import pytest
 import yaml
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from execfaults import Fault
 from execserver import ExecServer
 from fakeapi import status
 from kubernetes.config import incluster_config, kube_config
+from tlskit import self_signed
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _credential_plugin, _token_file
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import auth_of, connect
@@ -61,22 +60,10 @@ def certificate(tmp_path_factory):
 
 def _certificate(path):
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kubeferry test")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
+    made = self_signed(
+        key,
+        (x509.BasicConstraints(ca=True, path_length=None), True),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
     )
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
