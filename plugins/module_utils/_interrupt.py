@@ -32,14 +32,31 @@ class _Signalled(BaseException):
     """Not an Exception, so that nothing on the way takes it for an error it knows how to handle."""
 
 
+class _Quiet:
+    """How many blocks are not to be disturbed now, and the signal that waits for their end."""
+
+    def __init__(self) -> None:
+        self.blocks = 0
+        self.waiting = ""
+
+
+_quiet = _Quiet()
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let signals wait for the end of the block: a request that is given up may still be carried out later."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    """Let signals wait for the end of the block: a request that is given up may still be carried out later.
+
+    They aren't blocked: the system would hand them to another thread, and Python to this one all the same.
+    """
+    _quiet.blocks += 1
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _quiet.blocks -= 1
+        if _quiet.waiting and not _quiet.blocks:
+            name, _quiet.waiting = _quiet.waiting, ""
+            raise _Signalled(name)
 
 
 @contextmanager
@@ -79,7 +96,10 @@ def interruptible() -> Iterator[None]:
     def handle(number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        raise _Signalled(signal.Signals(number).name)
+        name = signal.Signals(number).name
+        if not _quiet.blocks:
+            raise _Signalled(name)
+        _quiet.waiting = name
 
     before = {each: signal.signal(each, handle) for each in _SIGNALS}
     try:
