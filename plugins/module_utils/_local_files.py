@@ -13,9 +13,11 @@ import stat
 from collections.abc import Iterator
 
 from ._checksum import hasher
+from ._entry import Taken
 from ._errors import EndpointError
 from ._folder import Folder
 from ._names import display
+from ._row import number
 
 READ_SIZE = 1 << 20
 SMALL = 1 << 16
@@ -54,6 +56,11 @@ def digest_of(descriptor: int, checksum: str) -> str:
     for piece in pieces_of(descriptor):
         digest.update(piece)
     return digest.hexdigest()
+
+
+def taken(path: bytes, digest: str, status: os.stat_result, *, sole: bool = False) -> Taken:
+    """The digest of a file that had this status when it was read."""
+    return Taken(path, digest, number(status.st_ino), number(status.st_ctime_ns), sole)
 
 
 def pieces_of(descriptor: int) -> Iterator[memoryview]:

@@ -17,34 +17,27 @@ import subprocess
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ._capabilities import Rights, effective_here, rights
-from ._checksum import hasher
-from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken, provable
+from ._entry import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Taken
 from ._errors import BusyError, EndpointError
 from ._file_system import WRITTEN_OUT, Shown, what_shows
 from ._folder import Folder
 from ._leftovers import clear, foreign, foreign_in, keeps_parts, set_aside, strangers
-from ._local_files import digest_of, opened, trouble, what_can_be_read
+from ._local_attributes import LocalAttributes
+from ._local_files import digest_of, opened, taken, trouble, what_can_be_read
 from ._local_hold import held_above, inside
 from ._local_pieces import LocalPieces, LocalPlace
+from ._local_receiving import Receiving
 from ._local_rows import rows
-from ._local_steps import attempt, discard, move, permit, remove, rmdir, strip_one
+from ._local_steps import attempt, discard, move, remove, rmdir, strip_one
 from ._look import Look
 from ._manifest import Manifest
 from ._mounts import mounted_below, mounts_here
 from ._names import display, encode, parents, shown
 from ._progress import Progress
-from ._read_back import ReadBack
-from ._row import number
 from ._selection import WORK_DIR, Selection
 from ._store import Store
 from ._tree import FLUSH_SECONDS, Changes, Facts, Incoming
-from ._untouched import LARGE, Untouched, alone
 from ._walk import Walk
-from ._xattrs import Xattrs, give
-
-KEPT_OWNER = (-1, -1)
-NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalTree:
@@ -52,14 +45,13 @@ class LocalTree:
 
     near = True
 
-    def __init__(self, path: str, progress: Progress) -> None:
+    def __init__(self, path: str, progress: Progress, attributes: LocalAttributes | None = None) -> None:
         self._path = path
         self._root = encode(os.path.abspath(path))
-        self._progress = progress
         self._work = WORK_DIR + b"/run-" + secrets.token_hex(6).encode()
         self._lock: int | None = None
-        self._read_back: dict[bytes, Taken] = {}
-        self._untouched = Untouched()
+        self._attributes = attributes or LocalAttributes()
+        self._receiving = Receiving(self._root, self._work + b"/tree", self._attributes, progress)
 
     @property
     def where(self) -> str:
@@ -93,7 +85,7 @@ class LocalTree:
             foreign=kind == "dir" and foreign_in(self._root),
             readable=os.access(place, os.R_OK | os.X_OK),
             writable=os.access(place, os.W_OK | os.X_OK),
-            rights=self._may,
+            rights=self._attributes.rights,
             free_bytes=space.f_bavail * space.f_frsize,
             free_inodes=space.f_favail if space.f_files else None,
             volume=_identity(status) if kind == "dir" else "",
@@ -147,7 +139,7 @@ class LocalTree:
             for path in paths:
                 with contextlib.suppress(OSError), opened(folder, path) as descriptor:
                     status = os.fstat(descriptor)
-                    yield _taken(path, digest_of(descriptor, checksum), status)
+                    yield taken(path, digest_of(descriptor, checksum), status)
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Incoming]:
         with Folder(self._root) as folder:
@@ -171,24 +163,13 @@ class LocalTree:
             ) from exc
 
     def receive(self, entries: Sequence[Entry], incoming: Iterable[Incoming], checksum: str) -> None:
-        by_path = {entry.path: entry for entry in entries}
-        self._read_back.clear()
-        self._untouched.drop()
         try:
-            with Folder(self._root) as folder:
-                for item in incoming:
-                    self._read_back[item.path] = self._write(folder, by_path[item.path], item, checksum)
+            self._receiving.receive(entries, incoming, checksum)
         except OSError as exc:
             raise trouble(exc, self.where) from exc
 
     def received(self, paths: Sequence[bytes], checksum: str) -> Iterator[Taken]:
-        told, self._read_back = self._read_back, {}
-        yield from (told[path] for path in paths if path in told)
-        with Folder(self._root) as folder:
-            for path in paths:
-                if path not in told:
-                    with contextlib.suppress(OSError):
-                        yield self._reread(folder, path, checksum)
+        return self._receiving.received(paths, checksum)
 
     def apply(self, changes: Changes) -> None:
         with Folder(self._root) as folder:
@@ -206,8 +187,7 @@ class LocalTree:
                 self._set_attributes(folder, entry)
 
     def placed(self) -> Iterator[Taken]:
-        for path, digest, status in self._untouched.release():
-            yield _taken(path, digest, status, sole=True)
+        return self._receiving.placed()
 
     def end(self, root: Entry | None) -> None:
         clear(self._root, self._work)
@@ -226,7 +206,7 @@ class LocalTree:
             self._lock = None
 
     def close(self, *, keep: bool = True) -> None:
-        self._untouched.drop()
+        self._receiving.drop()
         if self._lock is not None:
             if not (keep and keeps_parts(self._root, WORK_DIR)):
                 clear(self._root, WORK_DIR)
@@ -294,106 +274,13 @@ class LocalTree:
             ) from exc
         self._lock = descriptor
 
-    def _write(self, folder: Folder, entry: Entry, item: Incoming, checksum: str) -> Taken:
-        """Write one file. Returns the digest of what the file system has of it then."""
-        at = folder.made(self._received(entry.path))
-        mode = self._mode(entry)
-        first = mode & 0o777 | 0o600  # what dies half-way may be taken up by its owner
-        try:
-            descriptor = os.open(at[1], NEW, first, dir_fd=at[0])
-        except FileExistsError:  # an attempt before this one got so far
-            os.unlink(at[1], dir_fd=at[0])
-            descriptor = os.open(at[1], NEW, first, dir_fd=at[0])
-        large = entry.size >= LARGE
-        lease = self._untouched.take(descriptor, fcntl.F_WRLCK) if large else None
-        back = ReadBack(descriptor, checksum) if lease else None
-        digest, sole = "", lease is not None
-        try:
-            with back.begun() if back else contextlib.nullcontext():
-                written = self._fill(descriptor, entry.size, item, back)
-                self._attributes_of(descriptor, entry, mode, at)
-                status = os.fstat(descriptor)
-                if back:
-                    digest = back.digest(written)
-                elif not large:
-                    sole = alone(descriptor, fcntl.F_WRLCK)
-                    digest = hasher(checksum, os.pread(descriptor, written + 1, 0)).hexdigest()
-        except BaseException:
-            if lease:
-                self._untouched.let_go(lease)
-            raise
-        finally:
-            os.close(descriptor)
-        self._progress.advance(0, files=1)
-        if large and not (lease and self._untouched.keep(entry.path, lease, digest)):
-            with contextlib.suppress(OSError):
-                return self._reread(folder, entry.path, checksum)
-        return _taken(entry.path, digest, status, sole=sole)
-
-    def _fill(self, descriptor: int, size: int, item: Incoming, back: ReadBack | None) -> int:
-        """Write the content of a file; how much that was."""
-        written = 0
-        for piece in item.payload:
-            # What has grown is sent again; it gets no more room than it was planned to have.
-            left = piece[: size - written]
-            while left:
-                count = os.write(descriptor, left)
-                left = left[count:]
-                written += count
-            if back:
-                back.wrote(written)
-            self._untouched.give_way()
-            self._progress.advance(len(piece))
-        return written
-
-    def _reread(self, folder: Folder, path: bytes, checksum: str) -> Taken:
-        """The digest of a received file. A large one is held until it has its name. Raises OSError."""
-        with opened(folder, self._received(path)) as descriptor:
-            large = os.fstat(descriptor).st_size >= LARGE
-            lease = self._untouched.take(descriptor, fcntl.F_RDLCK) if large else None
-            sole = lease is not None or alone(descriptor, fcntl.F_RDLCK)
-            status = os.fstat(descriptor)
-            digest = digest_of(descriptor, checksum)
-        if lease:
-            self._untouched.keep(path, lease, digest)
-        return _taken(path, digest, status, sole=sole)
-
-    def _attributes_of(self, descriptor: int, entry: Entry, mode: int, at: tuple[int, bytes]) -> None:
-        """Give a file that was just written its attributes, as far as this user may."""
-        own, status = self._own(entry), os.fstat(descriptor)
-        if own not in ((status.st_uid, status.st_gid), KEPT_OWNER):
-            with contextlib.suppress(PermissionError):
-                os.fchown(descriptor, *own)
-        if xattrs := self._xattrs(entry):
-            give(*at, xattrs)
-        if xattrs or stat.S_IMODE(status.st_mode) != mode:  # the mask of an ACL is a part of the mode
-            with contextlib.suppress(PermissionError):
-                os.fchmod(descriptor, mode)
-        os.utime(descriptor, ns=(entry.mtime, entry.mtime))
-
-    def _mode(self, entry: Entry) -> int:
-        return self._provable(entry).mode
-
-    def _xattrs(self, entry: Entry) -> Xattrs:
-        return entry.xattrs
-
-    def _own(self, entry: Entry) -> tuple[int, int]:
-        return self._provable(entry).uid, entry.gid
-
-    @functools.cached_property
-    def _may(self) -> Rights:
-        return rights(os.geteuid(), effective_here())
-
-    def _provable(self, entry: Entry) -> Entry:
-        return provable(entry, self._may)
-
     def _prepare(self, folder: Folder, entry: Entry, first: bytes, at: tuple[int, bytes]) -> None:
         """Make what has no content of its own; `first` is where another name of a hard-linked file lies."""
         parent, name = at
         if entry.kind == DIR:
             with contextlib.suppress(FileExistsError):  # something in it was received
                 os.mkdir(name, 0o700, dir_fd=parent)
-            os.chmod(name, self._mode(entry) & 0o777 | 0o700, dir_fd=parent)
+            os.chmod(name, self._attributes.mode(entry) & 0o777 | 0o700, dir_fd=parent)
             return
         if entry.hardlink:
             source, linked = folder.at(first)
@@ -407,22 +294,7 @@ class LocalTree:
             self._set_attributes(folder, entry, self._received(entry.path))
 
     def _set_attributes(self, folder: Folder, entry: Entry, path: bytes | None = None) -> None:
-        def own(at: tuple[int, bytes]) -> None:
-            os.chown(at[1], *self._own(entry), dir_fd=at[0], follow_symlinks=False)
-
-        def allow(at: tuple[int, bytes]) -> None:
-            if entry.kind != SYMLINK:
-                permit(self._mode(entry), at)
-
-        def date(at: tuple[int, bytes]) -> None:
-            os.utime(at[1], ns=(entry.mtime, entry.mtime), dir_fd=at[0], follow_symlinks=False)
-
-        def give_xattrs(at: tuple[int, bytes]) -> None:
-            give(*at, self._xattrs(entry))
-
-        # Owner before mode and capabilities, since a change of owner clears the set-id bits and them; times last.
-        for step in (own, give_xattrs, allow, date):
-            attempt(step, folder, entry.path if path is None else path)
+        self._attributes.give(folder, entry, entry.path if path is None else path)
 
     def _above(self) -> Iterator[str]:
         """The directories above this one, as `Facts.above` has them, as far as they exist."""
@@ -443,10 +315,6 @@ def _told(place: bytes, *command: str) -> str:
     """What a command prints about a directory."""
     done = subprocess.run([*command, "--", place], check=True, capture_output=True, timeout=FLUSH_SECONDS)
     return done.stdout.decode("ascii", "replace").strip()
-
-
-def _taken(path: bytes, digest: str, status: os.stat_result, *, sole: bool = False) -> Taken:
-    return Taken(path, digest, number(status.st_ino), number(status.st_ctime_ns), sole)
 
 
 def _kind(mode: int) -> str:

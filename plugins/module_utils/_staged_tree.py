@@ -18,7 +18,8 @@ from dataclasses import replace
 from ._entry import DIR, FILE, SECOND, SYMLINK, Entry
 from ._errors import UsageError
 from ._folder import Folder
-from ._local_tree import KEPT_OWNER, LocalTree
+from ._local_attributes import KEPT_OWNER, LocalAttributes
+from ._local_tree import LocalTree
 from ._look import Look
 from ._manifest import Manifest
 from ._manifest_file import digest_of, read, require_name, require_same, write
@@ -34,6 +35,20 @@ from ._xattrs import Xattrs
 ON_DISK = (FILE, DIR, SYMLINK)
 
 
+class _StagedAttributes(LocalAttributes):
+    """Those that let this user read it back."""
+
+    def mode(self, entry: Entry) -> int:
+        """No set-id bits on the way, either."""
+        return entry.mode & 0o777 | (0o700 if entry.kind == DIR else 0o600)
+
+    def own(self, entry: Entry) -> tuple[int, int]:
+        return KEPT_OWNER
+
+    def xattrs(self, entry: Entry) -> Xattrs:
+        return ()
+
+
 class StagedTree(LocalTree):
     """A `LocalTree` whose attributes and, as a source, whose digests come from the manifest file.
 
@@ -46,7 +61,7 @@ class StagedTree(LocalTree):
         self, path: str, manifest: str, progress: Progress, as_source: bool, manifest_digest: str = ""
     ) -> None:
         require_name(manifest)
-        super().__init__(path, progress)
+        super().__init__(path, progress, _StagedAttributes())
         self.manifest_digest = manifest_digest
         self._manifest_path = manifest
         self._as_source = as_source
@@ -164,10 +179,6 @@ class StagedTree(LocalTree):
             )
         return promised
 
-    def _mode(self, entry: Entry) -> int:
-        """Permissions that let this user read it back, and no set-id bits on the way."""
-        return entry.mode & 0o777 | (0o700 if entry.kind == DIR else 0o600)
-
     def _make(self, folder: Folder, entries: Sequence[Entry], spoiled: Collection[bytes]) -> None:
         self._given.add(entries)
         super()._make(folder, [entry for entry in entries if entry.kind in ON_DISK], spoiled)
@@ -176,12 +187,6 @@ class StagedTree(LocalTree):
         self._given.add((entry,))
         if entry.kind in ON_DISK:
             super()._set_attributes(folder, entry, path)
-
-    def _xattrs(self, entry: Entry) -> Xattrs:
-        return ()
-
-    def _own(self, entry: Entry) -> tuple[int, int]:
-        return KEPT_OWNER
 
 
 def _same_thing(known: Entry, on_disk: Entry) -> bool:

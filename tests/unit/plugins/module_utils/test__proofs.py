@@ -14,6 +14,7 @@ import pytest
 from toolbox import Box, found
 from trees import plant, snapshot, write
 
+from ansible_collections.kubeferry.pvc.plugins.module_utils._local_attributes import LocalAttributes
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._look import Look
 from ansible_collections.kubeferry.pvc.plugins.module_utils._proofs import Proof, Proofs, directory, key
@@ -109,7 +110,7 @@ def test_what_only_the_target_has_is_still_told(pair):
 
 @of([("local", "local")])
 def test_nothing_is_proven_by_a_copy_that_is_not_whole(pair, monkeypatch):
-    monkeypatch.setattr(LocalTree, "_mode", lambda self, entry: 0o640)
+    monkeypatch.setattr(LocalAttributes, "mode", lambda self, entry: 0o640)
     (pair.source / "two").chmod(0o604)
     time.sleep(0.05)
     assert not engine.whole(pair.copy(metadata="report"))

@@ -20,6 +20,7 @@ import pytest
 from trees import write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _local_tree
+from ansible_collections.kubeferry.pvc.plugins.module_utils._local_receiving import Receiving
 from ansible_collections.kubeferry.pvc.plugins.module_utils._local_tree import LocalTree
 from ansible_collections.kubeferry.pvc.plugins.module_utils._read_back import STEP, WRITE_OUT, ReadBack
 from ansible_collections.kubeferry.pvc.plugins.module_utils._shell_tree import ShellTree
@@ -144,7 +145,7 @@ def test_without_leases_it_is_read_again(boxes, tmp_path, monkeypatch):
 def test_one_that_somebody_had_open_is_read_again(boxes, tmp_path, monkeypatch):
     """He writes to it after it was read back, and before it gets its name: nothing but another reading tells."""
     once = []
-    original = LocalTree._fill
+    original = Receiving._fill
 
     def shared(self, descriptor, size, item, back):
         if not once:
@@ -159,7 +160,7 @@ def test_one_that_somebody_had_open_is_read_again(boxes, tmp_path, monkeypatch):
 
     move = _local_tree.move
     monkeypatch.setattr(Untouched, "take", lambda self, descriptor, kind: None)
-    monkeypatch.setattr(LocalTree, "_fill", shared)
+    monkeypatch.setattr(Receiving, "_fill", shared)
     monkeypatch.setattr(_local_tree, "move", spoilt)
     outcome, again = copied(boxes, tmp_path, "local")
     assert (outcome.retries, b"one" in again) == (1, True)
@@ -168,7 +169,7 @@ def test_one_that_somebody_had_open_is_read_again(boxes, tmp_path, monkeypatch):
 def test_one_that_somebody_opens_meanwhile_is_no_success(boxes, tmp_path, monkeypatch):
     """Who opens it while it is on its way waits until it is given back, and then writes to it."""
     writer = []
-    original, release = LocalTree._fill, Untouched.release
+    original, release = Receiving._fill, Untouched.release
 
     def opened(self, descriptor, size, item, back):
         if not writer:
@@ -186,7 +187,7 @@ def test_one_that_somebody_opens_meanwhile_is_no_success(boxes, tmp_path, monkey
         yield from release(self)
         writer[0].join(20)
 
-    monkeypatch.setattr(LocalTree, "_fill", opened)
+    monkeypatch.setattr(Receiving, "_fill", opened)
     monkeypatch.setattr(Untouched, "release", released)
     outcome, _again = copied(boxes, tmp_path, "local")
     assert not writer[0].is_alive()
@@ -202,7 +203,7 @@ def test_one_that_somebody_has_mapped_is_read_again(tmp_path, monkeypatch, size,
         target = Path(memory) if place == "memory" else tmp_path / "target"
         write(tmp_path / "source", "new/one", CONTENT[:size])
         maps, others = [], []
-        fill, make, take = LocalTree._fill, LocalTree._make, Untouched.take
+        fill, make, take = Receiving._fill, LocalTree._make, Untouched.take
 
         def shared(self, descriptor, kind):
             others.append(os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR))
@@ -224,7 +225,7 @@ def test_one_that_somebody_has_mapped_is_read_again(tmp_path, monkeypatch, size,
             return make(self, *arguments)
 
         monkeypatch.setattr(Untouched, "take", shared)
-        monkeypatch.setattr(LocalTree, "_fill", mapped)
+        monkeypatch.setattr(Receiving, "_fill", mapped)
         monkeypatch.setattr(LocalTree, "_make", spoilt)
         outcome = engine.copy(engine.local(tmp_path / "source"), engine.local(target))
         assert (len(maps), outcome.retries, engine.whole(outcome)) == (2, 1, True)
