@@ -9,6 +9,7 @@ KUBEFERRY_NO_SKIP=1   a suite that could not run, or a test that was skipped, is
 KUBEFERRY_MATRIX=all  every supported combination of versions in the suite matrix, not just the oldest
 SCENARIO              molecule scenarios in place of all, with commas between them
 UNITS                 folders of tests/unit in place of all, with commas between them
+LIVE                  subjects of tests/live in place of all, with commas between them
 
 Run by the Python of .cache/venv.
 """
@@ -36,6 +37,8 @@ BIN = Path(sys.executable).parent
 OUTAGES = "tests/live/test_outages.py"
 # The namespaces of the documentation, and those of suites that run beside the ones that use them.
 STANDARD, OWN = "source-namespace destination-namespace", "live-source live-destination"
+# These of tests/live wait for dead runs much of their time, so they run beside the others, in namespaces of their own.
+PATIENT, ITS_OWN = ("interruption", "local"), "killed-source killed-destination"
 NO_SKIP = os.environ.get("KUBEFERRY_NO_SKIP", "") not in ("", "0")
 
 
@@ -156,6 +159,17 @@ def on_archive(*arguments: str, namespaces: str = STANDARD) -> Callable[[], list
     return steps
 
 
+def subjects() -> list[str]:
+    names = (path.stem.removeprefix("test_") for path in (ROOT / "tests" / "live").glob("test_*.py"))
+    return sorted(name for name in names if name != "outages")
+
+
+def live() -> list[Step]:
+    ours = chosen("LIVE", subjects)
+    files = [f"tests/live/test_{name}.py" for name in ours]
+    return on_archive(*files, namespaces=ITS_OWN if set(ours) <= set(PATIENT) else OWN)()
+
+
 def publishing() -> list[Step]:
     return [
         python("tools/make_collections.py", "archive"),
@@ -207,7 +221,7 @@ SUITES = (
     Suite(
         "live",
         "playbooks on a real cluster that are killed, or asked for what can't be",
-        on_archive("tests/live", f"--ignore={OUTAGES}", namespaces=OWN),
+        live,
     ),
     Suite("molecule", "the scenarios of extensions/molecule on a real cluster", molecule),
     Suite("awx", "the sample project of extensions/awx under ansible-runner, and its set-up", awx),
@@ -342,7 +356,10 @@ def everything() -> list[Outcome]:
             job(place, "docs", **on_claims),
             job(place, "awx", **on_claims),
             job(place, "matrix", **on_claims),
-            job(place, "live", **on_cluster),
+            job(
+                place, "live others", **on_cluster, LIVE=[name for name in subjects() if name not in PATIENT]
+            ),
+            job(place, "live patient", **on_cluster, LIVE=PATIENT),
             job(place, "molecule apart", **on_cluster, SCENARIO=APART),
             job(place, "unit plugins", UNITS=["plugins"]),
             job(place, "unit others", UNITS=[name for name in units() if name != "plugins"]),

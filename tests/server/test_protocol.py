@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 
 import aiohttp
 import jsonschema
@@ -14,6 +16,7 @@ import sample
 from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, running
 from kubeferry_events import wire
 
+GUIDE = Path(__file__).resolve().parents[2] / "roles" / "event_server" / "README.md"
 ANSWERS = jsonschema.Draft7Validator(
     {**json.loads(wire.SCHEMA_FILE.read_text()), "oneOf": [{"$ref": "#/definitions/serverMessage"}]}
 )
@@ -132,6 +135,8 @@ async def test_health_and_metrics(server, publisher):
             text = await answer.text()
     assert "\nkubeferry_events_stored_total 0\n" not in text
     assert "kubeferry_connections 1\n" in text
+    told = {tuple(words) for words in re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE)}
+    assert set(re.findall(r"^\| `(kubeferry_\w+)` \| (.+) \|$", GUIDE.read_text(), re.MULTILINE)) == told
 
 
 async def test_too_large_a_message_closes_the_connection(server, viewer):
