@@ -146,6 +146,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._claims import (
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_KEYS, Cluster, connect
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    Forbidden,
     KubeferryError,
     NotFound,
     UsageError,
@@ -300,10 +301,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     def _ask(self, cluster: Cluster, namespace: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         labels = {"labelSelector": self.get_option("label_selector")}
-        claims = cluster.list_objects(Request("list", "persistentvolumeclaims", namespace, query=labels))
-        if not claims and namespace:
-            cluster.check_namespace(namespace)
-        return claims, cluster.list_pods(namespace)
+        try:
+            claims = cluster.list_objects(Request("list", "persistentvolumeclaims", namespace, query=labels))
+            if not claims and namespace:
+                cluster.check_namespace(namespace)
+            return claims, cluster.list_pods(namespace)
+        except Forbidden as exc:
+            if namespace:
+                raise
+            raise Forbidden(f"{exc} Or name the namespaces to look in: namespaces.") from None
 
     def _found(
         self, claim: dict[str, Any], pods: list[dict[str, Any]], rules: ClaimMap | None

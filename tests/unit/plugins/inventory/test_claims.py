@@ -151,6 +151,16 @@ def test_that_no_claim_is_chosen_is_a_warning(read):
     assert "no claim here is chosen: check namespaces, label_selector, names" in said
 
 
+@pytest.mark.parametrize("namespaces", [[], ["ns"]])
+def test_who_may_not_look_into_all_namespaces_can_name_some(server, read, namespaces):
+    server.api.refuse[("list", "persistentvolumeclaims")] = [(403, status(403, "no"))]
+    with pytest.raises(AnsibleParserError) as caught:
+        read(namespaces=namespaces)
+    where = "namespace ns, which must exist" if namespaces else "the whole cluster"
+    assert f"needs the verb list on persistentvolumeclaims in {where}" in str(caught.value)
+    assert ("Or name the namespaces to look in: namespaces." in str(caught.value)) == (not namespaces)
+
+
 def test_a_rule_for_a_namespace_that_does_not_exist_is_named(server, read):
     server.api.namespaces.append("other")
     rules = [{"source": name} for name in ("other/data", "sn/data", "*/*")]
