@@ -89,6 +89,7 @@ options:
         A size without a unit is an error.
       - C(storage_classes) at the top translates storage classes, C(*) alone standing for all others.
       - C(target) at the top has C(kubeconfig) and C(context) of the cluster of the counterparts, where it is another.
+        Without a C(kubeconfig) there, it is O(kubeconfig), and without a C(context) as well, O(context).
         As with O(kubeconfig), a relative path is one from the directory that C(ansible-playbook) is started in.
     type: str
 notes:
@@ -326,6 +327,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
                 if target is None:
                     return None
         users = users_of(pods, source.claim)
+        variables = self._variables(claim, users)
         prefixed = (
             ("namespace", source.namespace),
             ("storage_class", source.storage_class),
@@ -333,7 +335,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         )
         return _Found(
             name=host_of(source.namespace, source.claim),
-            variables={**self._variables(claim, users), **_counterpart(target)},
+            variables={**variables, **_counterpart(target, variables["claim_source"])},
             groups=[group, *(f"{prefix}_{value}" for prefix, value in prefixed if value)],
         )
 
@@ -408,6 +410,8 @@ def _identity(target: Mapping[str, str]) -> str:
     try:
         cluster = connect({}, target)
         found = cluster.get_namespace(target["namespace"])
+    except NotFound:
+        return str(cluster.server)
     except KubeferryError:
         return ""
     return str((found.get("metadata") or {}).get("uid") or cluster.server)
@@ -421,10 +425,13 @@ def _is_skipped(claim: dict[str, Any], rules: ClaimMap | None) -> bool:
         return False
 
 
-def _counterpart(target: Counterpart | None) -> dict[str, Any]:
+def _counterpart(target: Counterpart | None, source: Mapping[str, str]) -> dict[str, Any]:
+    """The variables for a counterpart. Its cluster is that of the source in so far as the map names no other."""
     if target is None:
         return {}
     connection = endpoint([*target.connection.values()], [*target.connection])
+    if "kubeconfig" not in connection:
+        connection = {**{key: source[key] for key in _SHARED if key in source}, **connection}
     return {
         "claim_target": {"namespace": target.namespace, "pvc": target.claim, **connection},
         "claim_wanted": {

@@ -23,6 +23,7 @@ from ansible_collections.kubeferry.pvc.plugins.doc_fragments.endpoint import Mod
 from ansible_collections.kubeferry.pvc.plugins.inventory.claims import DOCUMENTATION, InventoryModule
 
 NAME = InventoryModule.NAME
+OTHER = {"kubeconfig": "other/kc"}
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +58,13 @@ def server(tmp_path, monkeypatch):
 def read(server, tmp_path):
     """Reads an inventory in a directory of its own, and gives the variables by hosts, and the warnings."""
 
-    def call(rules=(), **options):
+    def call(rules=(), target=OTHER, **options):
         place = tmp_path / "inventory"
         place.mkdir(exist_ok=True)
         given = {"plugin": NAME, "namespaces": ["ns"], "kubeconfig": "kc", **options}
         if rules:
             given["map"] = "map.yml"
-            (place / "map.yml").write_text(json.dumps({"rules": rules, "target": {"kubeconfig": "other/kc"}}))
+            (place / "map.yml").write_text(json.dumps({"rules": rules, "target": target}))
         (place / "claims.yml").write_text(json.dumps(given))
         data = InventoryData()
         plugin = InventoryModule()
@@ -188,6 +189,18 @@ def test_kubeconfigs_are_where_the_run_was_started(read, tmp_path):
         "kubeconfig": str(tmp_path / "kc"),
     }
     assert found["ns.data"]["claim_target"]["kubeconfig"] == str(tmp_path / "other" / "kc")
+
+
+@pytest.mark.parametrize(
+    ("target", "kubeconfig", "context"),
+    [({}, "kc", "c"), ({"context": "d"}, "kc", "d"), (OTHER, "other/kc", None)],
+)
+def test_counterparts_are_in_the_cluster_of_the_sources_unless_the_map_names_another(
+    read, tmp_path, target, kubeconfig, context
+):
+    found, _said = read(rules=[{"source": "*/*", "target": "ns/{2}-new"}], target=target, context="c")
+    place = found["ns.data"]["claim_target"]
+    assert (place["kubeconfig"], place.get("context")) == (str(tmp_path / kubeconfig), context)
 
 
 @pytest.mark.parametrize("variable", ["K8S_AUTH_KUBECONFIG", "KUBECONFIG"])
