@@ -94,8 +94,10 @@ options:
     type: str
 notes:
   - What O(compose) makes of C(claim_source) and C(claim_target) isn't checked as what the map says is.
-  - Tokens and passwords are not passed on to the hosts as variables. Give a kubeconfig and a context, C(K8S_AUTH_*)
-    variables, or C(migrate_source_auth) and C(migrate_target_auth) of the role C(kubeferry.pvc.migrate).
+  - Only O(kubeconfig) and O(context) are passed on to the hosts as variables, and no O(host), token or password. Give a
+    kubeconfig and a context, C(K8S_AUTH_*) variables, or C(migrate_source_auth) and C(migrate_target_auth) of the role
+    C(kubeferry.pvc.migrate). Else the tasks work in the cluster of the default kubeconfig, even where this file names
+    another O(host).
   - Relative paths in C(K8S_AUTH_KUBECONFIG) and C(KUBECONFIG) are made absolute, so that tasks, which run in another
     directory, find the same files.
 """
