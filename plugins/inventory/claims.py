@@ -89,12 +89,15 @@ options:
         A size without a unit is an error.
       - C(storage_classes) at the top translates storage classes, C(*) alone standing for all others.
       - C(target) at the top has C(kubeconfig) and C(context) of the cluster of the counterparts, where it is another.
+        Without a C(kubeconfig) there, it is O(kubeconfig), and without a C(context) as well, O(context).
         As with O(kubeconfig), a relative path is one from the directory that C(ansible-playbook) is started in.
     type: str
 notes:
   - What O(compose) makes of C(claim_source) and C(claim_target) isn't checked as what the map says is.
-  - Tokens and passwords are not passed on to the hosts as variables. Give a kubeconfig and a context, C(K8S_AUTH_*)
-    variables, or C(migrate_source_auth) and C(migrate_target_auth) of the role C(kubeferry.pvc.migrate).
+  - Only O(kubeconfig) and O(context) are passed on to the hosts as variables, and no O(host), token or password. Give a
+    kubeconfig and a context, C(K8S_AUTH_*) variables, or C(migrate_source_auth) and C(migrate_target_auth) of the role
+    C(kubeferry.pvc.migrate). Else the tasks work in the cluster of the default kubeconfig, even where this file names
+    another O(host).
   - Relative paths in C(K8S_AUTH_KUBECONFIG) and C(KUBECONFIG) are made absolute, so that tasks, which run in another
     directory, find the same files.
 """
@@ -146,6 +149,7 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._claims import (
 )
 from ansible_collections.kubeferry.pvc.plugins.module_utils._cluster import AUTH_KEYS, Cluster, connect
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    Forbidden,
     KubeferryError,
     NotFound,
     UsageError,
@@ -300,10 +304,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     def _ask(self, cluster: Cluster, namespace: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         labels = {"labelSelector": self.get_option("label_selector")}
-        claims = cluster.list_objects(Request("list", "persistentvolumeclaims", namespace, query=labels))
-        if not claims and namespace:
-            cluster.check_namespace(namespace)
-        return claims, cluster.list_pods(namespace)
+        try:
+            claims = cluster.list_objects(Request("list", "persistentvolumeclaims", namespace, query=labels))
+            if not claims and namespace:
+                cluster.check_namespace(namespace)
+            return claims, cluster.list_pods(namespace)
+        except Forbidden as exc:
+            if namespace:
+                raise
+            raise Forbidden(f"{exc} Or name the namespaces to look in: namespaces.") from None
 
     def _found(
         self, claim: dict[str, Any], pods: list[dict[str, Any]], rules: ClaimMap | None
@@ -320,6 +329,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
                 if target is None:
                     return None
         users = users_of(pods, source.claim)
+        variables = self._variables(claim, users)
         prefixed = (
             ("namespace", source.namespace),
             ("storage_class", source.storage_class),
@@ -327,7 +337,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         )
         return _Found(
             name=host_of(source.namespace, source.claim),
-            variables={**self._variables(claim, users), **_counterpart(target)},
+            variables={**variables, **_counterpart(target, variables["claim_source"])},
             groups=[group, *(f"{prefix}_{value}" for prefix, value in prefixed if value)],
         )
 
@@ -402,6 +412,8 @@ def _identity(target: Mapping[str, str]) -> str:
     try:
         cluster = connect({}, target)
         found = cluster.get_namespace(target["namespace"])
+    except NotFound:
+        return str(cluster.server)
     except KubeferryError:
         return ""
     return str((found.get("metadata") or {}).get("uid") or cluster.server)
@@ -415,10 +427,13 @@ def _is_skipped(claim: dict[str, Any], rules: ClaimMap | None) -> bool:
         return False
 
 
-def _counterpart(target: Counterpart | None) -> dict[str, Any]:
+def _counterpart(target: Counterpart | None, source: Mapping[str, str]) -> dict[str, Any]:
+    """The variables for a counterpart. Its cluster is that of the source in so far as the map names no other."""
     if target is None:
         return {}
     connection = endpoint([*target.connection.values()], [*target.connection])
+    if "kubeconfig" not in connection:
+        connection = {**{key: source[key] for key in _SHARED if key in source}, **connection}
     return {
         "claim_target": {"namespace": target.namespace, "pvc": target.claim, **connection},
         "claim_wanted": {

@@ -6,15 +6,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from ._api_errors import quoted
+from ._claims import phase_of, source_of
 from ._cluster import Cluster, connect
 from ._cluster_api import ClusterApi, Object
 from ._errors import ClusterError, Conflict, Forbidden, NotFound, UsageError
 from ._interrupt import interruptible
 from ._new_claim import NewClaim, mark_of, marked, mixed, refused_claim, unfit
 from ._rest import Request
+
+_PAUSE = 0.5
 
 
 def run(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -43,6 +48,8 @@ def _run(cluster: Cluster, params: Mapping[str, Any], *, check_mode: bool) -> di
         changed = True
     else:
         raise NotFound(f"Claim {namespace}/{name} doesn't exist: make it, or set create.")
+    if params["wait_timeout"] > 0 and not check_mode:
+        _wait_for_volume(cluster, namespace, name, params["wait_timeout"])
     return {"changed": changed, "warnings": cluster.warnings}
 
 
@@ -58,6 +65,40 @@ def _mark(cluster: ClusterApi, there: Object, origin: str, *, dry_run: bool) -> 
     except Forbidden:
         return False
     return True
+
+
+def _wait_for_volume(cluster: ClusterApi, namespace: str, name: str, seconds: float) -> None:
+    """Wait until a claim is bound to a volume, unless that has to wait for a pod.
+
+    Raises ClusterError when the time is over. Who may not look at the storage classes doesn't wait.
+    """
+    deadline = time.monotonic() + seconds
+    there = cluster.get_claim(namespace, name)
+    if phase_of(there) != "Pending" or _waits_for_pod(cluster, there):
+        return
+    while phase_of(there) == "Pending":
+        if time.monotonic() >= deadline:
+            events = cluster.events_of(namespace, "PersistentVolumeClaim", name)
+            cause = next((each for each in reversed(events) if each.get("type") == "Warning"), {})
+            raise ClusterError(
+                f"Claim {namespace}/{name} isn't bound to a volume after {seconds:.0f} s: check its storage class, or "
+                f"give more wait_timeout (migrate_wait_timeout of the role migrate){quoted(dict(cause))}."
+            )
+        time.sleep(_PAUSE)
+        there = cluster.get_claim(namespace, name)
+
+
+def _waits_for_pod(cluster: ClusterApi, claim: Object) -> bool:
+    """Whether a claim gets its volume with the first pod, or whether that can't be looked at."""
+    try:
+        classes = cluster.list_objects(Request("list", "storageclasses", group="storage.k8s.io/v1"))
+    except Forbidden:
+        return True
+    wanted = source_of(claim).storage_class
+    return any(
+        each["metadata"]["name"] == wanted and each.get("volumeBindingMode") == "WaitForFirstConsumer"
+        for each in classes
+    )
 
 
 def find(cluster: ClusterApi, namespace: str, name: str) -> dict[str, Any] | None:

@@ -55,6 +55,12 @@ options:
   size:
     description: The size, as in V(10Gi).
     type: str
+  wait_timeout:
+    description:
+      - The seconds to wait until the claim is bound to a volume. With V(0) it isn't waited for, nor where the storage
+        class binds claims with their first pod (C(WaitForFirstConsumer)), or for who may not list storage classes.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -86,6 +92,7 @@ def argument_spec() -> dict[str, object]:
         "storage_class": {"type": "str"},
         "access_modes": {"type": "list", "elements": "str", "choices": list(ACCESS_MODES)},
         "size": {"type": "str"},
+        "wait_timeout": {"type": "int", "default": 0},
     }
 
 

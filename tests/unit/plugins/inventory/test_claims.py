@@ -23,6 +23,7 @@ from ansible_collections.kubeferry.pvc.plugins.doc_fragments.endpoint import Mod
 from ansible_collections.kubeferry.pvc.plugins.inventory.claims import DOCUMENTATION, InventoryModule
 
 NAME = InventoryModule.NAME
+OTHER = {"kubeconfig": "other/kc"}
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +58,13 @@ def server(tmp_path, monkeypatch):
 def read(server, tmp_path):
     """Reads an inventory in a directory of its own, and gives the variables by hosts, and the warnings."""
 
-    def call(rules=(), **options):
+    def call(rules=(), target=OTHER, **options):
         place = tmp_path / "inventory"
         place.mkdir(exist_ok=True)
         given = {"plugin": NAME, "namespaces": ["ns"], "kubeconfig": "kc", **options}
         if rules:
             given["map"] = "map.yml"
-            (place / "map.yml").write_text(json.dumps({"rules": rules, "target": {"kubeconfig": "other/kc"}}))
+            (place / "map.yml").write_text(json.dumps({"rules": rules, "target": target}))
         (place / "claims.yml").write_text(json.dumps(given))
         data = InventoryData()
         plugin = InventoryModule()
@@ -151,6 +152,16 @@ def test_that_no_claim_is_chosen_is_a_warning(read):
     assert "no claim here is chosen: check namespaces, label_selector, names" in said
 
 
+@pytest.mark.parametrize("namespaces", [[], ["ns"]])
+def test_who_may_not_look_into_all_namespaces_can_name_some(server, read, namespaces):
+    server.api.refuse[("list", "persistentvolumeclaims")] = [(403, status(403, "no"))]
+    with pytest.raises(AnsibleParserError) as caught:
+        read(namespaces=namespaces)
+    where = "namespace ns, which must exist" if namespaces else "the whole cluster"
+    assert f"needs the verb list on persistentvolumeclaims in {where}" in str(caught.value)
+    assert ("Or name the namespaces to look in: namespaces." in str(caught.value)) == (not namespaces)
+
+
 def test_a_rule_for_a_namespace_that_does_not_exist_is_named(server, read):
     server.api.namespaces.append("other")
     rules = [{"source": name} for name in ("other/data", "sn/data", "*/*")]
@@ -178,6 +189,18 @@ def test_kubeconfigs_are_where_the_run_was_started(read, tmp_path):
         "kubeconfig": str(tmp_path / "kc"),
     }
     assert found["ns.data"]["claim_target"]["kubeconfig"] == str(tmp_path / "other" / "kc")
+
+
+@pytest.mark.parametrize(
+    ("target", "kubeconfig", "context"),
+    [({}, "kc", "c"), ({"context": "d"}, "kc", "d"), (OTHER, "other/kc", None)],
+)
+def test_counterparts_are_in_the_cluster_of_the_sources_unless_the_map_names_another(
+    read, tmp_path, target, kubeconfig, context
+):
+    found, _said = read(rules=[{"source": "*/*", "target": "ns/{2}-new"}], target=target, context="c")
+    place = found["ns.data"]["claim_target"]
+    assert (place["kubeconfig"], place.get("context")) == (str(tmp_path / kubeconfig), context)
 
 
 @pytest.mark.parametrize("variable", ["K8S_AUTH_KUBECONFIG", "KUBECONFIG"])

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 from execserver import ExecServer
@@ -66,6 +68,7 @@ NEW = {
     "storage_class": None,
     "access_modes": ["ReadWriteOnce"],
     "size": "1Gi",
+    "wait_timeout": 0,
 }
 LEASE = {
     "state": "present",
@@ -119,6 +122,60 @@ def test_a_claim_in_a_namespace_that_is_missing(server, ask):
     server.api.namespaces.clear()
     with pytest.raises(NotFound, match="Namespace ns doesn't exist"):
         ask(_claim_task, "new", **NEW)
+
+
+@pytest.fixture
+def unbound(server, monkeypatch):
+    """The claim ns/new, which has no volume, and what happens in each of the pauses, of 3 seconds, between looks."""
+    looks, clock = [], count(0, 3)
+    pause = SimpleNamespace(sleep=lambda seconds: looks and looks.pop(0)(), monotonic=lambda: next(clock))
+    monkeypatch.setattr(_claim_task, "time", pause)
+    server.api.add("storageclasses", {"metadata": {"name": "fast"}, "volumeBindingMode": "Immediate"})
+    server.api.add(
+        "persistentvolumeclaims", {**claim("new", storageClassName="fast"), "status": {"phase": "Pending"}}
+    )
+    return looks
+
+
+OLD = {**NEW, "create": False, "wait_timeout": 7}
+
+
+def test_a_volume_is_waited_for(server, ask, unbound):
+    there = server.api.find("persistentvolumeclaims", "ns", "new")
+    unbound += [lambda: None, lambda: there["status"].update(phase="Bound")]
+    ask(_claim_task, "new", **OLD)
+    assert unbound == []
+
+
+def test_a_claim_without_a_volume_fails_with_what_the_server_says(server, ask, unbound):
+    event = {
+        "metadata": {"name": "e", "namespace": "ns"},
+        "involvedObject": {"kind": "PersistentVolumeClaim", "name": "new"},
+        "type": "Warning",
+        "message": "no space",
+    }
+    server.api.add("events", event)
+    with pytest.raises(ClusterError) as caught:
+        ask(_claim_task, "new", **OLD)
+    assert str(caught.value) == (
+        "Claim ns/new isn't bound to a volume after 7 s: check its storage class, or give more wait_timeout "
+        "(migrate_wait_timeout of the role migrate) (the server says: no space)."
+    )
+
+
+@pytest.mark.parametrize("case", ["for a pod", "unseen", "no time", "check mode"])
+def test_a_volume_is_not_waited_for(server, ask, unbound, case):
+    unbound.append(lambda: pytest.fail("it was waited for"))
+    if case == "for a pod":
+        server.api.all("storageclasses")[0]["volumeBindingMode"] = "WaitForFirstConsumer"
+    if case == "unseen":
+        server.api.refuse[("list", "storageclasses")] = [(403, status(403, "no"))]
+    ask(
+        _claim_task,
+        "new",
+        check=case == "check mode",
+        **{**OLD, "wait_timeout": 0 if case == "no time" else 7},
+    )
 
 
 def test_a_lease_is_renewed_by_its_guard_and_released_by_it(server, ask, watches):

@@ -87,3 +87,11 @@ def test_a_claim_is_marked_with_whose_files_it_gets_before_the_first_of_them():
     marked = work[names.index("Have the claim to copy to")]
     assert marked["kubeferry.pvc.pvc_claim"]["origin"] == "{{ migrate_plan.origin }}"
     assert "when" not in marked
+
+
+def test_the_volume_to_copy_to_is_waited_for_before_anything_is_stopped():
+    (work,) = blocks("migrate")
+    names = [task["name"] for task in work]
+    there = names.index("Have the claim to copy to")
+    assert work[there]["kubeferry.pvc.pvc_claim"]["wait_timeout"] == "{{ migrate_wait_timeout }}"
+    assert there < names.index("Stop the workloads that use the claim")

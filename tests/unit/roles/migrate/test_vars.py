@@ -83,3 +83,29 @@ def test_claims_can_be_in_one_pod_by_the_names_of_namespace_and_cluster(value):
     assert places({**here, "context": "a"}, {**here, "context": "b"}) == 2
     assert places(here, here, host="https://there") == 2
     assert places(here, here, api_key="token") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "auth", "place"),
+    [
+        ({"kubeconfig": "a", "context": "b"}, {}, {"kubeconfig": "a", "context": "b"}),
+        (
+            {"kubeconfig": "a", "context": "b"},
+            {"api_key": "t"},
+            {"kubeconfig": "a", "context": "b", "api_key": "t"},
+        ),
+        ({"kubeconfig": "a", "context": "b"}, {"kubeconfig": "c"}, {"kubeconfig": "c"}),
+        ({"kubeconfig": "a", "context": "b"}, {"host": "h"}, {"host": "h"}),
+        ({"kubeconfig": "a", "context": "d"}, {"kubeconfig": "c"}, {"kubeconfig": "c", "context": "d"}),
+        (
+            {"kubeconfig": "e", "context": "f"},
+            {"host": "h"},
+            {"kubeconfig": "e", "context": "f", "host": "h"},
+        ),
+    ],
+)
+def test_another_cluster_of_the_destination_has_nothing_of_that_of_the_source(value, given, auth, place):
+    source = {"namespace": "ns", "pvc": "a", "kubeconfig": "a", "context": "b"}
+    target = {"namespace": "ns", "pvc": "a", **given}
+    found = value("migrate_target", claim_source=source, claim_target=target, migrate_target_auth=auth)
+    assert found == {"namespace": "ns", "pvc": "a", **place}
