@@ -297,6 +297,10 @@ def _no_websocket(status: int) -> str:
         said = f"HTTP {status} ({HTTPStatus(status).phrase})"
     except ValueError:
         said = f"HTTP {status}"
+    if status == HTTPStatus.MISDIRECTED_REQUEST:
+        return (
+            f"{said}: the event server knows no such name of its own, give it one with KUBEFERRY_PUBLIC_URL"
+        )
     if status >= 500:
         return (
             f"{said} in place of a WebSocket: see whether the event server runs, where a proxy is before it"

@@ -157,6 +157,7 @@ def test_why_an_event_was_refused_is_kept(session):
 
 ANSWERS = {
     "404 Not Found": ("", "HTTP 404 (Not Found) in place of a WebSocket: check the URL"),
+    "421 Misdirected Request": ("", "give it one with KUBEFERRY_PUBLIC_URL"),
     "502 Bad Gateway": (
         "",
         "HTTP 502 (Bad Gateway) in place of a WebSocket: see whether the event server runs",
