@@ -46,7 +46,8 @@ description:
     C(_SOCK), C(_NAME), C(_ID) or C(KUBECONFIG). More names are for O(redact_keys).
   - In a text of up to 1 MiB, as what a program answers, JSON is searched in the same way, where it is all of it or
     begins a line. Other formats, as YAML, are not. C(kubectl get secret -o yaml) needs C(no_log).
-  - In any text C(name=value), the same with a colon, and C(--name value) are without the value where the name has
+  - In any text C(name=value), the same with a colon, with C(==) or C(!=) before a text in quotes as in a condition,
+    and C(--name value) are without the value where the name has
     C(password), C(passwd), C(passphrase), C(secret), C(token), C(credential), C(api_key), C(access_key) or
     C(private_key) in it, and so is C(NAME=value) where the name ends in C(PASS), C(PWD) or C(PW) after C(_), C(DB),
     C(USER), C(ADMIN), C(ROOT), C(BIND) or C(SSH), in capital letters, with a number behind it or without.
@@ -76,6 +77,8 @@ options:
     description:
       - Where the event server listens, for example V(wss://events.example.org/ws).
       - Nothing is published without it.
+      - The way there leads over a proxy where C(http_proxy), or C(https_proxy) with TLS, names one and C(no_proxy) doesn't
+        have the host. For a server on this machine there is none.
     type: str
     env:
       - name: KUBEFERRY_EVENTS_URL

@@ -29,6 +29,8 @@ _INHERITED = (
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
 
+# A server on this machine has its token and its events without encryption, so that they are for no proxy.
+_LOOPBACK = "localhost,127.0.0.0/8,::1"
 
 # The file for what did not fit into the pipe, beside the socket.
 REST = "rest"
@@ -49,6 +51,8 @@ class HelperProcess:
         kept = {
             name: value for name, value in environment.items() if name in _INHERITED or name.startswith("LC_")
         }
+        without_proxy = kept.get("no_proxy", kept.get("NO_PROXY"))
+        kept["no_proxy"] = f"{without_proxy},{_LOOPBACK}" if without_proxy else _LOOPBACK
         main = Path(__file__).with_name("_helper_main.py")
         self._process = subprocess.Popen(
             # -P: this folder's names must not shadow the standard library's

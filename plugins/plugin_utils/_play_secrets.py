@@ -26,7 +26,7 @@ from ._redact import MOST_SEARCHED, MOST_TEMPLATES, Redactor
 # Of the hosts outside a play, where it speaks of `hostvars` without saying whose. A host takes half a millisecond, once
 # in a play, and each may have secrets of its own, of which a run can't have too many.
 MOST_OTHERS = 200
-# Ansible's own: long, and the same for every host.
+# Ansible's own: long, and the same for every host, so that to look at them would take time by the square of the hosts.
 _NO_SECRETS = {
     "groups",
     "hostvars",
@@ -34,7 +34,9 @@ _NO_SECRETS = {
     "omit",
     "ansible_version",
     "ansible_play_hosts",
+    "ansible_play_hosts_all",
     "ansible_play_batch",
+    "play_hosts",
 }
 _NAMED = re.compile(r"\bhostvars\s*(?:\[\s*['\"]([^'\"]+)['\"]\s*\]|\.(\w+))")
 _UNNAMED = re.compile(r"\bhostvars\b(?!\s*(?:\[\s*(?:['\"][^'\"]+['\"]|inventory_hostname)\s*\]|\.\w))")

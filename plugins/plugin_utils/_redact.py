@@ -75,7 +75,7 @@ _PATTERNS = (
     (re.compile(r"(?i)(\bauthorization\b[\"']?\s*[:=]\s*[\"']?)[^\"'\r\n<]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{8,}"), rf"\1{MASK}"),
     (
-        re.compile(rf"(?i)((?:{_WORDS}){_REST}[\"']?\s*[=:]\s*){_VALUE}"),
+        re.compile(rf"(?i)((?:{_WORDS}){_REST}[\"']?\s*(?:[=!]=(?=\s*(?:\"[^\"]|'[^']))|[=:])\s*){_VALUE}"),
         rf"\1{MASK}",
     ),
     # A variable of the environment: "pass=3" by itself is a count, and a PWD may be a directory. It begins with a

@@ -19,6 +19,7 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from ._leftovers import Leftovers
@@ -159,6 +160,8 @@ class Session(threading.Thread):
                 sslopt={"context": context(server.ca, server.verify)} if with_tls else None,
                 suppress_origin=True,
                 enable_multithread=False,
+                # The token is for the server that the user has named, over the connection that he has chosen.
+                redirect_limit=0,
             )
         except ssl.SSLError as error:
             raise Refused(why(error)) from error
@@ -166,6 +169,12 @@ class Session(threading.Thread):
             if with_tls:
                 raise
             raise Refused(f"{_reason(error)}: if it wants TLS, try wss:// in the URL") from error
+        except websocket.WebSocketBadStatusException as error:
+            raise Refused(_no_websocket(error.status_code)) from error
+        except websocket.WebSocketException as error:
+            if "redirect" not in str(error).lower():
+                raise
+            raise Refused("the server there sends on to another address: give that one as the URL") from error
 
     def _hello(self, connection: websocket.WebSocket) -> None:
         connection.send(
@@ -280,6 +289,23 @@ def _message(text: str | bytes) -> dict[str, Any]:
 def _limit(limits: dict[str, Any], name: str, most: int) -> int:
     given = limits.get(name)
     return min(most, given) if isinstance(given, int) and given > 0 else most
+
+
+def _no_websocket(status: int) -> str:
+    """Return what an answer of HTTP means where a WebSocket was asked for."""
+    try:
+        said = f"HTTP {status} ({HTTPStatus(status).phrase})"
+    except ValueError:
+        said = f"HTTP {status}"
+    if status == HTTPStatus.MISDIRECTED_REQUEST:
+        return (
+            f"{said}: the event server knows no such name of its own, give it one with KUBEFERRY_PUBLIC_URL"
+        )
+    if status >= 500:
+        return (
+            f"{said} in place of a WebSocket: see whether the event server runs, where a proxy is before it"
+        )
+    return f"{said} in place of a WebSocket: check the URL, whose path is /ws"
 
 
 def _reason(error: Exception) -> str:

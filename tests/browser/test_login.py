@@ -11,6 +11,7 @@ import sample
 from browserkit import holds, shoot, texts
 from clusterkit import cluster_for_tests
 from eventkit import PUBLISH_TOKEN, VIEW_TOKEN, Client, running
+from fakeissuer import FakeIssuer
 from oidckit import free_port, issuer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -108,3 +109,26 @@ async def walk_through(cluster, browser, server):
     await server.stop()
     for path in server.directory.iterdir():
         assert b"eyJ" not in path.read_bytes()
+
+
+async def test_signing_out_that_fails_is_told(browser):
+    async with (
+        FakeIssuer().running() as provider,
+        running(KUBEFERRY_OIDC_ISSUER=provider.url, KUBEFERRY_OIDC_CLIENT_ID=provider.client_id) as server,
+    ):
+        context = await browser.new_context()
+        page = await context.new_page()
+        page.set_default_timeout(10_000)
+        await page.goto(server.url)
+        await page.fill("#token", VIEW_TOKEN)
+        await page.keyboard.press("Enter")
+        await page.click("#user a")
+        await page.wait_for_selector("#user button")
+        await page.route("**/logout", lambda route: route.abort())
+        await page.click("#user button")
+        await page.wait_for_selector("[data-kind=not-signed-out]")
+        assert await page.inner_text("#user .name") == "ada"
+        await page.unroute("**/logout")
+        await page.click("#user button")
+        await page.wait_for_selector("#user a")
+        await context.close()

@@ -164,6 +164,7 @@ async def test_a_run_is_shown_once_the_server_has_it(server, publisher, look):
     await page.goto(f"{server.url}/runs/{p.run}")
     await page.wait_for_selector("#link[data-state=asking]")
     assert "No such run" in await page.inner_text("main")
+    assert await page.locator("main :is(.card, input):visible").count() == 0
     await publisher.publish([p.started(), *p.task("t", "Talk", {"a": "ok"})])
     await page.wait_for_selector(".step")
     await page.wait_for_selector(LIVE)

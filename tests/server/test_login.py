@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 import aiohttp
 import pytest
-from eventkit import VIEW_TOKEN, Client, running
+from eventkit import VIEW_TOKEN, Client, metric, running
 from fakeapi_events import CODE, TOKEN, FakeApi, event
 from fakeissuer import ACCESS, REFRESH, FakeIssuer
 from webkit import serving
@@ -239,6 +239,33 @@ async def test_signing_out_revokes_what_the_issuer_gave(issuer, browser, tokens,
     assert [form["token"] for _path, _proof, form in issuer.asked[1:]] == revoked
     for secret in (ACCESS, REFRESH, SECRET, issuer.id_token):
         assert not [text for text in [*seen, *kept] if secret in text]
+
+
+async def test_signing_in_again_ends_the_session_before(issuer, browser):
+    async with at(issuer) as server:
+        await sign_in(browser, server)
+        client, _welcome = await socket(browser, server)
+        issuer.tokens = {"refresh_token": "the second one"}
+        await sign_in(browser, server)
+        assert (await client.until("ERROR"))["code"] == "signed_out"
+        await client.ws.close()
+        assert await metric(server, "sessions") == 1
+        assert [form["token"] for path, _proof, form in issuer.asked if path == "/revoke"] == [REFRESH]
+        _client, welcome = await socket(browser, server)
+        assert welcome["login"]["user"] == "ada"
+        await sign_out(browser, server)
+    assert [form["token"] for path, _proof, form in issuer.asked if path == "/revoke"][1:] == [
+        "the second one"
+    ]
+
+
+async def test_a_token_that_the_next_session_has_too_is_not_revoked(api, server, browser):
+    await sign_in(browser, server)
+    await sign_in(browser, server)
+    assert api.deleted == []
+    client, _welcome = await socket(browser, server)
+    assert (await client.ask({"type": "GET_EVENTS", "namespace": "x"}))["type"] == "GET_EVENTS"
+    await client.ws.close()
 
 
 async def test_a_client_without_a_secret_revokes_by_its_name(issuer, browser):

@@ -25,6 +25,7 @@ def play(
     role: dict[str, object],
     *options: str,
     roles: Path = ROOT / "roles",
+    status: int = 0,
     **variables: object,
 ) -> str:
     """Run the role, or some of its tasks, on this machine."""
@@ -41,7 +42,7 @@ def play(
     done = subprocess.run(
         command, env=environment, cwd=work, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
 
 
@@ -82,6 +83,25 @@ def test_check_mode_runs_no_unit_that_is_not_there(tmp_path):
     unit = {"event_server_name": "no-such-unit", "event_server_directory": str(tmp_path)}
     before = {"event_server_code": {"changed": True}, "event_server_settings": {"changed": True}}
     assert "failed=0" in play(tmp_path, {"tasks_from": "run_systemd"}, "--check", **unit, **before)
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs this machine")
+def test_a_unit_that_nothing_would_run_is_refused_before_anything_is_changed(tmp_path):
+    directory = tmp_path / "server"
+    given = {
+        "event_server_mode": "systemd",
+        "event_server_name": "no-such-unit",
+        "event_server_directory": str(directory),
+        "event_server_publish_token": PUBLISH_TOKEN,
+        "event_server_view_token": VIEW_TOKEN,
+    }
+    said = play(tmp_path, {}, status=2, **given)
+    assert "set event_server_mode to process. Nothing was changed." in " ".join(said.split())
+    assert not directory.exists()
+    directory.mkdir()
+    (directory / "environment").write_text("tokens")
+    play(tmp_path, {}, **given, event_server_state="absent")
+    assert list(directory.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["environment", "command line"])

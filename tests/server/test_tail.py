@@ -13,8 +13,10 @@ import sys
 
 import pytest
 import sample
+from aiohttp import web
 from eventkit import FILES, PUBLISH_TOKEN, VIEW_TOKEN, Client, metric, running
 from tlskit import make_keys
+from webkit import serving
 
 MODES = pytest.mark.parametrize("mode", [[], ["--json"]], ids=["text", "json"])
 
@@ -129,6 +131,29 @@ async def told_of(server, scheme: str, *arguments: str, host: str = "127.0.0.1")
 async def test_tls_where_the_tail_has_none_and_the_other_way_around(secure, server):
     assert "try wss:// in --url" in await told_of(secure, "ws")
     assert "the server answers without TLS there: try ws:// in --url" in await told_of(server, "wss")
+
+
+async def test_an_answer_that_is_no_websocket_says_what_to_do_and_gets_no_token():
+    asked = []
+
+    async def answer(request):
+        asked.append(request.path)
+        status = int(request.path[1:])
+        return web.Response(status=status, headers={"Location": "/elsewhere"} if status == 302 else {})
+
+    app = web.Application()
+    app.router.add_get("/{status}", answer)
+    async with serving(app) as url:
+        for status, expected in (
+            (302, "the server there sends on to another address: give that one as --url"),
+            (404, "HTTP 404 in place of a WebSocket: check --url, whose path is /ws"),
+            (502, "HTTP 502 in place of a WebSocket: see whether the event server runs"),
+        ):
+            process = await tail("--url", f"{url.replace('http', 'ws')}/{status}", "--patience", "1")
+            _none, said = await ended(process)
+            assert process.returncode == 2
+            assert said.decode().startswith(f"tail: {expected}")
+    assert set(asked) == {"/302", "/404", "/502"}
 
 
 async def test_a_certificate_that_is_refused_says_what_to_do(secure, keys):

@@ -55,9 +55,13 @@ REFUSALS = frozenset(
 
 @dataclass(frozen=True)
 class Pending:
-    """A sign-in under way. `browser` is the secret in the cookie of the browser that began it."""
+    """A sign-in under way. `browser` is the secret in the cookie of the browser that began it.
+
+    `replaced` is the session that this browser had: its cookie doesn't come along when the issuer sends it back.
+    """
 
     browser: str
+    replaced: str | None
     nonce: str
     verifier: str
     redirect_uri: str
@@ -102,6 +106,7 @@ class Login:
             )
         pending = Pending(
             browser=generate_token(43),
+            replaced=session_key(request, self._settings),
             nonce=generate_token(32),
             verifier=generate_token(64),
             redirect_uri=f"{self._origin(request)}/login/callback",
@@ -155,16 +160,20 @@ class Login:
             origin, request.headers.get(hdrs.HOST, ""), self._settings
         ):
             return _page(403, "Not signed out", "Sign out from the page itself.")
-        session = self._context.sessions.end(session_key(request, self._settings))
-        if session is not None and self._client is not None:
-            if session.revocable:
-                await self._client.forget(session.revocable)
-            session.token = session.revocable = ""
+        await self._end(session_key(request, self._settings))
         answer = web.HTTPSeeOther("/")
         answer.del_cookie(
             cookie_name(self._settings), path="/", secure=is_https(self._settings), samesite="Strict"
         )
         raise answer
+
+    async def _end(self, key: str | None, in_use: str = "") -> None:
+        """End a session; what is `in_use` by another one isn't revoked."""
+        session = self._context.sessions.end(key)
+        if session is not None and self._client is not None:
+            if session.revocable and session.revocable != in_use:
+                await self._client.forget(session.revocable)
+            session.token = session.revocable = ""
 
     async def _exchange(self, request: web.Request) -> str:
         if self._client is None:
@@ -187,6 +196,8 @@ class Login:
         identity = await self._client.exchange(
             answer["code"], pending.redirect_uri, pending.verifier, pending.nonce
         )
+        # Signing out would end the one of the cookie alone.
+        await self._end(pending.replaced, in_use=identity.revocable)
         return self._context.sessions.add(
             identity.user, identity.token, identity.expires, identity.revocable, time.time()
         )

@@ -32,7 +32,7 @@ import aiohttp
 from .ledger import Ledger
 from .tail_output import Output, ReaderGone, Unwritable
 from .tail_text import Text, plain
-from .tail_tls import Unusable, context, reason
+from .tail_tls import Unusable, context, reason, stay
 from .wire import GAP, PROGRESS, is_run, kind_of
 
 EXIT = {"ok": 0, "failed": 1, "interrupted": 1}
@@ -208,7 +208,9 @@ async def follow(tail: Tail, url: str, tls: ssl.SSLContext | None, patience: flo
     """
     last = time.monotonic()
     problem = ""
-    async with aiohttp.ClientSession() as session:
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(stay)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
         while tail.status is None:
             try:
                 async with asyncio.timeout(last + patience - time.monotonic()):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: the kubeferry.pvc contributors
-"""TLS for the tail, and what to do where there is no connection."""
+"""TLS for the tail, no redirects, and what to do where there is no connection."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ _REMEDIES = {
     **dict.fromkeys((18, 19, 20, 21), "name the file of its authority with --ca"),
     **dict.fromkeys((62, 64), "write a name into --url that it is for"),
 }
+
+
+class ElsewhereError(aiohttp.ClientError):
+    """The server sends on to another address, which isn't the one that the token is for."""
+
+    def __str__(self) -> str:
+        return "the server there sends on to another address: give that one as --url"
+
+
+async def stay(*_about: object) -> None:
+    """Follow no redirect: for aiohttp's traces. Raises ElsewhereError."""
+    raise ElsewhereError
 
 
 class Unusable(Exception):
@@ -42,6 +54,13 @@ def reason(error: Exception, url: str) -> str:
         return f"{said}; {remedy}" if remedy else said
     if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
         return "the server answers without TLS there: try ws:// in --url, or another port"
+    if isinstance(error, aiohttp.WSServerHandshakeError):
+        remedy = (
+            "see whether the event server runs, where a proxy is before it"
+            if error.status >= 500
+            else "check --url, whose path is /ws"
+        )
+        return f"HTTP {error.status} in place of a WebSocket: {remedy}"
     said = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ServerDisconnectedError) and url.startswith("ws:"):
         return f"{said}: if it wants TLS, try wss:// in --url"

@@ -119,6 +119,21 @@ def test_hosts_are_learnt_once_and_before_the_first_task(secrets, redactor):
     assert manager.asked == [None, "a", "b"]
 
 
+class Unread(list):
+    def __iter__(self):
+        raise AssertionError("it is as long as there are hosts, and each host has it")
+
+
+@pytest.mark.parametrize(
+    "name", ["ansible_play_hosts", "ansible_play_hosts_all", "ansible_play_batch", "play_hosts"]
+)
+def test_the_names_of_all_hosts_are_not_looked_at_for_each_of_them(name, secrets, redactor):
+    manager = Manager({"h1": {name: Unread(["h1", "h2"]), "token": "of the first"}}, batch=["h1"])
+    secrets.play_started(play(manager))
+    secrets.task_started(task())
+    assert redactor.text("of the first") == MASK
+
+
 def test_what_a_hidden_task_leaves_is_learnt_before_the_next_one(secrets, redactor):
     manager = Manager({"a": {}, "b": {}}, batch=["a", "b"])
     secrets.play_started(play(manager))

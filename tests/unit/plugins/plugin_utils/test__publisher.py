@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,31 @@ def test_a_helper_that_is_gone_is_told_of_at_the_end_too():
     helper._process.wait()
     assert "helper process is gone" in (publisher.finish() or "")
     assert publisher.warning() is None
+
+
+@pytest.mark.parametrize("spared", [{}, {"no_proxy": ".example.org"}, {"NO_PROXY": "example.org"}])
+def test_a_server_on_this_machine_is_not_looked_for_at_a_proxy(tmp_path, monkeypatch, spared):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as proxy:
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        for name, value in ({"http_proxy": address} | spared).items():
+            monkeypatch.setenv(name, value)
+        publisher, _warning = _publisher.start_publisher(
+            _publisher.Options(
+                url=f"ws://127.0.0.1:{server.getsockname()[1]}/ws",
+                token="token",
+                ca_cert=None,
+                validate_certs="true",
+                redact_keys=[],
+                redact_values=[],
+                spool=str(tmp_path),
+                spool_mebibytes=1,
+                progress="never",
+                run=None,
+            )
+        )
+        ready = select.select([server, proxy], [], [], 20)[0]
+        publisher._helper._process.kill()
+        publisher.finish()
+    assert ready == [server]

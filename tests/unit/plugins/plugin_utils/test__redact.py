@@ -82,6 +82,8 @@ def test_names_of_the_user():
         '{"password": "S3CRET"}',
         "?access_token=S3CRET&x=1",
         "client-key-data: S3CRET",
+        "db_password == 'S3CRET'",
+        'api_token != "S3CRET with blanks" and x',
         "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJTM0NSRVQifQ.S3CRETS3CRET",
         "-----BEGIN PRIVATE KEY-----\nS3CRET\n-----END PRIVATE KEY-----",
         "-----BEGIN EC PRIVATE KEY-----\nS3CRET",
@@ -105,6 +107,7 @@ def test_what_looks_like_a_credential(text):
         "pass=3 fail=0, PASS=3",
         "PWD=/root OLDPWD=/srv BUILD_PWD=/build",
         "COMPASS=north by_pass=yes",
+        "db_password != '' and api_token is defined",
     ],
 )
 def test_what_does_not(text):

@@ -153,3 +153,56 @@ def test_why_an_event_was_refused_is_kept(session):
     wait_until(lambda: going.refusal)
     assert going.refusal == "Refused: too late"
     assert going.attempts == 0
+
+
+ANSWERS = {
+    "404 Not Found": ("", "HTTP 404 (Not Found) in place of a WebSocket: check the URL"),
+    "421 Misdirected Request": ("", "give it one with KUBEFERRY_PUBLIC_URL"),
+    "502 Bad Gateway": (
+        "",
+        "HTTP 502 (Bad Gateway) in place of a WebSocket: see whether the event server runs",
+    ),
+    "599 Odd": ("", "HTTP 599 in place of a WebSocket: see whether"),
+    "302 Found": ("Location: https://127.0.0.1/ws\r\n", "sends on to another address"),
+    "307 Temporary Redirect": ("Location: ws://127.0.0.1:{port}/other\r\n", "sends on to another address"),
+}
+
+
+@pytest.mark.parametrize("status", ANSWERS)
+def test_an_answer_that_is_no_websocket_says_what_to_do_and_gets_no_token(tmp_path, monkeypatch, status):
+    more, expected = ANSWERS[status]
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer():
+            while True:
+                try:
+                    connection = server.accept()[0]
+                except OSError:
+                    return
+                with connection:
+                    asked.append(connection.recv(65_536).split(b" ")[1])
+                    head = f"HTTP/1.1 {status}\r\n{more.format(port=port)}Content-Length: 0\r\n\r\n"
+                    connection.sendall(head.encode())
+
+        monkeypatch.setattr(threading, "excepthook", lambda crash: None)
+        monkeypatch.setattr(_session, "BACKOFF_SECONDS", (60, 60))
+        threading.Thread(target=answer, daemon=True).start()
+        spool = Spool(tmp_path / f"{RUN}.jsonl", LIMIT)
+        going = Session(
+            Server(f"ws://127.0.0.1:{port}/ws", "token"), spool, Leftovers(tmp_path / "none", LIMIT)
+        )
+        going.start()
+        wait_until(lambda: going.attempts)
+        server.shutdown(socket.SHUT_RDWR)
+
+    def over(url, **options):
+        raise SystemExit
+
+    monkeypatch.setattr(websocket, "create_connection", over)
+    going.end()
+    going.join(20)
+    spool.close()
+    assert expected in going.problem
+    assert asked == [b"/ws"]

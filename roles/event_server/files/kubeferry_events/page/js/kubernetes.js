@@ -159,7 +159,7 @@ export class KubernetesView {
       this.owner.draw();
     };
     put(this.signin, h("h2", {}, "Who may see these events?"),
-      h("p", { class: "quiet" }, "Kubernetes events are read with your own rights. ", welcome.login?.configured ? "Sign in, or " : "", "paste a token (oc whoami -t, kubectl create token): it stays in this page's memory and is forgotten when you leave."),
+      h("p", { class: "quiet" }, "Kubernetes events are read with your own rights. ", welcome.login?.configured ? "Sign in, or paste" : "Paste", " a token (oc whoami -t, kubectl create token): it stays in this page's memory and is forgotten when you leave."),
       h("form", { onsubmit: use }, token, h("button", {}, "Use this token"), welcome.login?.configured ? h("a", { class: "button", href: "/login" }, "Sign in") : null));
   }
 }

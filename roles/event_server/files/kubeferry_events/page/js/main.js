@@ -208,8 +208,9 @@ function theme() {
 
 async function signOut() {
   // By script: a form's POST would carry no origin under this page's referrer policy.
-  await fetch("/logout", { method: "POST" }).catch(() => null);
-  location.reload();
+  const answer = await fetch("/logout", { method: "POST" }).catch(() => null);
+  if (answer?.ok) location.reload();
+  else app.notice("not-signed-out", "You are still signed in: the server can't be reached, or has refused it. Try again.");
 }
 
 function help() {

@@ -35,7 +35,7 @@ export class RunView {
     this.bar = h("div");
     this.tiles = h("div", { class: "tiles" });
     this.tabs = h("nav", { class: "tabs", "aria-label": "Views of this run" });
-    this.body = h("div");
+    this.body = h("div", { hidden: true });
     this.waiting = h("div", { class: "empty" }, "Reading the run …");
     put(root,
       h("p", { class: "small quiet crumbs" }, h("a", { href: "/", "data-link": true }, "Runs"), " / ", id.slice(0, 8)),
@@ -111,6 +111,7 @@ export class RunView {
   #draw() {
     if (!this.run) return;
     this.waiting.hidden = true;
+    this.body.hidden = false;
     const { summary } = this.run;
     text(this.title, summary.playbook ?? `run ${this.id.slice(0, 8)}`);
     title(summary.playbook ?? "run", "kubeferry");
