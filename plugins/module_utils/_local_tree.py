@@ -80,7 +80,7 @@ class LocalTree:
 
     def facts(self) -> Facts:
         try:
-            kind, place = _kind(os.stat(self._root).st_mode), self._root
+            kind, place = _kind(self._root), self._root
         except FileNotFoundError:
             kind, place = "missing", self._nearest_directory()
         except OSError as exc:
@@ -449,10 +449,21 @@ def _taken(path: bytes, digest: str, status: os.stat_result, *, sole: bool = Fal
     return Taken(path, digest, number(status.st_ino), number(status.st_ctime_ns), sole)
 
 
-def _kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "dir"
-    return "block" if stat.S_ISBLK(mode) else "other"
+def _kind(place: bytes) -> str:
+    status = os.stat(place)
+    if stat.S_ISDIR(status.st_mode):
+        # There are file systems that tell of no links at all.
+        return "dir" if status.st_nlink or not _removed(place) else "removed"
+    return "block" if stat.S_ISBLK(status.st_mode) else "other"
+
+
+def _removed(place: bytes) -> bool:
+    """Whether a directory without links has no name any more."""
+    descriptor = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % descriptor).endswith(b" (deleted)")
+    finally:
+        os.close(descriptor)
 
 
 def _identity(status: os.stat_result) -> str:
