@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ._checksum import hasher
-from ._entry import BLOCK, CHAR, DIGEST_BYTES, FILE, KINDS, NANOSECOND, SECOND, SYMLINK, Entry, checked
+from ._entry import BLOCK, CHAR, DIGEST_BYTES, DIR, FILE, KINDS, NANOSECOND, SECOND, SYMLINK, Entry, checked
 from ._errors import ManifestError
 from ._local_files import open_regular
 from ._manifest import Manifest
@@ -269,6 +269,8 @@ def _record(entry: Entry) -> dict[str, Any]:
 def _entry(record: dict[str, Any]) -> Entry:
     if record["type"] not in KINDS:
         raise ValueError("unknown type")
+    if record.get("implied") and record["type"] != DIR:
+        raise ValueError("just a directory is only a parent of what is selected")
     major, minor = record.get("device", (0, 0))
     entry = Entry(
         path=from_json(record["path"]),
