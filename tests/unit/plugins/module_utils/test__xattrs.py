@@ -121,6 +121,17 @@ def test_an_end_that_cannot_hold_them_is_told_of_each_path(boxes, source, tmp_pa
     assert outcome.parity.counts["mismatched"] == outcome.parity.counts["missing"] == 0
 
 
+@pytest.mark.parametrize(
+    ("kinds", "named"),
+    [(("local", "busybox"), ["xattrs"]), (("busybox", "local"), ["xattrs"]), (("gnu", "local"), [])],
+    ids=str,
+)
+def test_an_end_that_cannot_tell_what_it_has_is_compared_in_all_else(boxes, tmp_path, kinds, named):
+    """What the target gives to all that is made there shows to nobody who has no tool for it."""
+    here, there = (engine.end(boxes, kind, tmp_path) for kind in kinds)
+    assert not_compared(here, there, Manifest(), Selection(), "strict") == named
+
+
 def test_they_travel_in_the_manifest_of_a_staging_area(boxes, source, tmp_path):
     staging, manifest, target = tmp_path / "staging", tmp_path / "m.jsonl", tmp_path / "target"
     target.mkdir()
@@ -140,7 +151,9 @@ def test_the_dump_of_getfattr_is_read_as_it_is_written():
 
 
 def test_others_are_left_out_and_named():
-    text = b"# file: x\nsecurity.selinux=0x00\ntrusted.overlay.opaque=0x79\nuser.a=0x01\n\n# end\n"
+    attributes = ("security.selinux", "trusted.SGI_ACL_FILE", "trusted.overlay.opaque", "user.a")
+    lines = "".join(f"{name}=0x01\n" for name in attributes)
+    text = f"# file: x\n{lines}\n# end\n".encode()
     manifest = Manifest([Entry(b"x", FILE, 0, 0o644, 0, 0, 0)])
     manifest.set_xattrs(dumped(ByteStream([text])))
     assert manifest.get(b"x").xattrs == ((b"user.a", b"\1"),)
@@ -167,10 +180,9 @@ def test_the_source_of_a_copy_tells_which_others_it_has(boxes, source, tmp_path,
     assert second.proven
     for outcome in (first, second):
         assert outcome.source.uncopied == {"user.of a directory", *named}
-    assert not_compared(engine.end(boxes, kind, source), second.source, Selection(), "strict") == sorted(
-        first.source.uncopied
-    )
-    assert not_compared(engine.end(boxes, kind, source), second.source, Selection(), "ignore") == []
+    ends = engine.end(boxes, kind, source), engine.local(tmp_path / "target")
+    assert not_compared(*ends, second.source, Selection(), "strict") == sorted(first.source.uncopied)
+    assert not_compared(*ends, second.source, Selection(), "ignore") == []
 
 
 @pytest.mark.parametrize(
