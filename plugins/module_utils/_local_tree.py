@@ -109,10 +109,12 @@ class LocalTree:
             return manifest
         with Folder(self._root) as folder:
             walk = Walk(folder)
-            found = functools.partial(rows, xattrs=xattrs, uncopied=manifest.uncopied)
+            untold: dict[bytes, str] = {}
+            found = functools.partial(rows, xattrs=xattrs, uncopied=manifest.uncopied, unreadable=untold)
             manifest.add_selected(found(walk.down(selection.starts())), selection)
             manifest.add_implied(found(filter(None, map(walk.at, selection.parents()))))
         manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.reaches(p)}
+        manifest.unreadable |= {p: why for p, why in untold.items() if selection.takes(p)}
         manifest.look = walk.look
         manifest.group_links()
         return manifest

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -18,7 +19,11 @@ from trees import write
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _xattrs
 from ansible_collections.kubeferry.pvc.plugins.module_utils._comparison import not_compared
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import FILE, Entry
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, ProtocolError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    ConnectionLost,
+    EndpointError,
+    ProtocolError,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import Selection
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tar import ByteStream
@@ -130,6 +135,35 @@ def test_an_end_that_cannot_tell_what_it_has_is_compared_in_all_else(boxes, tmp_
     """What the target gives to all that is made there shows to nobody who has no tool for it."""
     here, there = (engine.end(boxes, kind, tmp_path) for kind in kinds)
     assert not_compared(here, there, Manifest(), Selection(), "strict") == named
+
+
+@pytest.mark.parametrize("at_the_target", [False, True])
+def test_a_file_of_this_machine_that_does_not_tell_its_attributes_is_named(
+    tmp_path, monkeypatch, at_the_target
+):
+    """As one on XFS whose names of attributes are longer than the kernel can list."""
+    for name in ("source", "target"):
+        write(tmp_path / name, "file", b"x", mtime=10**18)
+    told = os.listxattr
+
+    def refuse(path, **options):
+        if os.path.samefile(path, tmp_path / ("target" if at_the_target else "source") / "file"):
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        return told(path, **options)
+
+    monkeypatch.setattr(os, "listxattr", refuse)
+    ends = engine.local(tmp_path / "source"), engine.local(tmp_path / "target")
+    reason = "its extended attributes: argument list too long"
+    if at_the_target:
+        outcome = engine.copy(*ends)
+        assert outcome.parity.unreadable == {"file": reason}
+        assert not engine.whole(outcome)
+    else:
+        with pytest.raises(
+            EndpointError, match=rf"^file in .*/source on this machine can't be used .file: {reason}"
+        ):
+            engine.copy(*ends)
+        assert engine.whole(engine.copy(*ends, exclude=["file"]))
 
 
 def test_they_travel_in_the_manifest_of_a_staging_area(boxes, source, tmp_path):
