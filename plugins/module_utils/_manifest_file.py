@@ -12,6 +12,7 @@ format of `sha256sum -c`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ from ._xattrs import COPIED
 
 FORMAT = 2
 _KEY = "kubeferry_manifest"
+MOST_HEADER = 1 << 16
 _START = b'{"%b":' % _KEY.encode()
 FILE_CHECKSUM = "sha256"
 """By which a manifest file itself is known again."""
@@ -64,6 +66,14 @@ def digest_of(path: str) -> str:
         return ""
     except OSError as exc:
         raise _unreadable(path, exc) from exc
+
+
+def tells_xattrs(path: str) -> bool:
+    """Whether whoever wrote the manifest file `path` could tell extended attributes. True for what is no manifest."""
+    with contextlib.suppress(OSError, ValueError), open(path, "rb", opener=open_regular) as stream:
+        header = json.loads(stream.readline(MOST_HEADER))
+        return not (isinstance(header, dict) and header.get("xattrs") is False)
+    return True
 
 
 def require_same(path: str, expected: str, found: str) -> None:

@@ -177,6 +177,23 @@ def test_they_travel_in_the_manifest_of_a_staging_area(boxes, source, tmp_path):
     assert attributes(target) == attributes(source)
 
 
+def test_a_staging_area_that_nobody_looked_at_attributes_for_says_so(boxes, source, tmp_path):
+    """Also of a part of it, which one has brought who couldn't tell them."""
+    staging, manifest, target = tmp_path / "staging", tmp_path / "m.jsonl", engine.local(tmp_path / "target")
+
+    def pull(kind, **chosen):
+        engine.copy(
+            engine.shell(boxes[kind], source), engine.staged(staging, manifest, as_source=False), **chosen
+        )
+        staged = engine.staged(staging, manifest, as_source=True)
+        assert engine.whole(engine.copy(staged, target))
+        return not_compared(staged, target, Manifest(), Selection(), "strict")
+
+    assert pull("busybox", files=["plain"]) == ["xattrs"]
+    assert pull("gnu", files=["d"]) == ["xattrs"]
+    assert pull("gnu", files=["d", "plain"]) == []
+
+
 def test_the_dump_of_getfattr_is_read_as_it_is_written():
     xattrs = ((b"system.posix_acl_access", b"\x02"), (b"user.a=b\n\\", b""), (b"user.z", bytes(range(256))))
     files = [(b"./" + ODD, xattrs), (b"./none", ())]
