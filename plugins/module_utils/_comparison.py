@@ -41,16 +41,19 @@ class Criteria:
     still: Callable[[Manifest], bool] = lambda _earlier: False
 
 
-def not_compared(source: Tree, seen: Manifest, selection: Selection, metadata: str) -> list[str]:
+def not_compared(
+    source: Tree, target: Tree, seen: Manifest, selection: Selection, metadata: str
+) -> list[str]:
     """What differences can't be found in.
 
-    That is all extended attributes where the source has no tools that would show them, else those that were `seen`
-    there and are no part of a copy; and what has the work directory's name and is somebody's own.
+    That is extended attributes where an end has no tools that would show them, and those that were `seen` at the source
+    and are no part of a copy; and what has the work directory's name and is somebody's own.
     """
     work = [WORK_DIR.decode()] if _leaves_out(source, selection) else []
     if metadata == "ignore":
         return work
-    return work + (sorted(seen.uncopied) if source.facts().xattrs else ["xattrs"])
+    blind = not (source.facts().xattrs and target.facts().xattrs)
+    return work + ["xattrs"] * blind + sorted(seen.uncopied)
 
 
 def left_out(source: Tree, selection: Selection) -> list[str]:
@@ -114,6 +117,7 @@ class Comparison:
         for manifest, shown in zip((source, target), self._shown, strict=True):
             if manifest.look is not None:
                 manifest.look.rely(shown)
+        self._require_own_names(target)
         self._require_digests(source)
         source.checksum = target.checksum = self._criteria.checksum
         if self._first or not self._criteria.lenient:
@@ -221,6 +225,18 @@ class Comparison:
                 f"checksum: the manifest of {self._source.where} holds {source.checksum} digests: "
                 f"set checksum to {source.checksum}."
             )
+
+    def _require_own_names(self, target: Manifest) -> None:
+        """Names that were given aren't found in a list: where several are taken for one, each of them seems there."""
+        for paths in self._selection.alike:
+            known: dict[object, bytes] = {}
+            for entry in filter(None, map(target.get, paths)):
+                other = known.setdefault((entry.kind, entry.stamp[0], entry.identity), entry.path)
+                if other != entry.path and (entry.kind == DIR or entry.links == 1):
+                    raise EndpointError(
+                        f"{display(other)} and {display(entry.path)} are one and the same in {self._target.where}, "
+                        "whose file system doesn't tell such names apart: choose another target, or copy one of them."
+                    )
 
     def _require_selected(self, source: Manifest) -> None:
         """What was asked for must be there and readable, before anything is touched."""

@@ -39,6 +39,7 @@ from ._look import MARGIN
 from ._manifest import VANISHED, Manifest
 from ._manifest_file import read, write_alone
 from ._names import SHOWN, display, some
+from ._overlap import require_apart_inside
 from ._parity import Parity, parity
 from ._plan import CREATE, DELETE, METADATA, REPLACE, Change, Plan, Rules, batches, make_plan, needs_content
 from ._preflight import preflight, require_one_volume, require_room
@@ -199,6 +200,8 @@ class Copy:
         self._comparison.rely(*self._patiently(self._flush))
         source, target = self._patiently(self._comparison.manifests)
         self._require_told(source)
+        ends = self._source.where, self._target.where, self._source.facts(), facts
+        require_apart_inside(*ends, source, target)
         begun = self._begun = source
         if self._options.baseline and os.path.exists(self._options.baseline):
             self._baseline = read(self._options.baseline, source.store)

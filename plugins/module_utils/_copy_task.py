@@ -71,7 +71,7 @@ def run(params: Mapping[str, Any], *, check_mode: bool, hidden: bool = False) ->
         except ExecError as exc:
             exc.passed_over = transport.passed_over
             raise
-        blind = not_compared(source, outcome.source, selection, options.metadata)
+        blind = not_compared(source, target, outcome.source, selection, options.metadata)
         warnings += left_out(source, selection)
         hop = _hop(outcome, options, source.where, target.where, transport, blind)
         digest = target.manifest_digest if isinstance(target, StagedTree) else None

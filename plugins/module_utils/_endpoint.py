@@ -15,7 +15,8 @@ from typing import Any
 from . import _mount
 from ._cluster import Cluster, connect
 from ._cluster_api import Object
-from ._errors import ClusterError, RouteFailed, UsageError
+from ._errors import ClusterError, NotFound, RouteFailed, UsageError
+from ._exec_errors import Target, gone_helper
 from ._helper_pod import Mounted
 from ._helper_spec import Further, is_helper
 from ._local_tree import LocalTree
@@ -74,7 +75,13 @@ class PodPlace:
         return Origin(inner, f"in claim {self.namespace}/{claims[mount['name']]} at {self.cluster.server}")
 
     def _pod(self) -> Object:
-        return self.cluster.get_pod(self.namespace, self.pod)
+        try:
+            return self.cluster.get_pod(self.namespace, self.pod)
+        except NotFound:
+            target = Target(self.namespace, self.pod, self.container)
+            if target.is_helper:
+                raise gone_helper(target, "") from None
+            raise
 
     def same_cluster(self, other: PodPlace) -> bool:
         return self.cluster.server == other.cluster.server

@@ -84,7 +84,7 @@ def handshake_refused(
         if found:
             return found
     if code == 404 and target.is_helper:
-        return _gone_helper(target, "")
+        return gone_helper(target, "")
     if code == 404:
         return NotFound(
             f"Pod {target.namespace}/{target.pod} doesn't exist: check the namespace and the name."
@@ -102,8 +102,11 @@ def command_failed(status: dict[str, Any], target: Target, argv: Sequence[str]) 
     code = status.get("code")
     if isinstance(code, int) and code in {401, 403, 404, 429}:
         return handshake_refused(code, status, target, argv)
-    return _by_text(status, target, argv) or ExecError(
-        f"{argv[0]!r} could not be run in {target.where}{quoted(status)}."
+    # The runtime has many words for a container that ends while a command is started in it.
+    return (
+        _by_text(status, target, argv)
+        or gone_pod(target, argv)
+        or ExecError(f"{argv[0]!r} could not be run in {target.where}{quoted(status)}.")
     )
 
 
@@ -126,7 +129,7 @@ def gone_pod(target: Target, argv: Sequence[str]) -> PodNotRunning | None:
     if state in {"", RUNNING}:
         return None
     if target.is_helper:
-        return _gone_helper(target, state)
+        return gone_helper(target, state)
     return _not_running(state)(
         f"{capital(target.where)} went away while {argv[0]!r} ran: {state}; what came is incomplete, "
         "wait until it is running again, or name another pod."
@@ -138,7 +141,8 @@ def _not_running(state: str) -> type[PodNotRunning]:
     return ContainerAway if state.startswith(RUNNING) else PodNotRunning
 
 
-def _gone_helper(target: Target, state: str) -> HelperPodGone:
+def gone_helper(target: Target, state: str) -> HelperPodGone:
+    """The error for a helper pod that isn't there any more, or in this state."""
     told = "" if state in {"", RUNNING} else f" ({state})"
     return HelperPodGone(
         f"Helper pod {target.namespace}/{target.pod} was removed, or has ended, before the work was done{told}: see "
@@ -165,7 +169,7 @@ def _by_text(status: dict[str, Any], target: Target, argv: Sequence[str]) -> Kub
     if _NOT_RUNNING.search(text):
         state = target.diagnose() if target.diagnose else ""
         if target.is_helper:
-            return _gone_helper(target, state)
+            return gone_helper(target, state)
         told = f"{state}, its container isn't" if state == RUNNING else state
         return _not_running(state)(
             f"{capital(target.where)} can't run a command now{': ' + told if told else ''}; "

@@ -23,6 +23,7 @@ READ_SIZE = 1 << 20
 SMALL = 1 << 16
 COMMON = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """O_NONBLOCK so that a FIFO put in a file's place can't block for ever."""
+UNHELD_NAME = {errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG}
 FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "can't hold so large a file"}
 
 
@@ -83,7 +84,11 @@ def trouble(exc: OSError, where: str, path: bytes | None = None) -> EndpointErro
     if why is not None:
         return EndpointError(f"{where} {why}: make room there and run again; nothing half-written was kept.")
     name = path or (os.fsencode(exc.filename) if exc.filename else None)
+    remedy = (
+        "Exclude it, or choose another target, if its file system can't hold such a name."
+        if exc.errno in UNHELD_NAME
+        else "Check that you may write there."
+    )
     return EndpointError(
-        f"{display(name) if name else 'A file'} can't be written below {where}: {exc.strerror}. "
-        "Check that you may write there."
+        f"{display(name) if name else 'A file'} can't be written below {where}: {exc.strerror}. {remedy}"
     )

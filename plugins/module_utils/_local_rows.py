@@ -18,19 +18,30 @@ from ._walk import Listing
 from ._xattrs import held, pack
 
 
-def rows(listings: Iterable[Listing], xattrs: bool, uncopied: set[str]) -> Iterator[Row]:
+def rows(
+    listings: Iterable[Listing], xattrs: bool, uncopied: set[str], unreadable: dict[bytes, str]
+) -> Iterator[Row]:
     """Rows of COLUMNS, with extended attributes if wanted; a link that goes meanwhile is passed over.
 
-    Names of attributes that are no part of a copy are added to `uncopied`.
+    Names of attributes that are no part of a copy are added to `uncopied`, and to `unreadable` what doesn't tell them
+    or where it leads, with the reason.
     """
     for path, descriptor, found in listings:
         prefix = path + b"/" if path and path != b"." else b""
         for text, status in found:
             name = os.fsencode(text)
             kind = KINDS[stat.S_IFMT(status.st_mode)]
-            link = _leads_to(descriptor, name) if kind == SYMLINK else b""
+            link: bytes | None = b""
+            given = b""
+            try:
+                if kind == SYMLINK:
+                    link = _leads_to(descriptor, name)
+                elif xattrs:
+                    given = pack(held(descriptor, name, uncopied))
+            except OSError as exc:
+                what = "where it leads" if kind == SYMLINK else "its extended attributes"
+                unreadable[prefix + name] = f"{what}: {(exc.strerror or 'unreadable').lower()}"
             if link is not None:
-                given = pack(held(descriptor, name, uncopied)) if xattrs and kind != SYMLINK else b""
                 yield _row(prefix + name, kind, status, link, given)
 
 

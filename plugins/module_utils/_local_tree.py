@@ -72,7 +72,7 @@ class LocalTree:
 
     def facts(self) -> Facts:
         try:
-            kind, place = _kind(os.stat(self._root).st_mode), self._root
+            kind, place = _kind(self._root), self._root
         except FileNotFoundError:
             kind, place = "missing", self._nearest_directory()
         except OSError as exc:
@@ -101,10 +101,12 @@ class LocalTree:
             return manifest
         with Folder(self._root) as folder:
             walk = Walk(folder)
-            found = functools.partial(rows, xattrs=xattrs, uncopied=manifest.uncopied)
+            untold: dict[bytes, str] = {}
+            found = functools.partial(rows, xattrs=xattrs, uncopied=manifest.uncopied, unreadable=untold)
             manifest.add_selected(found(walk.down(selection.starts())), selection)
             manifest.add_implied(found(filter(None, map(walk.at, selection.parents()))))
         manifest.unreadable = {p: why for p, why in walk.unreadable.items() if selection.reaches(p)}
+        manifest.unreadable |= {p: why for p, why in untold.items() if selection.takes(p)}
         manifest.look = walk.look
         manifest.group_links()
         return manifest
@@ -317,10 +319,21 @@ def _told(place: bytes, *command: str) -> str:
     return done.stdout.decode("ascii", "replace").strip()
 
 
-def _kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "dir"
-    return "block" if stat.S_ISBLK(mode) else "other"
+def _kind(place: bytes) -> str:
+    status = os.stat(place)
+    if stat.S_ISDIR(status.st_mode):
+        # There are file systems that tell of no links at all.
+        return "dir" if status.st_nlink or not _removed(place) else "removed"
+    return "block" if stat.S_ISBLK(status.st_mode) else "other"
+
+
+def _removed(place: bytes) -> bool:
+    """Whether a directory without links has no name any more."""
+    descriptor = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % descriptor).endswith(b" (deleted)")
+    finally:
+        os.close(descriptor)
 
 
 def _identity(status: os.stat_result) -> str:

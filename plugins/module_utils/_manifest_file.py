@@ -12,6 +12,7 @@ format of `sha256sum -c`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ._checksum import hasher
-from ._entry import BLOCK, CHAR, DIGEST_BYTES, FILE, KINDS, NANOSECOND, SECOND, SYMLINK, Entry, checked
+from ._entry import BLOCK, CHAR, DIGEST_BYTES, DIR, FILE, KINDS, NANOSECOND, SECOND, SYMLINK, Entry, checked
 from ._errors import ManifestError
 from ._local_files import open_regular
 from ._manifest import Manifest
@@ -30,6 +31,7 @@ from ._xattrs import COPIED
 
 FORMAT = 2
 _KEY = "kubeferry_manifest"
+MOST_HEADER = 1 << 16
 _START = b'{"%b":' % _KEY.encode()
 FILE_CHECKSUM = "sha256"
 """By which a manifest file itself is known again."""
@@ -64,6 +66,14 @@ def digest_of(path: str) -> str:
         return ""
     except OSError as exc:
         raise _unreadable(path, exc) from exc
+
+
+def tells_xattrs(path: str) -> bool:
+    """Whether whoever wrote the manifest file `path` could tell extended attributes. True for what is no manifest."""
+    with contextlib.suppress(OSError, ValueError), open(path, "rb", opener=open_regular) as stream:
+        header = json.loads(stream.readline(MOST_HEADER))
+        return not (isinstance(header, dict) and header.get("xattrs") is False)
+    return True
 
 
 def require_same(path: str, expected: str, found: str) -> None:
@@ -269,6 +279,8 @@ def _record(entry: Entry) -> dict[str, Any]:
 def _entry(record: dict[str, Any]) -> Entry:
     if record["type"] not in KINDS:
         raise ValueError("unknown type")
+    if record.get("implied") and record["type"] != DIR:
+        raise ValueError("just a directory is only a parent of what is selected")
     major, minor = record.get("device", (0, 0))
     entry = Entry(
         path=from_json(record["path"]),

@@ -13,7 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from ._entry import DIR
 from ._errors import UsageError
+from ._manifest import Manifest
+from ._row import number
 from ._tree import Facts
 
 
@@ -33,6 +36,16 @@ def require_apart(source: str, target: str, there: Facts, here: Facts) -> None:
     _refuse(source, target, _inode_in(here, there), _inode_in(there, here))
 
 
+def require_apart_inside(
+    source: str, target: str, there: Facts, here: Facts, ours: Manifest, theirs: Manifest
+) -> None:
+    """The same by what walks found in them, `ours` at the source.
+
+    A container that has a part of a volume mounted doesn't see what is above that.
+    """
+    _refuse(source, target, _found_in(here, there, ours), _found_in(there, here, theirs))
+
+
 def require_apart_by_name(source: str, target: Origin) -> None:
     """Raises UsageError where a source with the origin `source`, as a text, and the target lie in one another."""
     path, holder, rest = source.rpartition(f" {target.holder}")
@@ -43,6 +56,18 @@ def require_apart_by_name(source: str, target: Origin) -> None:
 
 def _inode_in(inner: Facts, outer: Facts) -> bool:
     return bool(outer.volume) and outer.volume in (inner.volume, *inner.above)
+
+
+def _found_in(inner: Facts, outer: Facts, walked: Manifest) -> bool:
+    """Whether the directory `inner` is among what was `walked` below `outer`, on the same machine."""
+    boot, device, inode = (inner.volume or "::").split(":")
+    machine, root, _inode = (outer.volume or "::").split(":")
+    if not boot or boot != machine:
+        return False
+    # There are file systems that give just one link to a directory. Then no device is noted.
+    on = f"coalesce(dev, {number(int(root))!r}) = {number(int(device))!r}"
+    same = f"kind = '{DIR}' AND path <> x'2e' AND ino = {number(int(inode))!r} AND {on}"
+    return next(walked.paths(same), None) is not None
 
 
 def _refuse(source: str, target: str, target_in_source: bool, source_in_target: bool) -> None:

@@ -45,6 +45,8 @@ def preflight(source: SourceTree, target: TargetTree) -> tuple[Facts, Facts]:
 def require_directory(facts: Facts, where: str) -> None:
     why = {
         "missing": "doesn't exist: correct the path",
+        "removed": "was removed, and what is still mounted there isn't it any more: bring it back, and restart what "
+        "has it mounted",
         "block": "is a block device, no file system: only claims with volumeMode Filesystem can be copied",
         "other": "isn't a directory: give the directory and name the file in files",
     }.get(facts.kind)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-FORMAT = 4
+FORMAT = 5
 KEPT = 500
 """Proofs; the oldest goes first."""
 MOST_EXTRA = 1_000

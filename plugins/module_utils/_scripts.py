@@ -54,7 +54,10 @@ PROBE = """
 LC_ALL=C; export LC_ALL
 printf '%s\\n' "$2"
 path=$1; shift 2
+# There are file systems that tell of no links at all.
+removed() { case $(cd -P -- "$path" && readlink /proc/self/cwd) in *' (deleted)') ;; *) return 1 ;; esac; }
 if [ -b "$path" ]; then echo kind=block
+elif [ -d "$path" ] && [ "$(stat -L -c %h -- "$path" 2>/dev/null)" = 0 ] && removed; then echo kind=removed
 elif [ -d "$path" ]; then echo kind=dir
 elif [ -e "$path" ] || [ -L "$path" ]; then echo kind=other
 else echo kind=missing; fi

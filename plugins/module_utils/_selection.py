@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,6 +63,14 @@ class Selection:
     def starts(self) -> tuple[bytes, ...]:
         """Where to start to walk down, relative to the root (`.` for all)."""
         return self.files or (b".",)
+
+    @cached_property
+    def alike(self) -> list[list[bytes]]:
+        """Paths that lead to one thing where the file system doesn't tell upper from lower case, or accents."""
+        groups: dict[str, list[bytes]] = {}
+        for path in dict.fromkeys((*self.files, *self.parents())):
+            groups.setdefault(unicodedata.normalize("NFKC", os.fsdecode(path)).casefold(), []).append(path)
+        return [group for group in groups.values() if len(group) > 1]
 
     def parents(self) -> tuple[bytes, ...]:
         """Directories above `files`: needed at the target, but not selected themselves."""

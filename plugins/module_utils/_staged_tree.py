@@ -22,7 +22,7 @@ from ._local_attributes import KEPT_OWNER, LocalAttributes
 from ._local_tree import LocalTree
 from ._look import Look
 from ._manifest import Manifest
-from ._manifest_file import digest_of, read, require_name, require_same, write
+from ._manifest_file import digest_of, read, require_name, require_same, tells_xattrs, write
 from ._manifest_tree import selected
 from ._names import shown
 from ._overlap import Origin, require_apart_by_name
@@ -89,7 +89,9 @@ class StagedTree(LocalTree):
     def facts(self) -> Facts:
         """Devices are in the manifest alone, and so are, of a source, the digests."""
         here = super().facts()
-        return replace(here, rights=here.rights._replace(devices=True), promises=self._as_source)
+        told = not self._as_source or tells_xattrs(self._manifest_path)
+        rights = here.rights._replace(devices=True)
+        return replace(here, rights=rights, xattrs=told, promises=self._as_source)
 
     def scan(self, selection: Selection, store: Store | None = None, *, xattrs: bool = True) -> Manifest:
         found = super().scan(selection, store, xattrs=False)  # they are in the manifest
@@ -120,6 +122,8 @@ class StagedTree(LocalTree):
         whole.origin = self._origin
         whole.remove(gone)
         whole.add(verified)
+        if whole.sums(f"path NOT IN (SELECT path FROM {verified.table})")[0]:
+            whole.xattrs = whole.xattrs and kept.xattrs  # of what an earlier copy brought, too
         whole.restless = list(restless)
         self.manifest_digest = write(whole, self._manifest_path)
         self._saved = True

@@ -116,12 +116,22 @@ def _pax_record(key: bytes, value: bytes) -> bytes:
 
 
 class ByteStream:
-    """Exact reads over an iterable of byte strings."""
+    """Exact reads over an iterable of byte strings.
+
+    It has ended as well when all that came ends with `last`, if there is one: nothing is waited for then.
+    """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
         self._data = b""
         self._at = 0
+        self._tail = b""
+        self.last = b""
+
+    @property
+    def over(self) -> bool:
+        """Whether `last` was the last that came."""
+        return bool(self.last) and self._tail == self.last
 
     def exactly(self, size: int) -> bytes:
         """`size` bytes; fewer only when the stream has ended."""
@@ -143,13 +153,19 @@ class ByteStream:
     def some(self, limit: int) -> memoryview:
         """At least one byte and at most `limit`; none when the stream has ended."""
         while self._at >= len(self._data):
-            piece = next(self._pieces, None)
+            piece = None if self._ended() else next(self._pieces, None)
             if piece is None:
                 return memoryview(b"")
             self._data, self._at = piece, 0
         out = memoryview(self._data)[self._at : self._at + limit]
         self._at += len(out)
         return out
+
+    def _ended(self) -> bool:
+        """Whether all that came ends with `last`. Called when it has been taken."""
+        if self.last and not self.over:
+            self._tail = (self._tail + self._data[-len(self.last) :])[-len(self.last) :]
+        return self.over
 
     def rest(self, limit: int, *, waits: bool = True) -> bytes:
         """All that is left; without `waits`, what has come when the stream is stuck.
@@ -206,14 +222,18 @@ class Member:
 def members(stream: ByteStream, mark: bytes) -> Iterator[Member]:
     """The members of the archives that follow each other in `stream`, until a block starts with `mark`.
 
+    BusyBox's tar ends in the middle of a file that has shrunk, and so does each that is killed: that block, which is
+    the last, may begin anywhere then, and the last member is another one than it says.
+
     Blocks of zeros between archives are passed over. Raises ConnectionLost when the stream ends before the mark or
     inside a member, and ProtocolError for a damaged header, and for what no tar makes so much of between members.
     """
+    stream.last = mark.ljust(BLOCK_SIZE - 1) + b"\n"
     name = b""
     zeros = extensions = 0
     while True:
         block = stream.exactly(BLOCK_SIZE)
-        if block.startswith(mark):
+        if block.startswith(mark) or stream.over:
             return
         if len(block) < BLOCK_SIZE:
             raise ConnectionLost("the archive ended before its end mark")
@@ -233,7 +253,7 @@ def members(stream: ByteStream, mark: bytes) -> Iterator[Member]:
             continue
         if size <= SMALL:
             content = stream.exactly(size + -size % BLOCK_SIZE)
-            if len(content) < size:
+            if len(content) < size and not stream.over:
                 raise ConnectionLost("the archive ended in the middle of a file")
             yield Member(name or _short_name(block), flag, size, (memoryview(content)[:size],))
         else:
@@ -255,6 +275,8 @@ class _Payload:
     def __iter__(self) -> Iterator[memoryview]:
         while self._missing:
             piece = self._stream.some(self._missing)
+            if self._stream.over and not piece:
+                return
             if not piece:
                 raise ConnectionLost("the archive ended in the middle of a file")
             self._missing -= len(piece)
@@ -263,7 +285,8 @@ class _Payload:
     def finish(self) -> None:
         for _piece in self:
             pass
-        if self._padding and len(self._stream.exactly(self._padding)) < self._padding:
+        padding = self._stream.exactly(self._padding)
+        if len(padding) < self._padding and not self._stream.over:
             raise ConnectionLost("the archive ended in the middle of a block")
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from . import _carry_scripts as scripts
 from ._asking import Question
 from ._beside import Beside
-from ._errors import KubeferryError, ProtocolError, RouteFailed, broke_off
+from ._errors import ConnectionLost, KubeferryError, PodNotRunning, ProtocolError, RouteFailed, broke_off
 from ._link import MAX_LINE, Alone, Broken, follow, tar_options
 from ._runner import SAID, Process, last_words
 from ._session_key import session_key
@@ -89,9 +89,9 @@ class TlsLink:
                 try:
                     follow(receiver.process, receiver.stream, self._target, count)
                 except Broken as exc:
-                    said = sending.result()
                     if arrived:
                         raise
+                    said = sending.result()
                     if isinstance(exc, Alone):
                         raise self._unreached(receiver.at, said) from exc
                     raise Unused(said) from exc
@@ -137,7 +137,10 @@ class TlsLink:
         )
 
     def _send(self, receiver: Receiver, orders: Sequence[bytes]) -> str:
-        """Send until the receiver hangs up; what openssl said last. Whatever becomes of it, the receiver is told."""
+        """Send until the receiver hangs up; what openssl said last. Whatever becomes of it, the receiver is told.
+
+        Raises ConnectionLost and PodNotRunning, which tell nothing of the way to the receiver.
+        """
         asker, options = self._source.asker, tar_options(self._source, self._target)
         mark = self._target.asker.mark
         lines = [marked(mark.encode(), order) for order in (*orders, b"end\n")]
@@ -152,6 +155,10 @@ class TlsLink:
                 return _last_line(process)
             finally:
                 process.close()
+        except ConnectionLost as exc:
+            raise broke_off(exc, f"Sending from {asker.where}") from exc
+        except PodNotRunning:
+            raise
         except KubeferryError as exc:
             return str(exc)
         finally:

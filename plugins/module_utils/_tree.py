@@ -24,13 +24,14 @@ from ._store import Store
 class Facts:
     """What preflight needs to know about an endpoint.
 
-    `kind` is `dir`, `missing`, `block` or `other`; `foreign` is whether what has the name of the work directory is, or
-    holds, what no copy has put there; `volume` tells apart two directories (empty: unknown), `above` has the same of
-    the directories above it, and `mounts` the names of what is mounted below it; `free_bytes` and `free_inodes` are
-    None where the endpoint can't tell; `precision` is the unit of the modification times that it tells in nanoseconds,
-    `settable` that of those that it can set; `rights` are those of the user there, or more where a manifest holds what
-    the user may not make; `tools` are the commands found there; `xattrs` is whether it can tell extended attributes,
-    `promises` whether its digests were taken elsewhere, and say what should be there.
+    `kind` is `dir`, `missing`, `block`, `other` or `removed`, which is a directory that just a mount has kept;
+    `foreign` is whether what has the name of the work directory is, or holds, what no copy has put there; `volume`
+    tells apart two directories (empty: unknown), `above` has the same of the directories above it, and `mounts` the
+    names of what is mounted below it; `free_bytes` and `free_inodes` are None where the endpoint can't tell;
+    `precision` is the unit of the modification times that it tells in nanoseconds, `settable` that of those that it
+    can set; `rights` are those of the user there, or more where a manifest holds what the user may not make; `tools`
+    are the commands found there; `xattrs` is whether it can tell extended attributes, `promises` whether its digests
+    were taken elsewhere, and say what should be there.
     """
 
     kind: str

@@ -92,7 +92,7 @@ def _compare(
         numbers=dict(zip(("files", "bytes"), here.totals(), strict=True)),
         words={
             "metadata": params["metadata"],
-            "not_compared": not_compared(source, here, selection, params["metadata"]),
+            "not_compared": not_compared(source, target, here, selection, params["metadata"]),
         },
     )
 

@@ -5,7 +5,7 @@
 """Extended attributes, POSIX ACLs and file capabilities among them (attr(7), acl(5), capabilities(7)).
 
 Others are no part of a copy, as most of them mean something on their own file system alone; they are named. Labels of
-SELinux, which the policy of the node gives to every file, aren't.
+SELinux, which the policy of the node gives to every file, aren't, nor is the form that ACLs have on the disk of XFS.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Xattrs: TypeAlias = "tuple[tuple[bytes, bytes], ...]"
 """Names and values, in the order of the names."""
 
 COPIED = re.compile(rb"user\..+|system\.posix_acl_(access|default)|security\.capability", re.DOTALL)
-UNTOLD = b"security.selinux"
+UNTOLD = frozenset((b"security.selinux", b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"))
 NAME_LIMIT = 255
 MOST_OTHERS = 100
 """Names of others that are told of: a pod could make up more without an end."""
@@ -56,7 +56,7 @@ def copied(name: bytes, others: set[str]) -> bool:
     """Whether the attribute is part of a copy. The name of one that isn't is added to `others`, for people."""
     if COPIED.fullmatch(name):
         return True
-    if name != UNTOLD and len(others) < MOST_OTHERS:
+    if name not in UNTOLD and len(others) < MOST_OTHERS:
         others.add(display(name[:NAME_LIMIT]))
     return False
 

@@ -148,9 +148,9 @@ options:
         means.
       - V(strict) makes it a failure, V(report) lists it, V(ignore) doesn't compare it.
       - Times are compared in the unit that the target's tools can set and its file system keeps; with BusyBox's tools
-        these are whole seconds. Extended attributes are compared where the source's tools show them, else
-        RV(not_compared) names them. Without them the group of a file with an ACL gets the rights of the ACL's mask, as
-        its mode shows them.
+        these are whole seconds. Extended attributes are compared where both ends' tools show them, else
+        RV(not_compared) names them; those that the source shows and the target can't are listed. Without them
+        the group of a file with an ACL gets the rights of the ACL's mask, as its mode shows them.
       - A socket is listed among RV(metadata_differences) too, since only the program that listens there can make it. So
         is a device where the target's user can make none, for which it takes root with the capability C(MKNOD). What a
         user may not read of his own, he can't prove, so a file or directory whose mode forbids that gets another one,
@@ -384,8 +384,9 @@ route:
   sample: stream
 not_compared:
   description:
-    - V(xattrs) where the source has no tools that tell extended attributes.
-    - Else the names of those that some of its files have and that are no part of a copy, as most mean something on
+    - V(xattrs) where an end has no tools that tell extended attributes. At the target, any may be left then, or come
+      from a default ACL.
+    - The names of those that some of its files have and that are no part of a copy, as most mean something on
       their own file system alone. These are all but C(user.*), ACLs, capabilities and the labels of SELinux.
     - V(.kubeferry) where the source has something of this name, or in a directory of it, that no copy has put there. It
       is never copied, and a warning says so.

@@ -77,8 +77,8 @@ options:
         means.
       - V(strict) makes it a failure, V(report) lists it, V(ignore) doesn't compare it.
       - Times are compared in the unit that both ends can tell, as file systems and tools go; with BusyBox's tools these
-        are whole seconds. Extended attributes are compared where the source's tools show them, else RV(not_compared)
-        names them.
+        are whole seconds. Extended attributes are compared where both ends' tools show them, else RV(not_compared)
+        names them; those that the source shows and the target can't are listed.
       - A socket that is missing counts as such a difference, as does a device where the target's user can make none.
     type: str
     choices: [strict, report, ignore]
@@ -267,8 +267,9 @@ metadata:
   sample: strict
 not_compared:
   description:
-    - V(xattrs) where the source has no tools that tell extended attributes.
-    - Else the names of those that some of its files have and that are no part of a copy, as most mean something on
+    - V(xattrs) where an end has no tools that tell extended attributes. At the target, any may be left then, or come
+      from a default ACL.
+    - The names of those that some of its files have and that are no part of a copy, as most mean something on
       their own file system alone. These are all but C(user.*), ACLs, capabilities and the labels of SELinux.
     - V(.kubeferry) where the source has something of this name, or in a directory of it, that no copy has put there. It
       is never copied, and a warning says so.

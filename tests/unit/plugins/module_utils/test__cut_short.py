@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 
 import engine
 import pytest
@@ -84,6 +85,24 @@ def test_a_tool_that_is_killed_once_costs_an_attempt(tree, shimmed, tmp_path, to
     assert engine.whole(outcome)
     assert outcome.retries == 1
     assert snapshot(tree) == snapshot(tmp_path / "target")
+
+
+@pytest.mark.parametrize("size", [40_000, 3_000_000])
+def test_a_tar_that_ends_in_the_middle_of_a_file_costs_an_attempt_at_once(shimmed, tmp_path, size):
+    """BusyBox's does, of a file that has shrunk. The script goes on, and waits for an answer."""
+    content = random.Random(1).randbytes(size)
+    write(tmp_path / "source", "a", content)
+    write(tmp_path / "source", "b", b"b")
+    source = engine.shell(
+        shimmed("tar", f'$REAL "$@" | head -c {size - 100}; exit 1', once=True), tmp_path / "source"
+    )
+    began = time.monotonic()
+    outcome = engine.copy(source, engine.local(tmp_path / "target"))
+    assert time.monotonic() - began < 60
+    assert engine.whole(outcome)
+    assert outcome.retries == 1
+    assert outcome.trouble == ["a, b did not arrive whole"]
+    assert snapshot(tmp_path / "source") == snapshot(tmp_path / "target")
 
 
 def test_nothing_is_deleted_for_what_a_walk_did_not_see(tree, shimmed, tmp_path):

@@ -343,7 +343,7 @@ def test_a_command_that_dies_with_its_pod_is_told_from_one_that_is_killed(server
         output(runner, ["sh", "-c", "kill -9 $$"])
 
 
-@pytest.mark.parametrize("state", ["leaving", "gone", "ended"])
+@pytest.mark.parametrize("state", ["leaving", "gone", "ended", "ending"])
 def test_a_helper_pod_that_is_removed_is_nobody_s_misspelling(server, state):
     name = "kubeferry-data-run1"
     item = server.api.add("pods", pod(name, container="helper"))
@@ -353,6 +353,9 @@ def test_a_helper_pod_that_is_removed_is_nobody_s_misspelling(server, state):
         item["metadata"]["deletionTimestamp"] = "now"
     elif state == "gone":
         server.api.remove("pods", item)
+    elif state == "ending":
+        item["metadata"]["deletionTimestamp"], said = "now", " (it is being deleted)"
+        server.inject(Fault("error", message="error executing setns process: exit status 1: unknown"))
     else:
         item["status"]["phase"], said = "Failed", " (it is Failed)"
         server.inject(Fault("error", message="container not found"))

@@ -19,6 +19,7 @@ from toolbox import found
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import (
     BLOCK,
     CHAR,
+    DIR,
     FILE,
     KINDS,
     SYMLINK,
@@ -69,7 +70,7 @@ def entries(draw):
         if kind in (CHAR, BLOCK)
         else (0, 0),
         digest=draw(st.one_of(st.just(""), st.just("ab" * 32))) if kind == FILE else "",
-        implied=draw(st.booleans()),
+        implied=kind == DIR and draw(st.booleans()),
         xattrs=draw(st.lists(XATTRS, max_size=2, unique_by=lambda pair: pair[0]).map(sorted).map(tuple)),
     )
 
@@ -166,6 +167,7 @@ def forged(tmp_path, *records):
         *({"uid": uid} for uid in (-1, (1 << 32) - 1, 1 << 40, 0.5, "root")),
         *({"gid": gid} for gid in (-1, (1 << 32) - 1, None)),
         *({"mtime_ns": mtime} for mtime in (1 << 90, -(1 << 90), 1e9, "now", float("inf"))),
+        {"implied": True},
         *({"hardlink": path} for path in ("../f", "/etc/shadow", "a\0b", 5)),
         *({"type": "symlink", "link": link} for link in ("a\0b", 5, None)),
         *({"type": "char", "device": device} for device in ((1,), (1, 2, 3), (-1, 0), (1 << 40, 0), "ab", 7)),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import engine
 import pytest
@@ -59,6 +59,34 @@ def test_one_in_the_other_is_refused(boxes, tree, kinds, source, target, said):
         engine.copy(*ends, delete=True)
     assert str(caught.value) == said.format(source=ends[0].where, target=ends[1].where)
     assert touched(tree) == before
+
+
+def hiding_above(end):
+    facts = replace(end.facts(), above=())
+    end.facts = lambda: facts
+    return end
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [("volume/inside/deeper", "volume", OUTER), ("volume", "volume/inside/deeper", INNER)],
+)
+@pytest.mark.parametrize("kinds", [(one, other) for one in KINDS for other in KINDS], ids="-".join)
+def test_one_in_the_other_is_refused_where_none_sees_what_is_above(boxes, tree, kinds, source, target, said):
+    """As in a pod that has just a part of a volume mounted."""
+    ends = [
+        hiding_above(engine.end(boxes, kind, tree / path))
+        for kind, path in zip(kinds, (source, target), strict=True)
+    ]
+    before = touched(tree)
+    with pytest.raises(UsageError) as caught:
+        engine.copy(*ends, delete=True)
+    assert str(caught.value) == said.format(source=ends[0].where, target=ends[1].where)
+    assert touched(tree) == before
+    write(tree / "volume", "other/file", b"content")
+    assert engine.whole(
+        engine.copy(ends[0] if said == OUTER else ends[1], engine.local(tree / "volume/other"))
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

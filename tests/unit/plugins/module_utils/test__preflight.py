@@ -113,3 +113,22 @@ def test_a_target_that_can_not_be_made():
     in_a_pod = Facts("missing", writable=False)
     with pytest.raises(EndpointError, match=r"^/new in a pod doesn't exist: correct the path\.$"):
         preflight(End("source", Facts("dir")), End("/new in a pod", in_a_pod))
+
+
+@pytest.mark.parametrize("kind", ["local", "busybox", "gnu"])
+def test_a_directory_that_was_removed_is_no_empty_one(boxes, tmp_path, kind):
+    """A pod goes on to have it mounted, as this process has it open."""
+    write(tmp_path / "target", "precious", b"")
+    (tmp_path / "source").mkdir()
+    held = os.open(tmp_path / "source", os.O_RDONLY)
+    try:
+        source = f"/proc/{os.getpid()}/fd/{held}"
+        assert engine.end(boxes, kind, source).facts().kind == "dir"
+        (tmp_path / "source").rmdir()
+        with pytest.raises(
+            EndpointError, match=r" was removed, and what is still mounted there isn't it any more"
+        ):
+            engine.copy(engine.end(boxes, kind, source), engine.local(tmp_path / "target"), delete=True)
+    finally:
+        os.close(held)
+    assert (tmp_path / "target/precious").exists()

@@ -18,6 +18,8 @@ from ansible_collections.kubeferry.pvc.plugins.module_utils._endpoint import End
 from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
     ConnectionLost,
     Forbidden,
+    HelperPodGone,
+    NotFound,
     RouteFailed,
     UsageError,
 )
@@ -188,6 +190,20 @@ def test_who_may_not_look_at_a_pod_streams(ends, monkeypatch):
     monkeypatch.setattr(Cluster, "get_pod", refuse)
     transport = chosen(ends())
     assert (transport.route, transport.passed_over[-1]) == ("stream", "direct: nobody may not get pods")
+
+
+def test_a_helper_pod_that_is_gone_is_no_route_that_is_closed(ends, monkeypatch):
+    def gone(_cluster, namespace, name):
+        raise NotFound(f"Pod {namespace}/{name} doesn't exist.")
+
+    made = ends(pods=("a", "kubeferry-b"))
+    monkeypatch.setattr(Cluster, "get_pod", gone)
+    with pytest.raises(UsageError, match="since Pod ns/a doesn't exist"):
+        chosen(made, "direct")
+    made = ends(pods=("kubeferry-a", "kubeferry-b"))
+    for route in ("direct", "auto"):
+        with pytest.raises(HelperPodGone, match=r"^Helper pod ns/kubeferry-a was removed, or has ended"):
+            chosen(made, route)
 
 
 class Failing:

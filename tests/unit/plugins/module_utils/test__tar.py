@@ -198,6 +198,37 @@ def test_every_cut_is_noticed():
             parsed(data[:length], piece=512)
 
 
+def test_nothing_is_waited_for_after_the_last_block_wherever_it_comes():
+    """BusyBox's tar ends in the middle of a file that has shrunk; the script then waits for an answer."""
+    last = MARK.ljust(511) + b"\n"
+    files = [(entry(b"a", size=5), b"12345"), (entry(b"b", size=70_000), b"x" * 70_000), (entry(b"c"), b"")]
+    data = archive(*files)
+
+    def pieces(cut, size):
+        text = data[:cut] + last
+        yield from (text[at : at + size] for at in range(0, len(text), size))
+        pytest.fail("more was asked for")
+
+    second = 3 * tar.BLOCK_SIZE
+    for cut in (
+        512,
+        514,
+        600,
+        second,
+        second + 1,
+        second + 69_000,
+        second + 69_999,
+        second + 70_000,
+        len(data),
+    ):
+        for size in (100, 512, 4096, 1 << 20):
+            stream = tar.ByteStream(pieces(cut, size))
+            read = [(each.name, b"".join(each.payload)) for each in tar.members(stream, MARK)]
+            whole = [(each.path, content) for each, content in files]
+            assert read[:-1] == whole[: len(read) - 1]
+            assert len(read) == (1 if cut < second else 2 if cut < len(data) else 3)
+
+
 def spoiled(block, start, value):
     """The header block with a field overwritten and its checksum set right again."""
     block = block[:start] + value + block[start + len(value) :]

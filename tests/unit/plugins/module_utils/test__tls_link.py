@@ -22,7 +22,11 @@ from toolbox import dying_dd, found
 from trees import touched, write
 
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _tls_link
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, RouteFailed
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    ConnectionLost,
+    HelperPodGone,
+    RouteFailed,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._session_key import session_key
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tls_link import Receiver, TlsLink
 
@@ -286,6 +290,24 @@ def test_a_sender_that_dies_in_the_middle_is_a_lost_connection_and_the_next_atte
     assert "ended before its end" in outcome.trouble[0]
     assert outcome.bytes_moved < 2 * 64 * MIB
     assert pods.unlike() == {}
+
+
+@pytest.mark.parametrize("error", [HelperPodGone, ConnectionLost])
+def test_a_sender_that_is_gone_says_nothing_of_the_way(pair, monkeypatch, error):
+    monkeypatch.setattr(_tls_link, "CONNECT_SECONDS", 1)
+
+    class Gone:
+        where = "pod ns/gone"
+
+        def start(self, *_command):
+            raise error("It is gone.")
+
+    def without_sender(source, target):
+        return link(replace(source, asker=replace(source.asker, runner=Gone())), target)
+
+    pair._link = without_sender
+    with pytest.raises(error, match=r"[Ii]t is gone"):
+        pair.copy(retries=0)
 
 
 def test_a_broken_link_is_no_route_that_failed():

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -18,7 +19,11 @@ from trees import write
 from ansible_collections.kubeferry.pvc.plugins.module_utils import _xattrs
 from ansible_collections.kubeferry.pvc.plugins.module_utils._comparison import not_compared
 from ansible_collections.kubeferry.pvc.plugins.module_utils._entry import FILE, Entry
-from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import ConnectionLost, ProtocolError
+from ansible_collections.kubeferry.pvc.plugins.module_utils._errors import (
+    ConnectionLost,
+    EndpointError,
+    ProtocolError,
+)
 from ansible_collections.kubeferry.pvc.plugins.module_utils._manifest import Manifest
 from ansible_collections.kubeferry.pvc.plugins.module_utils._selection import Selection
 from ansible_collections.kubeferry.pvc.plugins.module_utils._tar import ByteStream
@@ -121,6 +126,46 @@ def test_an_end_that_cannot_hold_them_is_told_of_each_path(boxes, source, tmp_pa
     assert outcome.parity.counts["mismatched"] == outcome.parity.counts["missing"] == 0
 
 
+@pytest.mark.parametrize(
+    ("kinds", "named"),
+    [(("local", "busybox"), ["xattrs"]), (("busybox", "local"), ["xattrs"]), (("gnu", "local"), [])],
+    ids=str,
+)
+def test_an_end_that_cannot_tell_what_it_has_is_compared_in_all_else(boxes, tmp_path, kinds, named):
+    """What the target gives to all that is made there shows to nobody who has no tool for it."""
+    here, there = (engine.end(boxes, kind, tmp_path) for kind in kinds)
+    assert not_compared(here, there, Manifest(), Selection(), "strict") == named
+
+
+@pytest.mark.parametrize("at_the_target", [False, True])
+def test_a_file_of_this_machine_that_does_not_tell_its_attributes_is_named(
+    tmp_path, monkeypatch, at_the_target
+):
+    """As one on XFS whose names of attributes are longer than the kernel can list."""
+    for name in ("source", "target"):
+        write(tmp_path / name, "file", b"x", mtime=10**18)
+    told = os.listxattr
+
+    def refuse(path, **options):
+        if os.path.samefile(path, tmp_path / ("target" if at_the_target else "source") / "file"):
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        return told(path, **options)
+
+    monkeypatch.setattr(os, "listxattr", refuse)
+    ends = engine.local(tmp_path / "source"), engine.local(tmp_path / "target")
+    reason = "its extended attributes: argument list too long"
+    if at_the_target:
+        outcome = engine.copy(*ends)
+        assert outcome.parity.unreadable == {"file": reason}
+        assert not engine.whole(outcome)
+    else:
+        with pytest.raises(
+            EndpointError, match=rf"^file in .*/source on this machine can't be used .file: {reason}"
+        ):
+            engine.copy(*ends)
+        assert engine.whole(engine.copy(*ends, exclude=["file"]))
+
+
 def test_they_travel_in_the_manifest_of_a_staging_area(boxes, source, tmp_path):
     staging, manifest, target = tmp_path / "staging", tmp_path / "m.jsonl", tmp_path / "target"
     target.mkdir()
@@ -132,6 +177,23 @@ def test_they_travel_in_the_manifest_of_a_staging_area(boxes, source, tmp_path):
     assert attributes(target) == attributes(source)
 
 
+def test_a_staging_area_that_nobody_looked_at_attributes_for_says_so(boxes, source, tmp_path):
+    """Also of a part of it, which one has brought who couldn't tell them."""
+    staging, manifest, target = tmp_path / "staging", tmp_path / "m.jsonl", engine.local(tmp_path / "target")
+
+    def pull(kind, **chosen):
+        engine.copy(
+            engine.shell(boxes[kind], source), engine.staged(staging, manifest, as_source=False), **chosen
+        )
+        staged = engine.staged(staging, manifest, as_source=True)
+        assert engine.whole(engine.copy(staged, target))
+        return not_compared(staged, target, Manifest(), Selection(), "strict")
+
+    assert pull("busybox", files=["plain"]) == ["xattrs"]
+    assert pull("gnu", files=["d"]) == ["xattrs"]
+    assert pull("gnu", files=["d", "plain"]) == []
+
+
 def test_the_dump_of_getfattr_is_read_as_it_is_written():
     xattrs = ((b"system.posix_acl_access", b"\x02"), (b"user.a=b\n\\", b""), (b"user.z", bytes(range(256))))
     files = [(b"./" + ODD, xattrs), (b"./none", ())]
@@ -140,7 +202,9 @@ def test_the_dump_of_getfattr_is_read_as_it_is_written():
 
 
 def test_others_are_left_out_and_named():
-    text = b"# file: x\nsecurity.selinux=0x00\ntrusted.overlay.opaque=0x79\nuser.a=0x01\n\n# end\n"
+    attributes = ("security.selinux", "trusted.SGI_ACL_FILE", "trusted.overlay.opaque", "user.a")
+    lines = "".join(f"{name}=0x01\n" for name in attributes)
+    text = f"# file: x\n{lines}\n# end\n".encode()
     manifest = Manifest([Entry(b"x", FILE, 0, 0o644, 0, 0, 0)])
     manifest.set_xattrs(dumped(ByteStream([text])))
     assert manifest.get(b"x").xattrs == ((b"user.a", b"\1"),)
@@ -167,10 +231,9 @@ def test_the_source_of_a_copy_tells_which_others_it_has(boxes, source, tmp_path,
     assert second.proven
     for outcome in (first, second):
         assert outcome.source.uncopied == {"user.of a directory", *named}
-    assert not_compared(engine.end(boxes, kind, source), second.source, Selection(), "strict") == sorted(
-        first.source.uncopied
-    )
-    assert not_compared(engine.end(boxes, kind, source), second.source, Selection(), "ignore") == []
+    ends = engine.end(boxes, kind, source), engine.local(tmp_path / "target")
+    assert not_compared(*ends, second.source, Selection(), "strict") == sorted(first.source.uncopied)
+    assert not_compared(*ends, second.source, Selection(), "ignore") == []
 
 
 @pytest.mark.parametrize(
