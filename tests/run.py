@@ -238,7 +238,7 @@ SUITES = (
 # The scenarios that make namespaces of their own; the others work on the standard claims.
 APART = ("event_server", "migrate")
 # So many suites run at a time when all do: each spends a part of its time waiting.
-AT_ONCE = 4
+AT_ONCE = 5
 
 
 def cluster() -> dict[str, str]:
