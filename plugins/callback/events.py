@@ -77,8 +77,8 @@ options:
     description:
       - Where the event server listens, for example V(wss://events.example.org/ws).
       - Nothing is published without it.
-      - The way there leads over a proxy where C(http_proxy), or C(https_proxy) with TLS, names one and C(no_proxy) doesn't
-        have the host. For a server on this machine there is none.
+      - The way there leads over a proxy where C(http_proxy), or C(https_proxy) with TLS, names one and C(no_proxy)
+        doesn't have the host. For a server on this machine there is none.
     type: str
     env:
       - name: KUBEFERRY_EVENTS_URL
