@@ -210,7 +210,8 @@ def main() -> None:
     ours = Path(sys.executable)
     with tempfile.TemporaryDirectory() as made, frozen_server() as frozen:
         folder = Path(made)
-        (folder / "hosts").write_text("".join(f"h{n:02} ansible_connection=local\n" for n in range(HOSTS)))
+        local = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
+        (folder / "hosts").write_text("".join(f"h{n:02} {local}\n" for n in range(HOSTS)))
         (folder / "playbook.yml").write_text(playbook(tasks, modules=given.modules))
         (folder / "timed").mkdir()
         (folder / "timed" / "timed.py").write_text(TIMED)
