@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ._errors import (
@@ -67,6 +67,11 @@ def quoted(status: dict[str, Any]) -> str:
     if len(text) > _SHOWN:  # the cause comes last: each layer puts its own words before it
         text = f"{text[:60]} … {text[60 - _SHOWN :]}"
     return f" (the server says: {text})" if text else ""
+
+
+def last_warning(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The newest of the events, which are oldest first, that is a warning; empty if none is."""
+    return dict(next((each for each in reversed(events) if each.get("type") == "Warning"), {}))
 
 
 def refused(code: int, status: dict[str, Any], doing: str, needs: str) -> ClusterError:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ._api_errors import quoted
+from ._api_errors import last_warning, quoted
 from ._claims import phase_of, source_of
 from ._cluster import Cluster, connect
 from ._cluster_api import ClusterApi, Object
 from ._errors import ClusterError, Conflict, Forbidden, NotFound, UsageError
 from ._interrupt import interruptible
-from ._new_claim import NewClaim, mark_of, marked, mixed, refused_claim, unfit
+from ._new_claim import NewClaim, class_of, mark_of, marked, mixed, refused_claim, unfit
 from ._rest import Request
 
 _PAUSE = 0.5
@@ -79,10 +79,9 @@ def _wait_for_volume(cluster: ClusterApi, namespace: str, name: str, seconds: fl
     while phase_of(there) == "Pending":
         if time.monotonic() >= deadline:
             events = cluster.events_of(namespace, "PersistentVolumeClaim", name)
-            cause = next((each for each in reversed(events) if each.get("type") == "Warning"), {})
             raise ClusterError(
                 f"Claim {namespace}/{name} isn't bound to a volume after {seconds:.0f} s: check its storage class, or "
-                f"give more wait_timeout (migrate_wait_timeout of the role migrate){quoted(dict(cause))}."
+                f"give more wait_timeout (migrate_wait_timeout of the role migrate){quoted(last_warning(events))}."
             )
         time.sleep(_PAUSE)
         there = cluster.get_claim(namespace, name)
@@ -91,14 +90,12 @@ def _wait_for_volume(cluster: ClusterApi, namespace: str, name: str, seconds: fl
 def _waits_for_pod(cluster: ClusterApi, claim: Object) -> bool:
     """Whether a claim gets its volume with the first pod, or whether that can't be looked at."""
     try:
-        classes = cluster.list_objects(Request("list", "storageclasses", group="storage.k8s.io/v1"))
+        classes = cluster.storage_classes()
     except Forbidden:
         return True
     wanted = source_of(claim).storage_class
-    return any(
-        each["metadata"]["name"] == wanted and each.get("volumeBindingMode") == "WaitForFirstConsumer"
-        for each in classes
-    )
+    found = (class_of(wanted, classes) if wanted else None) or {}
+    return found.get("volumeBindingMode") == "WaitForFirstConsumer"
 
 
 def find(cluster: ClusterApi, namespace: str, name: str) -> dict[str, Any] | None:

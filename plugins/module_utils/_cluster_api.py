@@ -94,6 +94,10 @@ class ClusterApi:
     def get_claim(self, namespace: str, name: str) -> Object:
         return self._rest.call(Request("get", "persistentvolumeclaims", namespace, name))
 
+    def storage_classes(self) -> list[Object]:
+        """All of them. Raises Forbidden for who may not look at them."""
+        return self.list_objects(Request("list", "storageclasses", group="storage.k8s.io/v1"))
+
     def events_of(self, namespace: str, kind: str, name: str, uid: str = "") -> list[Object]:
         """The events about an object, oldest first; none if we may not read them."""
         fields = [f"involvedObject.kind={kind}", f"involvedObject.name={name}"]

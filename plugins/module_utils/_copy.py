@@ -144,7 +144,7 @@ class Copy:
         noted = not self._options.baseline or os.path.exists(self._options.baseline)
         known = self._patiently(self._known_whole) if noted and there.kind == "dir" else None
         try:
-            outcome = known or self._copy(there)
+            outcome = known or self._copy(here, there)
         except KubeferryError as exc:
             exc.changed = self._touched
             raise
@@ -196,22 +196,21 @@ class Copy:
         wanted = (options.checksum, options.metadata, options.delete)
         return key(inode, self._selection.told(), *wanted, *tools) + "."
 
-    def _copy(self, facts: Facts) -> Outcome:
+    def _copy(self, here: Facts, there: Facts) -> Outcome:
         self._comparison.rely(*self._patiently(self._flush))
         source, target = self._patiently(self._comparison.manifests)
         self._require_told(source)
-        ends = self._source.where, self._target.where, self._source.facts(), facts
-        require_apart_inside(*ends, source, target)
+        require_apart_inside(self._source.where, self._target.where, here, there, source, target)
         begun = self._begun = source
         if self._options.baseline and os.path.exists(self._options.baseline):
             self._baseline = read(self._options.baseline, source.store)
         first = self._first = plan = self._plan(source, target)
-        require_one_volume(plan, target, facts, self._target.where)
+        require_one_volume(plan, target, there, self._target.where)
         if self._options.check:
             found = self._verdict(plan, source, target)
-            self._prepare(plan, facts)
+            self._prepare(plan, there)
         else:
-            self._prepare(plan, facts)
+            self._prepare(plan, there)
             try:
                 plan, source, target = self._converge(plan, source, target)
             except EndpointError:

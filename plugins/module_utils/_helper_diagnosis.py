@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._api_errors import quoted, server_says
+from ._api_errors import last_warning, quoted, server_says
 from ._errors import ClaimTaken, ClusterError, HelperPodError, NoRoom, NotFound, UsageError
 from ._helper_spec import RESTRICTED, HelperRequest
 
@@ -153,8 +153,7 @@ def _unscheduled(text: str, claim_events: Sequence[Object], request: HelperReque
     if re.search(
         r"unbound|persistentvolumeclaim .* not (bound|found)|persistent volumes to bind", text, re.IGNORECASE
     ):
-        cause = next((each for each in reversed(claim_events) if each.get("type") == "Warning"), {})
-        says = quoted(dict(cause) or {"message": text})
+        says = quoted(last_warning(claim_events) or {"message": text})
         return f"claim {request.namespace}/{request.claim} isn't bound to a volume: check its storage class{says}"
     return f"no node takes it: check node_selector, tolerations and resources{quoted({'message': text})}"
 

@@ -37,9 +37,9 @@ class LocalAttributes:
     def xattrs(self, entry: Entry) -> Xattrs:
         return entry.xattrs
 
-    def give_file(self, descriptor: int, entry: Entry, at: tuple[int, bytes]) -> None:
-        """Give a file its attributes that was just written and lies at `at`."""
-        own, status, mode = self.own(entry), os.fstat(descriptor), self.mode(entry)
+    def give_file(self, descriptor: int, entry: Entry, mode: int, at: tuple[int, bytes]) -> None:
+        """Give a file its attributes that was just written and lies at `at`; `mode` is the one for it."""
+        own, status = self.own(entry), os.fstat(descriptor)
         if own not in ((status.st_uid, status.st_gid), KEPT_OWNER):
             with contextlib.suppress(PermissionError):
                 os.fchown(descriptor, *own)

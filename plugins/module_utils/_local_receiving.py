@@ -66,8 +66,8 @@ class Receiving:
     def _write(self, folder: Folder, entry: Entry, item: Incoming, checksum: str) -> Taken:
         """Write one file. Returns the digest of what the file system has of it then."""
         at = folder.made(self._place + b"/" + entry.path)
-        # What dies half-way may be taken up by its owner.
-        first = self._attributes.mode(entry) & 0o777 | 0o600
+        mode = self._attributes.mode(entry)
+        first = mode & 0o777 | 0o600  # what dies half-way may be taken up by its owner
         try:
             descriptor = os.open(at[1], NEW, first, dir_fd=at[0])
         except FileExistsError:  # an attempt before this one got so far
@@ -80,7 +80,7 @@ class Receiving:
         try:
             with back.begun() if back else contextlib.nullcontext():
                 written = self._fill(descriptor, entry.size, item, back)
-                self._attributes.give_file(descriptor, entry, at)
+                self._attributes.give_file(descriptor, entry, mode, at)
                 status = os.fstat(descriptor)
                 if back:
                     digest = back.digest(written)

@@ -229,7 +229,7 @@ def _plan_new(plan: PairPlan, cluster: ClusterApi, new: NewClaim) -> None:
         "server": cluster.server,
     }
     try:
-        classes = cluster.list_objects(Request("list", "storageclasses", group="storage.k8s.io/v1"))
+        classes = cluster.storage_classes()
     except Forbidden:
         plan.notes.append("whether the storage class exists can't be looked at")
     else:
